@@ -1,0 +1,120 @@
+"""Exact resume: a scratch folder per stage and fingerprint, atomic files, a lock, and outputs that appear at once.
+
+DVC deletes a stage's outputs before it runs the stage, so unfinished work lives elsewhere: below $OOD_SCRATCH, or .scratch in the
+repository's root ($DVC_ROOT). The folder's name hashes everything that the result depends on, so work under other settings can
+neither be picked up by mistake nor be lost.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ood.closure import ROOT, closure
+from ood.distributed import world_size
+from ood.errors import InputError
+from ood.files import replace_with
+
+LOCK_PATIENCE = 60.0  # seconds that a new run waits for one that is about to stop
+
+
+def fingerprint(entry: str, settings: Any, inputs: Iterable[Path], device: str) -> str:
+    """A hash of all that a stage's result depends on: settings, input files, code, versions, device, processes.
+
+    Args:
+        entry: the stage's file, e.g. 'stages/um.py'; its import closure is hashed.
+        settings: what json can write.
+        inputs: files, or folders with all files in them.
+    """
+    digest = hashlib.sha256()
+    versions = [torch.__version__, platform.python_version(), device, world_size()]
+    digest.update(json.dumps([settings, versions], sort_keys=True, default=str).encode())
+    for path in closure(entry):
+        digest.update(path.encode() + (ROOT / path).read_bytes())
+    for path in sorted(inputs):
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if file.is_file():
+                digest.update(file.as_posix().encode())
+                digest.update(hash_file(file).encode())
+    return digest.hexdigest()[:20]
+
+
+def hash_file(path: Path) -> str:
+    """sha256 of a file's content."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def scratch_root() -> Path:
+    """Where unfinished work lives; in a DVC experiment's temporary copy still the main repository's folder."""
+    return Path(os.environ.get("OOD_SCRATCH") or Path(os.environ.get("DVC_ROOT", ".")) / ".scratch")
+
+
+class Scratch:
+    """The scratch folder of one stage run, locked while open.
+
+    with Scratch("pretrain-ce", fingerprint) as scratch: write below scratch.path, then scratch.publish({...}).
+
+    Args:
+        name: stage and run; two processes with the same name exclude each other.
+        owner: False on all but the main process of several: they read along, and neither lock nor publish.
+    """
+
+    def __init__(self, name: str, fingerprint: str, *, owner: bool = True, patience: float = LOCK_PATIENCE):
+        self.name, self.owner, self.patience = name, owner, patience
+        self.path = scratch_root() / name / fingerprint
+        self._lock = scratch_root() / f"{name}.lock"
+
+    def __enter__(self) -> "Scratch":
+        self.path.mkdir(parents=True, exist_ok=True)
+        if self.owner:
+            self._stream = self._acquire()
+            for leftover in self.path.rglob(".*.tmp"):
+                leftover.unlink(missing_ok=True)
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        if self.owner:
+            self._stream.close()  # closing releases the lock, as does any death of this process
+
+    def _acquire(self):
+        stream = self._lock.open("a+", encoding="utf-8")
+        deadline = time.monotonic() + self.patience
+        while True:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if time.monotonic() >= deadline:
+                    stream.seek(0)
+                    holder = stream.read().strip() or "unknown"
+                    stream.close()
+                    raise InputError(
+                        f"{self.name} is already running as process {holder} and holds {self._lock}. Wait for it, or stop it "
+                        f"(kill {holder}) and start again: it goes on where it was."
+                    ) from None
+                time.sleep(0.2)
+        stream.truncate(0)
+        stream.write(f"{os.getpid()}\n")
+        stream.flush()
+        return stream
+
+    def publish(self, outputs: dict[Path, Path]) -> None:
+        """Put finished files or folders of the scratch folder in their places (source -> target), then drop the scratch folder.
+
+        Sources stay until all targets stand, so that a kill in between loses nothing.
+        """
+        for source, target in outputs.items():
+            replace_with(source, target)
+        shutil.rmtree(self.path, ignore_errors=True)
+        with suppress(OSError):
+            self.path.parent.rmdir()

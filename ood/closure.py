@@ -1,0 +1,44 @@
+"""Which files of this repository a module uses: the import closure, read from the source without running it.
+
+One answer for two questions: what dvc.yaml must list as dependencies, and whose change makes a checkpoint useless.
+"""
+
+import ast
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("ood", "stages")
+
+
+def closure(entry: str) -> list[str]:
+    """Files that `entry` (a path like 'stages/um.py') imports, itself included, function-level imports too; sorted paths."""
+    seen: set[str] = set()
+    waiting = [entry]
+    while waiting:
+        path = waiting.pop()
+        if path not in seen:
+            seen.add(path)
+            waiting.extend(_imports(path))
+    return sorted(seen)
+
+
+@cache
+def _imports(path: str) -> frozenset[str]:
+    tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names.add(node.module)
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    files: set[str] = set()
+    for name in names:
+        parts = name.split(".")
+        if parts[0] in PACKAGES:
+            # Importing a.b.c runs a/__init__.py and a/b/__init__.py as well.
+            for depth in range(1, len(parts) + 1):
+                stem = "/".join(parts[:depth])
+                files.update(f for f in (f"{stem}.py", f"{stem}/__init__.py") if (ROOT / f).is_file())
+    return frozenset(files)

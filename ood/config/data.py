@@ -1,0 +1,183 @@
+"""The data section: which images play which role, and the one chain that every image goes through."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from ood.config import Section
+from ood.config.training import Name
+
+
+class Chain(Section):
+    """What happens to every image of every set, so that no renderer or resize tells ID from OOD.
+
+    Colour to grey (if `grey`), short side resized to `size` and centre-cropped, quantised to `levels` (null: 256), enlarged to
+    `upsize` (null: not), three channels, uint8. `mean` and `std` are in [0, 1] units and applied inside the network.
+    """
+
+    grey: bool = False
+    size: int = Field(ge=4)
+    resize: Literal["area", "bilinear", "bicubic"] = "area"
+    levels: int | None = Field(None, ge=2, le=256)
+    upsize: int | None = Field(None, ge=4)
+    mean: Annotated[list[float], Field(min_length=3, max_length=3)]
+    std: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=3, max_length=3)]
+
+    @property
+    def side(self) -> int:
+        """Pixels along a side of what the network sees."""
+        return self.upsize or self.size
+
+
+class Digits(Section):
+    """scikit-learn's handwritten digits (1,797 images of 8x8, 17 grey levels)."""
+
+    source: Literal["digits"]
+    classes: list[Annotated[int, Field(ge=0, le=9)]] = Field(min_length=1)
+
+
+class Glyphs(Section):
+    """Characters rendered from fonts that matplotlib ships, slightly rotated; `count` in all."""
+
+    source: Literal["glyphs"]
+    characters: str = Field(min_length=1)
+    fonts: list[str] = Field(min_length=1)
+    count: int = Field(ge=1)
+    rotation: float = Field(10.0, ge=0, le=45)
+
+
+class Photo(Section):
+    """Square patches of one of scikit-learn's sample photos; `crop`: smallest and largest side in photo pixels.
+
+    Patches whose grey values vary less than `contrast` (standard deviation, [0, 1] units) after the chain are skipped: plain sky
+    is the same image in every photo.
+    """
+
+    source: Literal["photo"]
+    image: Literal["china.jpg", "flower.jpg"]
+    count: int = Field(ge=1)
+    crop: tuple[int, int] = (24, 96)
+    contrast: float = Field(0.05, ge=0)
+
+    @model_validator(mode="after")
+    def _order(self) -> "Photo":
+        if not 4 <= self.crop[0] <= self.crop[1] <= 427:
+            raise ValueError(f"crop {list(self.crop)} must be two sides in rising order between 4 and 427 pixels")
+        return self
+
+
+class Noise(Section):
+    """The OE paper's noise, defined in [-1, 1]; `blur` is the blobs' Gaussian standard deviation in pixels."""
+
+    source: Literal["noise"]
+    kind: Literal["gaussian", "rademacher", "uniform", "blobs"]
+    count: int = Field(ge=1)
+    blur: float | None = Field(None, gt=0)
+
+    @model_validator(mode="after")
+    def _blur_is_for_blobs(self) -> "Noise":
+        if (self.kind == "blobs") != (self.blur is not None):
+            raise ValueError(f"blur belongs to kind 'blobs' and only there; kind is {self.kind!r}, blur {self.blur}")
+        return self
+
+
+class Corruption(Section):
+    """ID validation images, spoilt by one of the OE paper's corruptions; `classes`: only images of these (null: all)."""
+
+    source: Literal["corruption"]
+    kind: Literal[
+        "arithmetic_mean", "geometric_mean", "jigsaw", "speckle", "pixelate", "ghost", "invert", "flip_vertical",
+        "flip_horizontal",
+    ]  # fmt: skip
+    classes: list[int] | None = None
+
+
+class Folder(Section):
+    """An image folder in the layout of torchvision.datasets.ImageFolder: <path>/<class>/<image>."""
+
+    source: Literal["folder"]
+    path: Path
+    classes: list[str] | None = None
+    limit: int | None = Field(None, ge=1)
+
+
+class Torchvision(Section):
+    """A data set of torchvision by name; `split` is torchvision's, `classes` keeps only some."""
+
+    source: Literal["torchvision"]
+    name: Literal["CIFAR10", "CIFAR100", "SVHN", "MNIST", "FashionMNIST"]
+    split: Literal["train", "test"] = "test"
+    root: Path = Path("downloads")
+    download: bool = True
+    classes: list[int] | None = None
+    limit: int | None = Field(None, ge=1)
+
+
+Labelled = Annotated[Digits | Folder | Torchvision, Field(discriminator="source")]
+Source = Annotated[
+    Digits | Glyphs | Photo | Noise | Corruption | Folder | Torchvision, Field(discriminator="source")
+]
+Sources = dict[Name, Source]
+
+
+class Split(Section):
+    """Shares of the ID images; `test` is 0 when a separate test source is given. Stratified by class."""
+
+    train: float = Field(gt=0, le=1)
+    val: float = Field(gt=0, lt=1)
+    test: float = Field(ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _sum(self) -> "Split":
+        if abs(self.train + self.val + self.test - 1) > 1e-9:
+            raise ValueError(f"train + val + test must be 1, they are {self.train + self.val + self.test:g}")
+        return self
+
+
+class InDistribution(Section):
+    images: Labelled
+    test: Labelled | None = None
+    split: Split
+
+    @model_validator(mode="after")
+    def _one_test(self) -> "InDistribution":
+        if (self.test is None) == (self.split.test == 0):
+            raise ValueError("give either a share split.test > 0 or a separate test source, and not both")
+        return self
+
+
+class Data(Section):
+    """Every role and its sets."""
+
+    seed: int = Field(0, ge=0)
+    duplicates: Literal["error", "drop"] = "error"
+    min_per_class: int = Field(5, ge=1)
+    chain: Chain
+    id: InDistribution
+    auxiliary: Sources = Field(min_length=1)
+    validation: Sources = Field(min_length=1)
+    near: Sources = Field(min_length=1)
+    far: Sources = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _names_and_roles(self) -> "Data":
+        for role in ("auxiliary", "near", "far"):
+            for name, source in getattr(self, role).items():
+                if source.source == "corruption":
+                    raise ValueError(f"{role}.{name}: corruptions of ID validation images can only be validation OOD")
+        shared = set(self.near) & set(self.far)
+        if shared:
+            raise ValueError(f"the name {sorted(shared)[0]!r} stands under near and under far; a test set counts once")
+        return self
+
+    def folders(self) -> dict[str, Path]:
+        """Key -> folder of every image-folder source, for cheap checks."""
+        found = {}
+        sources = {"data.id.images": self.id.images, "data.id.test": self.id.test}
+        for role in ("auxiliary", "validation", "near", "far"):
+            sources |= {f"data.{role}.{name}": source for name, source in getattr(self, role).items()}
+        for key, source in sources.items():
+            if isinstance(source, Folder):
+                found[f"{key}.path"] = source.path
+        return found

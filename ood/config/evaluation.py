@@ -1,0 +1,60 @@
+"""Sections of trace, features, evaluate and report."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from ood.config import Section
+from ood.config.training import Name
+
+ScoreName = Literal[
+    "msp", "max_logit", "energy", "odin", "mahalanobis", "knn", "vim", "react", "feature_norm"
+]
+LogitScore = Literal["msp", "max_logit", "energy", "feature_norm"]
+Models = Annotated[dict[Name, ScoreName], Field(min_length=1)]
+
+
+class Trace(Section):
+    """Which pretraining runs are traced epoch by epoch, with which score."""
+
+    runs: dict[Name, LogitScore] = Field(min_length=1)
+
+
+class Odin(Section):
+    """ODIN's temperature and the size of its input step in [0, 1] pixel units."""
+
+    temperature: float = Field(1000.0, gt=0)
+    epsilon: float = Field(0.0014, ge=0)
+
+
+class Features(Section):
+    batch_size: int = Field(500, ge=1)
+    odin: Odin = Odin()
+
+
+class Scores(Section):
+    """Constants of the post-hoc scores that are computed from cached tensors."""
+
+    energy_temperature: float = Field(1.0, gt=0)
+    knn_k: int = Field(50, ge=1)
+    vim_dim: int | None = Field(None, ge=1)
+    react_quantile: float = Field(0.9, gt=0, le=1)
+
+
+class Evaluate(Section):
+    roles: list[Literal["val", "test"]] = Field(min_length=1)
+    fpr_rule: Literal["closest", "at_least"] = "closest"
+    bootstrap: int = Field(1000, ge=0)
+    confidence: float = Field(0.95, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _val_is_needed(self) -> "Evaluate":
+        if "val" not in self.roles:
+            raise ValueError("'val' must be among the roles: the score that validation picks is chosen there")
+        return self
+
+
+class Report(Section):
+    """Which model is each method's control: `pairs` maps method to control."""
+
+    pairs: dict[Name, Name]

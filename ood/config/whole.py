@@ -1,0 +1,79 @@
+"""All of params.yaml at once: every section on its own, then what they must agree on. Imports no torch."""
+
+from collections.abc import Iterator
+
+from ood.config import Params
+from ood.config.data import Data
+from ood.config.evaluation import Evaluate, Features, Models, Report, Scores, Trace
+from ood.config.methods import OE, UM, UMAP, Mask
+from ood.config.training import Augment, Net, Pretrain, Runtime, Seeds
+from ood.errors import InputError
+
+SECTIONS = {
+    "seeds": Seeds,
+    "runtime": Runtime,
+    "data": Data,
+    "net": Net,
+    "augment": Augment,
+    "pretrain": Pretrain,
+    "trace": Trace,
+    "mask": Mask,
+    "um": UM,
+    "umap": UMAP,
+    "oe": OE,
+    "models": Models,
+    "features": Features,
+    "scores": Scores,
+    "evaluate": Evaluate,
+    "report": Report,
+}
+FINE_TUNES = ("um", "control", "umap", "umap-control")
+
+
+def check(params: Params) -> None:
+    """Raises one InputError with every problem found; passes silently otherwise."""
+    problems, sections = [], {}
+    for name in params.raw:
+        if name not in SECTIONS:
+            problems.append(f"{params.path}: {name}: unknown section. Remove it; known are {', '.join(SECTIONS)}.")
+    for name, kind in SECTIONS.items():
+        try:
+            sections[name] = params.section(name, kind)
+        except InputError as error:
+            problems.append(str(error))
+    if not problems:
+        problems = [f"{params.path}: {problem}" for problem in _disagreements(**sections)]
+    if problems:
+        raise InputError("\n".join(problems))
+
+
+def _disagreements(*, pretrain: Pretrain, trace: Trace, mask: Mask, oe: OE, models: dict, net: Net, data: Data, report: Report, **_) -> Iterator[str]:
+    trained = {name: run.over(pretrain.training).epochs for name, run in pretrain.runs.items()}
+    if data.chain.side % 4:
+        yield f"data.chain: {net.name} halves images twice; {data.chain.side} pixels can't be. Use a multiple of 4."
+    for name in set(pretrain.runs) & set(oe.runs) | (set(pretrain.runs) | set(oe.runs)) & set(FINE_TUNES):
+        yield f"runs: the name {name!r} is taken twice (among pretrain.runs, oe.runs, {', '.join(FINE_TUNES)}). Rename one."
+    if not trained.get(mask.run):
+        yield f"mask.run: {mask.run!r} is not a pretraining run with at least one epoch. Known: {_known(trained)}."
+    for name in trace.runs:
+        if not trained.get(name):
+            yield f"trace.runs.{name}: not a pretraining run with at least one epoch. Known: {_known(trained)}."
+        elif pretrain.keep_epochs == "last":
+            yield f"trace.runs.{name}: nothing to trace, pretrain.keep_epochs is 'last'. Set it to 'all' or a number."
+    for name, run in oe.runs.items():
+        if run.init not in {*trained, "um", "control"}:
+            yield f"oe.runs.{name}.init: {run.init!r} is no model to start from. Known: {_known([*trained, 'um', 'control'])}."
+        if run.constraint == "um" and run.init != "um":
+            yield f"oe.runs.{name}.constraint: 'um' takes the level that um was trained with, but init is {run.init!r}. Set it to um."
+    known = {*trained, *FINE_TUNES, *oe.runs}
+    for name in models:
+        if name not in known:
+            yield f"models.{name}: no such run. Known: {_known(known)}."
+    for method, control in report.pairs.items():
+        for name in (method, control):
+            if name not in models:
+                yield f"report.pairs.{method}: {name!r} is not evaluated. Add it to models, or remove the pair."
+
+
+def _known(names) -> str:
+    return ", ".join(sorted(names))

@@ -1,0 +1,102 @@
+"""From the data section of params.yaml to the images of every role."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ood.config.data import Data, Source
+from ood.data.chain import ImageChain
+from ood.data.items import ItemSet, rng_for
+from ood.data.sources import corruptions, digits, folders, glyphs, noise, photos, vision
+from ood.errors import InputError
+
+Sets = dict[str, ItemSet]
+
+
+def build(data: Data, tick: Callable[[], None] = lambda: None) -> Sets:
+    """Every set by its name: id/train, id/val, id/test, auxiliary/*, validation/*, near/*, far/*; native images.
+
+    Raises:
+        InputError: a source can't be read, a class has too few images.
+    """
+    chain = ImageChain(data.chain)
+    sets = _in_distribution(data, chain, tick)
+    for role in ("auxiliary", "validation", "near", "far"):
+        for name, source in getattr(data, role).items():
+            sets[f"{role}/{name}"] = _outliers(source, f"{role}/{name}", data, chain, sets, tick)
+    return sets
+
+
+def check(data: Data) -> None:
+    """What can be known without reading an image: folders, fonts, characters.
+
+    Raises:
+        InputError: naming the key and the remedy.
+    """
+    for key, path in data.folders().items():
+        try:
+            folders.list_images(path)
+        except InputError as error:
+            raise InputError(f"params.yaml: {key}: {error}") from None
+    for role in ("auxiliary", "validation", "near", "far"):
+        for name, source in getattr(data, role).items():
+            if source.source == "glyphs":
+                glyphs.check(source, f"params.yaml: data.{role}.{name}")
+
+
+def _in_distribution(data: Data, chain: ImageChain, tick: Callable[[], None]) -> Sets:
+    rng = rng_for(data.seed, "id")
+    images = _labelled(data.id.images, chain, rng, tick)
+    shares = [data.id.split.train, data.id.split.val, data.id.split.test]
+    parts = dict(zip(("train", "val", "test"), _stratified(images.labels, shares, rng), strict=True))
+    sets = {f"id/{name}": images.take(index) for name, index in parts.items()}
+    if data.id.test is not None:
+        sets["id/test"] = _labelled(data.id.test, chain, rng, tick)
+        if sets["id/test"].classes != images.classes:
+            raise InputError("params.yaml: data.id.test: its classes differ from those of data.id.images; they must agree.")
+    for name, part in sets.items():
+        counts = np.bincount(part.labels, minlength=len(images.classes))
+        if counts.min() < data.min_per_class:
+            short = images.classes[int(counts.argmin())]
+            raise InputError(
+                f"class {short!r} has {counts.min()} images in {name}, data.min_per_class asks for {data.min_per_class}. "
+                "Add images, change data.id.split, or lower data.min_per_class."
+            )
+    return sets
+
+
+def _labelled(source: Source, chain: ImageChain, rng: np.random.Generator, tick: Callable[[], None]) -> ItemSet:
+    if source.source == "digits":
+        return digits.load(source, chain)
+    if source.source == "folder":
+        return folders.load(source, chain, rng, tick)
+    return vision.load(source, chain, rng, tick)
+
+
+def _outliers(
+    source: Source, name: str, data: Data, chain: ImageChain, sets: Sets, tick: Callable[[], None]
+) -> ItemSet:
+    rng = rng_for(data.seed, name)
+    match source.source:
+        case "glyphs":
+            return glyphs.load(source, chain, rng)
+        case "photo":
+            return photos.load(source, chain, rng)
+        case "noise":
+            return noise.load(source, chain, rng)
+        case "corruption":
+            return corruptions.load(source, sets["id/val"], chain, rng)
+        case _:
+            images = _labelled(source, chain, rng, tick)
+            return ItemSet(images.images, np.full(len(images), -1, np.int64), images.names, images.keys)
+
+
+def _stratified(labels: np.ndarray, shares: list[float], rng: np.random.Generator) -> list[np.ndarray]:
+    """Indices of each share, drawn class by class, so that every part has the classes in the same proportion."""
+    parts: list[list[int]] = [[] for _ in shares]
+    for label in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        cuts = np.rint(np.cumsum(shares)[:-1] * len(members)).astype(int)
+        for part, piece in zip(parts, np.split(members, cuts), strict=True):
+            part.extend(piece.tolist())
+    return [np.sort(np.array(part, dtype=np.int64)) for part in parts]

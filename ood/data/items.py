@@ -1,0 +1,54 @@
+"""A set of images that knows where each of them comes from."""
+
+import hashlib
+import zlib
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class ItemSet:
+    """Images of one set.
+
+    images: uint8 (N, H, W, C); labels: int64 (N,), -1 outside ID; names: one per image, unique within a source ("digits/17");
+    keys: per image, the things that no other role may share (its photo, its glyph's shape, the image itself).
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    names: list[str]
+    keys: list[tuple[str, ...]]
+    classes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        counts = {len(self.images), len(self.labels), len(self.names), len(self.keys)}
+        if len(counts) != 1:
+            raise ValueError(f"images, labels, names and keys differ in length: {sorted(counts)}")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, index: np.ndarray) -> "ItemSet":
+        """The images at `index`, in that order."""
+        return replace(
+            self,
+            images=self.images[index],
+            labels=self.labels[index],
+            names=[self.names[i] for i in index],
+            keys=[self.keys[i] for i in index],
+        )
+
+    def hashes(self) -> list[str]:
+        """A content hash per image."""
+        return [hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()[:32] for image in self.images]
+
+
+def outliers(images: list[np.ndarray], names: list[str], keys: list[tuple[str, ...]]) -> ItemSet:
+    """An ItemSet of images that belong to no ID class."""
+    return ItemSet(np.stack(images), np.full(len(images), -1, np.int64), names, keys)
+
+
+def rng_for(seed: int, name: str) -> np.random.Generator:
+    """A generator that depends on the data seed and the set's name only, so that adding a set changes no other."""
+    return np.random.default_rng([seed, zlib.crc32(name.encode())])

@@ -1,0 +1,102 @@
+"""The prepared data on disk: one uint8 array per set, grouped by role so that a stage can depend on its roles only.
+
+    data/prepared/id/{train,val,test}.npy        uint8 (N, H, W, 3), with .labels.npy (int64) and .items.json (image ids)
+    data/prepared/id/info.json                   classes, side, mean, std
+    data/prepared/auxiliary/<name>.npy           and validation/<name>.npy, test/near/<name>.npy, test/far/<name>.npy
+    data/prepared/manifest.json                  source, count and sha256 of every set
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ood.config.data import Data
+from ood.data.catalog import Sets
+from ood.data.chain import ImageChain
+from ood.errors import InputError
+
+PREPARED = Path("data/prepared")
+
+
+@dataclass(frozen=True)
+class Info:
+    """What a network must know of the data: class names, pixels along a side, normalisation in [0, 1] units."""
+
+    classes: list[str]
+    side: int
+    mean: list[float]
+    std: list[float]
+
+
+def path_of(name: str) -> str:
+    """Where a set lies below the prepared folder: near and far are test sets."""
+    return f"test/{name}" if name.split("/")[0] in ("near", "far") else name
+
+
+def save(sets: Sets, data: Data, dropped: dict[str, int], root: Path) -> dict:
+    """Enlarge, write every set and the manifest below `root`; returns the manifest."""
+    chain = ImageChain(data.chain)
+    manifest = {}
+    for name, items in sets.items():
+        target = root / path_of(name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        images = chain.finish(items.images)
+        np.save(target.with_name(f"{target.name}.npy"), images)
+        np.save(target.with_name(f"{target.name}.labels.npy"), items.labels)
+        target.with_name(f"{target.name}.items.json").write_text(json.dumps(items.names), encoding="utf-8")
+        role, _, key = name.partition("/")
+        source = data.id.images if role == "id" else getattr(data, role)[key]
+        if name == "id/test" and data.id.test is not None:
+            source = data.id.test
+        manifest[name] = {
+            "source": source.model_dump(mode="json"),
+            "count": len(items),
+            "dropped": dropped.get(name, 0),
+            "classes": {c: int((items.labels == i).sum()) for i, c in enumerate(items.classes)} if role == "id" else {},
+            "sha256": hashlib.sha256(images.tobytes() + items.labels.tobytes()).hexdigest(),
+        }
+    info = {
+        "classes": sets["id/train"].classes,
+        "side": data.chain.side,
+        "mean": data.chain.mean,
+        "std": data.chain.std,
+    }
+    (root / "id" / "info.json").write_text(json.dumps(info, indent=1) + "\n", encoding="utf-8")
+    (root / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    return manifest
+
+
+def info(root: Path = PREPARED) -> Info:
+    """The ID data's facts.
+
+    Raises:
+        InputError: nothing prepared here.
+    """
+    return Info(**json.loads(_existing(root / "id" / "info.json").read_text(encoding="utf-8")))
+
+
+def names(role: str, root: Path = PREPARED) -> list[str]:
+    """The sets of a role ('auxiliary', 'validation', 'near', 'far'), sorted."""
+    folder = (root / path_of(f"{role}/any")).parent
+    return sorted(f"{role}/{p.name[: -len('.labels.npy')]}" for p in folder.glob("*.labels.npy"))
+
+
+def arrays(name: str, root: Path = PREPARED) -> tuple[np.ndarray, np.ndarray]:
+    """Images uint8 (N, H, W, 3) and labels int64 (N,) of a set, e.g. 'near/letters'."""
+    base = root / path_of(name)
+    return np.load(_existing(base.with_name(f"{base.name}.npy"))), np.load(base.with_name(f"{base.name}.labels.npy"))
+
+
+def item_names(name: str, root: Path = PREPARED) -> list[str]:
+    """The image ids of a set."""
+    base = root / path_of(name)
+    return json.loads(_existing(base.with_name(f"{base.name}.items.json")).read_text(encoding="utf-8"))
+
+
+def _existing(path: Path) -> Path:
+    if not path.exists():
+        raise InputError(f"{path}: not there. Run `python -m stages prepare` first (or `dvc repro`).")
+    return path

@@ -1,0 +1,51 @@
+"""No image may play two roles: the check that keeps a benchmark honest."""
+
+import numpy as np
+
+from ood.data.catalog import Sets
+from ood.errors import InputError
+
+# A duplicate is dropped from the role that comes later here: training gives way to testing.
+PRECEDENCE = ("test", "id/test", "id/val", "validation", "id/train", "auxiliary")
+
+
+def role_of(name: str) -> str:
+    """The role of a set by its name: near- and far-OOD are one role, the three ID splits are three."""
+    head = name.split("/")[0]
+    return "test" if head in ("near", "far") else name if head == "id" else head
+
+
+def separate(sets: Sets, duplicates: str) -> tuple[Sets, dict[str, int]]:
+    """Make sure that no provenance key and no content stands in two roles.
+
+    Args:
+        duplicates: 'error' raises, 'drop' removes the image from the role where it matters less (PRECEDENCE).
+
+    Returns:
+        The sets, and how many images were dropped from each.
+
+    Raises:
+        InputError: naming both sets and the image, or the set that nothing is left of.
+    """
+    owner: dict[str, tuple[str, str]] = {}
+    kept, dropped = {}, {}
+    for name in sorted(sets, key=lambda name: PRECEDENCE.index(role_of(name))):
+        role, items, clean = role_of(name), sets[name], []
+        for i, (item, keys, digest) in enumerate(zip(items.names, items.keys, items.hashes(), strict=True)):
+            marks = [*keys, f"content:{digest}"]
+            clash = next((mark for mark in marks if owner.get(mark, (role, ""))[0] != role), None)
+            if clash is None:
+                clean.append(i)
+                owner.update((mark, (role, name)) for mark in marks if mark not in owner)
+            elif duplicates == "error":
+                what = "the same image" if clash.startswith("content:") else f"the same provenance ({clash})"
+                raise InputError(
+                    f"{item} in {name} has {what} as an image in {owner[clash][1]}: no image may play two roles. Change one of "
+                    "the two sources, or set data.duplicates to drop."
+                )
+        if not clean:
+            raise InputError(f"{name}: every image of it stands in another role too. Change its source.")
+        kept[name] = items if len(clean) == len(items) else items.take(np.array(clean))
+        if len(clean) < len(items):
+            dropped[name] = len(items) - len(clean)
+    return {name: kept[name] for name in sets}, dropped

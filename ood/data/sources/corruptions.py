@@ -1,0 +1,106 @@
+"""Validation OOD by the Outlier Exposure paper: ID validation images, spoilt.
+
+All functions take and return float arrays in [0, 1]. Sizes that the paper gives for 32 pixels scale with the image.
+"""
+
+import numpy as np
+from PIL import Image
+
+from ood.config.data import Corruption
+from ood.data.chain import ImageChain
+from ood.data.items import ItemSet, outliers
+from ood.errors import InputError
+
+
+def load(source: Corruption, parents: ItemSet, chain: ImageChain, rng: np.random.Generator) -> ItemSet:
+    """One spoilt image per parent image (of the listed classes).
+
+    Args:
+        parents: native ID validation images.
+    """
+    chosen = range(len(parents))
+    if source.classes is not None:
+        unknown = [c for c in source.classes if str(c) not in parents.classes]
+        if unknown:
+            raise InputError(f"corruption {source.kind}: class {unknown[0]} is not an ID class ({', '.join(parents.classes)}).")
+        wanted = {parents.classes.index(str(c)) for c in source.classes}
+        chosen = [i for i in chosen if int(parents.labels[i]) in wanted]
+    images, names, keys = [], [], []
+    for i in chosen:
+        image = parents.images[i] / 255.0
+        if source.kind in ("arithmetic_mean", "geometric_mean"):
+            # A mixture within a class may be a plain member of it, so the partner is of another class.
+            j = int(rng.choice(np.flatnonzero(parents.labels != parents.labels[i])))
+            spoilt = MIXTURES[source.kind](image, parents.images[j] / 255.0)
+            name = f"{source.kind}/{parents.names[i]}+{parents.names[j]}"
+        else:
+            spoilt = CORRUPTIONS[source.kind](image, rng)
+            name = f"{source.kind}/{parents.names[i]}"
+        images.append(chain.quantise(spoilt))
+        names.append(name)
+        keys.append((name,))
+    return outliers(images, names, keys)
+
+
+def jigsaw(image: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
+    """Quadrants rearranged: [top-left, its rows swapped | bottom-left] over [bottom-right | top-right, its columns swapped]."""
+    half, quarter = image.shape[0] // 2, image.shape[0] // 4
+    top_left, top_right = image[:half, :half], image[:half, half:]
+    bottom_left, bottom_right = image[half:, :half], image[half:, half:]
+    top_left = np.concatenate([top_left[quarter:], top_left[:quarter]], axis=0)
+    top_right = np.concatenate([top_right[:, quarter:], top_right[:, :quarter]], axis=1)
+    upper = np.concatenate([top_left, bottom_left], axis=1)
+    lower = np.concatenate([bottom_right, top_right], axis=1)
+    return np.concatenate([upper, lower], axis=0)
+
+
+def speckle(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """x + x * N(0, 1), clipped."""
+    return np.clip(image + image * rng.normal(size=image.shape), 0, 1)
+
+
+def pixelate(image: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
+    """Box-resized to a fifth of the side (6 of 32 pixels; at least 2) and back."""
+    side = image.shape[0]
+    small = max(2, round(side * 0.2))
+    channels = []
+    for channel in np.moveaxis(image.astype(np.float32), -1, 0):
+        reduced = Image.fromarray(channel).resize((small, small), Image.Resampling.BOX)
+        channels.append(np.asarray(reduced.resize((side, side), Image.Resampling.BOX)))
+    return np.stack(channels, axis=-1)
+
+
+def ghost(image: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
+    """Channels rolled: green upside down, then blue, then red."""
+    _needs_colour(image, "ghost")
+    return np.stack([image[::-1, :, 1], image[..., 2], image[..., 0]], axis=-1)
+
+
+def invert(image: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
+    """Channels 2 and 3 inverted."""
+    _needs_colour(image, "invert")
+    return np.concatenate([image[..., :1], 1 - image[..., 1:]], axis=-1)
+
+
+def flip_vertical(image: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
+    """Upside down."""
+    return image[::-1]
+
+
+def flip_horizontal(image: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
+    """Mirrored."""
+    return image[:, ::-1]
+
+
+CORRUPTIONS = {
+    f.__name__: f for f in (jigsaw, speckle, pixelate, ghost, invert, flip_vertical, flip_horizontal)
+}
+MIXTURES = {
+    "arithmetic_mean": lambda one, other: (one + other) / 2,
+    "geometric_mean": lambda one, other: np.sqrt(one * other),
+}
+
+
+def _needs_colour(image: np.ndarray, name: str) -> None:
+    if image.shape[-1] != 3:
+        raise InputError(f"corruption {name} rolls colour channels; this data set's chain is grey. Take it out.")

@@ -1,0 +1,125 @@
+"""Characters rendered from the fonts that matplotlib ships, drawn the way the digits were: a bitmap, counted in 4x4 blocks.
+
+A character that can be read as a digit is ID in disguise, so it is refused in every role: by number value, by a list of
+look-alikes, and by comparing its raster with those of 0 to 9 in the same font.
+"""
+
+import hashlib
+import importlib.util
+import unicodedata
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from fontTools.ttLib import TTFont
+from PIL import Image, ImageDraw, ImageFont
+
+from ood.config.data import Glyphs
+from ood.data.chain import ImageChain
+from ood.data.items import ItemSet, outliers
+from ood.errors import InputError
+
+READS_AS_DIGIT = frozenset(
+    "OoQDΟοОоσØøÖöДЮ○●◯°" "Iil|!jJıΙιІі∣" "ZzΖ" "ЗзƷʒЭэε∃Ȝ" "Ччч" "SsЅѕ§$" "bGбЬьσ" "⁊⅂" "BΒβВß&" "gqϱρ"
+)
+# Capitals of other scripts that are drawn like a Latin letter: one shape, whatever the code point.
+HOMOGLYPHS = dict(zip("ΑΕΗΚΜΝΡΤΥΧАЕНКМРСТУХгαеіусхр", "aehkmnptyxaehkmpctyxraeiycxp", strict=True))
+LOOKS_LIKE = 0.9  # intersection over union of two rasters above which they show the same thing
+
+
+def load(source: Glyphs, chain: ImageChain, rng: np.random.Generator) -> ItemSet:
+    """`source.count` images, spread evenly over characters and fonts, each rotated by a random angle."""
+    pairs = [(character, font) for font in source.fonts for character in source.characters]
+    canvas = 4 * chain.config.size
+    images, names, keys = [], [], []
+    for index in range(source.count):
+        character, font = pairs[index % len(pairs)]
+        angle = rng.uniform(-source.rotation, source.rotation)
+        images.append(chain.native(_render(character, font, canvas, angle)))
+        names.append(f"glyph/{font}/{character}/{index // len(pairs)}")
+        raster = hashlib.sha256(_render(character, font, canvas, 0.0).tobytes()).hexdigest()[:32]
+        keys.append((f"glyph:{shape_of(character)}", f"font:{family_of(font)}", f"raster:{raster}"))
+    return outliers(images, names, keys)
+
+
+def check(source: Glyphs, key: str) -> None:
+    """Refuse unknown fonts, characters that a font lacks, and everything that reads as a digit.
+
+    Raises:
+        InputError: naming the key, the character and the reason.
+    """
+    for font in source.fonts:
+        lacking = [c for c in source.characters if ord(c) not in _characters(font_path(font, key))]
+        if lacking:
+            raise InputError(f"{key}.characters: the font {font} has no {lacking[0]!r}. Take it out, or the font.")
+    for character in source.characters:
+        reason = _digit_reason(character, source.fonts)
+        if reason:
+            raise InputError(
+                f"{key}.characters: {character!r} {reason}; digits are only ID and near-OOD. Take it out."
+            )
+
+
+def shape_of(character: str) -> str:
+    """What a character looks like, across case, accents and scripts: 'É', 'e' and Cyrillic 'Е' are one shape."""
+    base = unicodedata.normalize("NFKD", character)[0]
+    return HOMOGLYPHS.get(base, base).casefold()
+
+
+def family_of(font: str) -> str:
+    """The family of a font file's stem: all cuts of one design."""
+    return next((name for name in ("DejaVu", "STIX") if font.startswith(name)), "Computer Modern")
+
+
+def font_path(font: str, key: str = "fonts") -> Path:
+    """The file of a font by its stem, e.g. 'DejaVuSans-Bold'."""
+    spec = importlib.util.find_spec("matplotlib")
+    folder = Path(spec.submodule_search_locations[0]) / "mpl-data" / "fonts" / "ttf"
+    path = folder / f"{font}.ttf"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in folder.glob("*.ttf") if p.stem.startswith(("DejaVu", "cm", "STIXGeneral"))))
+        raise InputError(f"{key}.fonts: matplotlib ships no font {font!r}. Known: {known}.")
+    return path
+
+
+def _digit_reason(character: str, fonts: list[str]) -> str | None:
+    decomposed = unicodedata.normalize("NFKD", character)
+    if unicodedata.numeric(character, None) is not None or any(c.isdigit() for c in decomposed):
+        return "is a form of a number"
+    if character in READS_AS_DIGIT:
+        return "reads as a digit"
+    for font in fonts:
+        ours = _render(character, font, 32, 0.0) > 0
+        for digit in "0123456789":
+            theirs = _render(digit, font, 32, 0.0) > 0
+            if (ours & theirs).sum() / (ours | theirs).sum() > LOOKS_LIKE:
+                return f"is drawn like {digit} in {font}"
+    return None
+
+
+@cache
+def _characters(path: Path) -> frozenset[int]:
+    with TTFont(path, lazy=True) as font:
+        return frozenset(font.getBestCmap() or ())
+
+
+@cache
+def _outline(character: str, font: str) -> Image.Image:
+    """The character's ink, large, cropped to its bounding box."""
+    face = ImageFont.truetype(str(font_path(font)), 160)
+    image = Image.new("L", (400, 400), 0)
+    ImageDraw.Draw(image).text((120, 80), character, fill=255, font=face)
+    return image.crop(image.getbbox())
+
+
+def _render(character: str, font: str, canvas: int, angle: float) -> np.ndarray:
+    """White on black, as tall as the canvas (as wide where it is wider than tall); uint8 0 or 255."""
+    ink = _outline(character, font)
+    if angle:
+        ink = ink.rotate(angle, Image.Resampling.BICUBIC, expand=True)
+        ink = ink.crop(ink.getbbox())
+    scale = canvas / max(ink.size)
+    width, height = (max(1, round(side * scale)) for side in ink.size)
+    page = Image.new("L", (canvas, canvas), 0)
+    page.paste(ink.resize((width, height), Image.Resampling.BOX), ((canvas - width) // 2, (canvas - height) // 2))
+    return np.where(np.asarray(page) >= 128, 255, 0).astype(np.uint8)

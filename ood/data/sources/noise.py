@@ -1,0 +1,54 @@
+"""Synthetic noise by the Outlier Exposure paper's evaluation code: defined in [-1, 1], stored as uint8.
+
+A grey chain keeps the first of the three generated channels (averaging them would change the distribution).
+"""
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from ood.config.data import Noise
+from ood.data.chain import ImageChain
+from ood.data.items import ItemSet, outliers
+
+CANVAS = 32  # blobs are drawn on at least this canvas and cut from its middle, away from the blur's border effects
+
+
+def load(source: Noise, chain: ImageChain, rng: np.random.Generator) -> ItemSet:
+    """`source.count` noise images, all within [-1, 1] before they become uint8."""
+    draw = {"gaussian": gaussian, "rademacher": rademacher, "uniform": uniform}
+    images = []
+    while len(images) < source.count:
+        if source.kind == "blobs":
+            values = blobs(rng, chain.config.size, source.blur)
+        else:
+            values = draw[source.kind](rng, chain.config.size)
+        values = values[..., : chain.channels]
+        if (values > -1).any():  # a window of blobs can be all background: a black image shows nothing
+            images.append(chain.quantise((values + 1) / 2))
+    names = [f"noise/{source.kind}/{i}" for i in range(source.count)]
+    return outliers(images, names, [(name,) for name in names])
+
+
+def gaussian(rng: np.random.Generator, size: int) -> np.ndarray:
+    """N(0, 0.5^2), clipped to [-1, 1]; shape (size, size, 3)."""
+    return np.clip(rng.normal(0, 0.5, (size, size, 3)), -1, 1)
+
+
+def rademacher(rng: np.random.Generator, size: int) -> np.ndarray:
+    """-1 or 1 with equal chances; shape (size, size, 3)."""
+    return rng.choice([-1.0, 1.0], (size, size, 3))
+
+
+def uniform(rng: np.random.Generator, size: int) -> np.ndarray:
+    """U(-1, 1); shape (size, size, 3)."""
+    return rng.uniform(-1, 1, (size, size, 3))
+
+
+def blobs(rng: np.random.Generator, size: int, blur: float) -> np.ndarray:
+    """Bernoulli(0.7) pixels, blurred over height, width and channels, values below 0.75 set to 0, then times 2 minus 1."""
+    canvas = max(CANVAS, size)
+    pixels = (rng.random((canvas, canvas, 3)) < 0.7).astype(float)
+    smooth = gaussian_filter(pixels, sigma=blur, mode="nearest", truncate=4.0)
+    smooth[smooth < 0.75] = 0
+    edge = (canvas - size) // 2
+    return smooth[edge : edge + size, edge : edge + size] * 2 - 1

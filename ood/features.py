@@ -1,0 +1,84 @@
+"""One forward pass per model over everything that scores and figures need; cached tensors from there on.
+
+data/features/<model>/<seed>.safetensors holds, per set: '<set>:logits' (N, C), '<set>:features' (N, D, raw), '<set>:labels' (N,), for
+all but the training images '<set>:odin' (N,); and 'head:weight', 'head:bias', 'head:normalize'. A net with a mask adds
+'<set>:unmasked_logits' for ID, from the dense net underneath.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ood.config.evaluation import Odin
+from ood.data.batches import ImageSet, plain_batches
+from ood.errors import InputError
+from ood.nets import Classifier
+from ood.scores import Head, odin
+
+FEATURES = Path("data/features")
+
+
+@torch.inference_mode()
+def extract(net: Classifier, images: ImageSet, batch_size: int, tick: Callable[[], None]) -> dict[str, Tensor]:
+    """Logits, raw features and labels of a set, un-augmented, on the CPU in float32."""
+    device = net.fc.weight.device
+    logits, features = [], []
+    for batch, _ in plain_batches(images, batch_size):
+        tick()
+        raw = net.features(batch.to(device))
+        features.append(raw.float().cpu())
+        logits.append(net.head(raw).float().cpu())
+    return {"logits": torch.cat(logits), "features": torch.cat(features), "labels": images.labels.cpu()}
+
+
+def extract_odin(net: Classifier, images: ImageSet, batch_size: int, setting: Odin, tick: Callable[[], None]) -> Tensor:
+    """ODIN's score of a set: it needs input gradients, so it can't be had from cached tensors."""
+    device = net.fc.weight.device
+    scores = []
+    for batch, _ in plain_batches(images, batch_size):
+        tick()
+        scores.append(odin(net, batch.to(device), setting.temperature, setting.epsilon).cpu())
+    return torch.cat(scores)
+
+
+def save(path: Path, tensors: dict[str, dict[str, Tensor]], net: Classifier) -> None:
+    """Write one seed's tensors (set -> kind -> tensor) and the head."""
+    flat = {f"{name}:{kind}": tensor.contiguous() for name, kinds in tensors.items() for kind, tensor in kinds.items()}
+    flat["head:weight"] = net.fc.weight.detach().cpu().clone()
+    flat["head:bias"] = net.fc.bias.detach().cpu().clone()
+    flat["head:normalize"] = torch.tensor(net.normalize)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({key: flat[key] for key in sorted(flat)}, path)
+
+
+@dataclass(frozen=True)
+class Cached:
+    """One seed's cached tensors: sets[name][kind], and the head."""
+
+    sets: dict[str, dict[str, Tensor]]
+    head: Head
+
+    def names(self, role: str) -> list[str]:
+        """Sets of a role, e.g. 'near', sorted."""
+        return sorted(name for name in self.sets if name.split("/")[0] == role)
+
+
+def load(model: str, seed: int) -> Cached:
+    """The cached tensors of a model.
+
+    Raises:
+        InputError: not extracted yet.
+    """
+    path = FEATURES / model / f"{seed}.safetensors"
+    if not path.is_file():
+        raise InputError(f"{path}: no features there. Run `python -m stages features {model}` first (or `dvc repro`).")
+    sets: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in load_file(path).items():
+        name, kind = key.rsplit(":", 1)
+        sets.setdefault(name, {})[kind] = tensor
+    head = sets.pop("head")
+    return Cached(sets, Head(head["weight"], head["bias"], bool(head["normalize"])))

@@ -1,0 +1,160 @@
+"""Detection and calibration metrics. Scores are larger for OOD everywhere; fractions lie in [0, 1].
+
+"FPR95" means two different things in the four papers, so both are here under names that say which:
+fpr_ood_at_tpr95_id (UM, DREAM-OOD, energy): share of OOD let through when 95 % of ID is kept;
+fpr_id_at_tpr95_ood (OE, OpenOOD): share of ID flagged when 95 % of OOD is caught.
+"""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+RECALL = 0.95
+Rule = Literal["closest", "at_least"]
+KEYS = ("auroc", "aupr_in", "aupr_out", "fpr_ood_at_tpr95_id", "fpr_id_at_tpr95_ood")
+
+
+def detection_metrics(id_scores: ArrayLike, ood_scores: ArrayLike, rule: Rule = "closest") -> dict[str, float]:
+    """How well scores tell OOD from ID.
+
+    Args:
+        id_scores, ood_scores: 1-D, larger = more OOD.
+        rule: which cut has "95 %" recall. 'closest': the cut whose recall is nearest 0.95 on either side, as in the code of OE, energy
+            and UM; 'at_least': the first cut with recall >= 0.95, as in OpenOOD.
+
+    Returns:
+        auroc; aupr_in (average precision, ID positive); aupr_out (OOD positive); fpr_ood_at_tpr95_id; fpr_id_at_tpr95_ood.
+
+    Raises:
+        ValueError: empty, not 1-D, or not finite scores.
+    """
+    inside, outside = _scores(id_scores, "id_scores"), _scores(ood_scores, "ood_scores")
+    # One sort serves all: at every distinct score, how many of each kind lie at or above it (as OOD) ...
+    cuts, counts = np.unique(np.concatenate([inside, outside]), return_inverse=True)
+    per_id = np.bincount(counts[: len(inside)], minlength=len(cuts))
+    per_ood = np.bincount(counts[len(inside) :], minlength=len(cuts))
+    # ... and at or below it (as ID).
+    id_up, ood_up = np.cumsum(per_id[::-1]), np.cumsum(per_ood[::-1])
+    id_down, ood_down = np.cumsum(per_id), np.cumsum(per_ood)
+    pairs = float(len(inside)) * len(outside)
+    auroc = ((np.concatenate([[0], id_down[:-1]]) + per_id / 2) * per_ood).sum() / pairs
+    return {
+        "auroc": float(auroc),
+        "aupr_in": _average_precision(id_down, ood_down),
+        "aupr_out": _average_precision(ood_up, id_up),
+        "fpr_ood_at_tpr95_id": _false_positive_rate(id_down, ood_down, rule),
+        "fpr_id_at_tpr95_ood": _false_positive_rate(ood_up, id_up, rule),
+    }
+
+
+def _average_precision(true: NDArray, false: NDArray) -> float:
+    """Average precision (step-wise, not trapezoid) from cumulative counts of true and false positives at falling cuts."""
+    gained = np.diff(true, prepend=0)
+    precision = true / (true + false)
+    return float((gained * precision).sum() / true[-1])
+
+
+def _false_positive_rate(true: NDArray, false: NDArray, rule: Rule) -> float:
+    return float(_false_positive_rates(true[None], false[None], rule)[0])
+
+
+def _false_positive_rates(true: NDArray, false: NDArray, rule: Rule) -> NDArray[np.float64]:
+    """False-positive rate at 95 % recall for rows of cumulative counts at falling cuts, each (n, cuts)."""
+    total = true[:, -1:]
+    recall = true / total
+    if rule == "at_least":
+        chosen = np.argmax(recall >= RECALL, axis=1)
+    elif rule == "closest":
+        # Cuts after the first with full recall don't count. From there downwards: among equally near cuts the larger recall, and
+        # at equal recall the larger false-positive rate, comes first.
+        beyond = np.cumsum(true == total, axis=1) > 1
+        distance = np.where(beyond, np.inf, np.abs(recall - RECALL))
+        chosen = true.shape[1] - 1 - np.argmin(distance[:, ::-1], axis=1)
+    else:
+        raise ValueError(f"rule must be 'closest' or 'at_least', not {rule!r}")
+    return np.take_along_axis(false, chosen[:, None], axis=1)[:, 0] / false[:, -1]
+
+
+def _scores(values: ArrayLike, name: str) -> NDArray[np.float64]:
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1 or array.size == 0:
+        raise ValueError(f"{name} must be 1-D and not empty, its shape is {array.shape}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} holds {int((~np.isfinite(array)).sum())} values that are not finite")
+    return array
+
+
+def bootstrap(
+    id_scores: ArrayLike, ood_sets: list[ArrayLike], draws: int, seed: int, rule: Rule = "closest"
+) -> dict[str, NDArray[np.float64]]:
+    """Bootstrap draws of the mean over OOD sets of AUROC and fpr_ood_at_tpr95_id, shape (draws,) each.
+
+    Images are resampled within every set; equal seeds resample alike, so that draws of several models can be averaged or compared.
+    """
+    rng = np.random.default_rng(seed)
+    inside = _scores(id_scores, "id_scores")
+    id_weights = rng.multinomial(len(inside), np.full(len(inside), 1 / len(inside)), size=draws)
+    aurocs, rates = np.zeros(draws), np.zeros(draws)
+    for scores in ood_sets:
+        outside = _scores(scores, "ood_scores")
+        weights = rng.multinomial(len(outside), np.full(len(outside), 1 / len(outside)), size=draws)
+        cuts, where = np.unique(np.concatenate([inside, outside]), return_inverse=True)
+        per_id = _by_cut(id_weights, where[: len(inside)], len(cuts))
+        per_ood = _by_cut(weights, where[len(inside) :], len(cuts))
+        id_down, ood_down = per_id.cumsum(1), per_ood.cumsum(1)
+        aurocs += ((id_down - per_id / 2) * per_ood).sum(1) / (len(inside) * len(outside))
+        rates += _false_positive_rates(id_down, ood_down, rule)
+    return {"auroc": aurocs / len(ood_sets), "fpr_ood_at_tpr95_id": rates / len(ood_sets)}
+
+
+def _by_cut(weights: NDArray, where: NDArray, cuts: int) -> NDArray[np.float64]:
+    """Sum weights (draws, n) of samples that share a cut: (draws, cuts)."""
+    order = np.argsort(where, kind="stable")
+    starts = np.flatnonzero(np.diff(where[order], prepend=-1))
+    table = np.zeros((len(weights), cuts))
+    table[:, where[order][starts]] = np.add.reduceat(weights[:, order], starts, axis=1)
+    return table
+
+
+def roc_curve(id_scores: ArrayLike, ood_scores: ArrayLike, points: int = 101) -> tuple[NDArray, NDArray]:
+    """(false-positive rate, true-positive rate), OOD positive, at `points` evenly spaced false-positive rates."""
+    inside = np.sort(_scores(id_scores, "id_scores"))[::-1]
+    outside = np.sort(_scores(ood_scores, "ood_scores"))
+    rates = np.linspace(0, 1, points)
+    cuts = inside[np.clip(np.ceil(rates * len(inside)).astype(int) - 1, 0, None)]
+    caught = 1 - np.searchsorted(outside, cuts, side="left") / len(outside)
+    caught[0] = 1 - np.searchsorted(outside, inside[0], side="right") / len(outside)
+    return rates, caught
+
+
+def accuracy(logits: NDArray, labels: NDArray) -> float:
+    """Share of right predictions."""
+    return float((logits.argmax(1) == labels).mean())
+
+
+def negative_log_likelihood(logits: NDArray, labels: NDArray) -> float:
+    """Mean cross-entropy in nats."""
+    shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
+    return float((np.log(np.exp(shifted).sum(1)) - shifted[np.arange(len(labels)), labels]).mean())
+
+
+def calibration_error(confidence: NDArray, correct: NDArray, bins: int = 15) -> float:
+    """Expected calibration error over `bins` equal-width bins of confidence."""
+    index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    gaps = [np.bincount(index, values.astype(np.float64), minlength=bins) for values in (confidence, correct)]
+    return float(np.abs(gaps[0] - gaps[1]).sum() / len(confidence))
+
+
+def rms_calibration_error(confidence: NDArray, correct: NDArray, bin_size: int = 100) -> float:
+    """Root mean square calibration error over bins of `bin_size` samples of like confidence (OE, appendix).
+
+    The last bin takes the remainder. (The reference leaves the most confident bin out; this one counts it.)
+    """
+    order = np.argsort(confidence, kind="stable")
+    n_bins = max(1, len(order) // bin_size)
+    total = 0.0
+    for i in range(n_bins):
+        part = order[i * bin_size : None if i == n_bins - 1 else (i + 1) * bin_size]
+        total += len(part) * (confidence[part].mean() - correct[part].mean()) ** 2
+    return float(np.sqrt(total / len(order)))

@@ -1,0 +1,106 @@
+"""Masks over weights: how many are zeroed, random ones, and ones that learn (UMAP: UM Adopts Pruning, not the embedding method).
+
+A mask belongs to one convolution or linear weight and is ranked within that layer. `keep` is the share of weights that stay
+(the UM reference calls it prune_rate): of n weights the int((1 - keep) n) with the smallest |score| become zero.
+"""
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+Masks = dict[str, Tensor]
+
+
+def maskable(net: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Name and module of every layer whose weight a mask covers: convolutions and linear layers, the head included."""
+    for name, module in net.named_modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            yield name, module
+
+
+def initial_scores(weight: Tensor, generator: torch.Generator) -> Tensor:
+    """U(-1/sqrt(fan_in), 1/sqrt(fan_in)), the shape of `weight` (the UM reference's Kaiming-uniform with a = sqrt(5))."""
+    bound = 1 / math.sqrt(weight[0].numel())
+    return (torch.rand(weight.shape, generator=generator) * 2 - 1) * bound
+
+
+def binary_mask(scores: Tensor, keep: float) -> Tensor:
+    """Bool tensor, False for the int((1 - keep) n) entries of smallest |score|, True for the rest."""
+    magnitude = scores.detach().abs().flatten()
+    zeroed = int((1 - keep) * magnitude.numel())
+    if zeroed == 0:
+        return torch.ones_like(scores, dtype=torch.bool)
+    # The k-th value is found in linear time; only equal scores at the cut need the full order.
+    mask = magnitude > magnitude.kthvalue(zeroed).values
+    if int(mask.sum()) != magnitude.numel() - zeroed:
+        mask = torch.ones_like(mask)
+        mask[magnitude.argsort(stable=True)[:zeroed]] = False
+    return mask.view(scores.shape)
+
+
+def random_masks(net: nn.Module, keep: float, generator: torch.Generator) -> Masks:
+    """One random mask per maskable layer: parameter name -> bool tensor on the CPU."""
+    return {
+        f"{name}.weight": binary_mask(initial_scores(module.weight, generator), keep) for name, module in maskable(net)
+    }
+
+
+class _StraightThrough(torch.autograd.Function):
+    """Binary mask forward; backward passes the gradient to |score| unchanged."""
+
+    @staticmethod
+    def forward(_ctx, magnitude: Tensor, keep: float) -> Tensor:
+        return binary_mask(magnitude, keep).to(magnitude.dtype)
+
+    @staticmethod
+    def backward(_ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient, None
+
+
+class LearnedMask(nn.Module):
+    """Parametrization of a weight: weight x mask(|scores|), with scores that learn through the straight-through estimator."""
+
+    def __init__(self, scores: Tensor, keep: float):
+        super().__init__()
+        self.scores = nn.Parameter(scores)
+        self.keep = keep
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight * _StraightThrough.apply(self.scores.abs(), self.keep)
+
+
+def learn_masks(net: nn.Module, keep: float, generator: torch.Generator) -> nn.Module:
+    """Freeze every parameter of `net` and put a learnable mask, randomly initialised, on every maskable weight; in place."""
+    for parameter in net.parameters():
+        parameter.requires_grad_(False)
+    for _, module in list(maskable(net)):
+        mask = LearnedMask(initial_scores(module.weight, generator).to(module.weight), keep)
+        parametrize.register_parametrization(module, "weight", mask)
+    return net
+
+
+def mask_state(net: nn.Module) -> dict[str, Tensor]:
+    """What masking added to a net: '<layer>.scores', and the running statistics of the masked path, '<bn>.running_*'."""
+    state = {}
+    for name, module in net.named_modules():
+        if parametrize.is_parametrized(module, "weight"):
+            state[f"{name}.scores"] = module.parametrizations.weight[0].scores.detach().clone()
+        elif isinstance(module, nn.BatchNorm2d):
+            state[f"{name}.running_mean"] = module.running_mean.clone()
+            state[f"{name}.running_var"] = module.running_var.clone()
+    return state
+
+
+@torch.no_grad()
+def apply_mask_state(net: nn.Module, state: dict[str, Tensor], keep: float) -> nn.Module:
+    """Turn a dense net into its masked path: zero the masked weights, take the masked path's BN statistics; in place."""
+    for name, module in net.named_modules():
+        if f"{name}.scores" in state:
+            module.weight.mul_(binary_mask(state[f"{name}.scores"], keep).to(module.weight))
+        elif f"{name}.running_mean" in state:
+            module.running_mean.copy_(state[f"{name}.running_mean"])
+            module.running_var.copy_(state[f"{name}.running_var"])
+    return net

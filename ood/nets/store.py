@@ -1,0 +1,124 @@
+"""Classifiers on disk: model.safetensors (weights), model.json (what to build), mask.safetensors (UMAP's scores and statistics).
+
+No timestamps and no paths: equal training gives equal bytes.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ood import nets
+from ood.config.training import Net
+from ood.data.packed import Info
+from ood.errors import InputError
+from ood.nets.masked import apply_mask_state
+
+MODELS = Path("data/models")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Everything needed to rebuild a network, and what it was trained for.
+
+    constraint: the level b of the loss constraint it was trained with. mask_keep: share of weights its mask keeps (None: no mask).
+    """
+
+    net: dict
+    classes: list[str]
+    size: int
+    mean: list[float]
+    std: list[float]
+    normalize: bool = False
+    constraint: float | None = None
+    mask_keep: float | None = None
+    history: dict = field(default_factory=dict)
+
+    def build(self) -> nets.Classifier:
+        """The network, freshly initialised."""
+        return nets.build(
+            self.net["name"],
+            num_classes=len(self.classes),
+            size=self.size,
+            dropout=self.net["dropout"],
+            affine=self.net["affine"],
+            normalize=self.normalize,
+            mean=self.mean,
+            std=self.std,
+        )
+
+
+def spec_for(net: Net, info: Info, normalize: bool) -> Spec:
+    """The Spec of a new network for a data set."""
+    return Spec(net.model_dump(), info.classes, info.side, info.mean, info.std, normalize)
+
+
+def save(folder: Path, state: dict[str, Tensor], spec: Spec, mask: dict[str, Tensor] | None = None) -> None:
+    """Write a model folder; tensors are copied to the CPU."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_weights(folder / "model.safetensors", state)
+    if mask is not None:
+        save_weights(folder / "mask.safetensors", mask)
+    (folder / "model.json").write_text(json.dumps(asdict(spec), indent=1) + "\n", encoding="utf-8")
+
+
+def save_weights(path: Path, state: dict[str, Tensor]) -> None:
+    """One safetensors file, contiguous CPU tensors in name order."""
+    save_file({name: state[name].detach().cpu().contiguous() for name in sorted(state)}, path)
+
+
+def load_spec(folder: Path) -> Spec:
+    """A model folder's Spec.
+
+    Raises:
+        InputError: no model there.
+    """
+    path = folder / "model.json"
+    if not path.is_file():
+        raise InputError(f"{folder}: no model there. Train it first (`dvc repro`, or `python -m stages` with its stage).")
+    return Spec(**json.loads(path.read_text(encoding="utf-8")))
+
+
+def load(folder: Path, *, masked: bool = True, weights: Path | None = None) -> tuple[nets.Classifier, Spec]:
+    """A trained network in eval mode and its Spec.
+
+    Args:
+        masked: for a net with a mask: its masked path (True), or the dense net underneath (False).
+        weights: another weights file for the same architecture, e.g. of one epoch.
+
+    Raises:
+        InputError: no model there, or weights of another architecture.
+    """
+    spec = load_spec(folder)
+    net = spec.build()
+    path = weights or folder / "model.safetensors"
+    load_weights(net, path)
+    if masked and spec.mask_keep is not None:
+        apply_mask_state(net, load_file(folder / "mask.safetensors"), spec.mask_keep)
+    return net.eval(), spec
+
+
+def load_weights(net: torch.nn.Module, path: Path) -> None:
+    """Fill a network from a file, every tensor or nothing.
+
+    Raises:
+        InputError: the file is missing, damaged, or of another architecture.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no weights there. Train the model first (`dvc repro`).")
+    try:
+        state = load_file(path)
+    except SafetensorError as error:
+        raise InputError(f"{path}: damaged ({error}). `dvc checkout` brings the tracked file back.") from None
+    own = net.state_dict()
+    wrong = sorted(own.keys() ^ state.keys()) or sorted(k for k in own if own[k].shape != state[k].shape)
+    if wrong:
+        raise InputError(
+            f"{path}: a checkpoint of another architecture than params.yaml asks for ({len(wrong)} tensors differ, first: "
+            f"{wrong[0]}). Use the net it was trained with, or train again."
+        )
+    net.load_state_dict(state)

@@ -1,0 +1,275 @@
+"""The tables that a person reads: methods, controls beside their methods, every OOD set by itself, settings."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ood.config.evaluation import Evaluate
+from ood.config.methods import OE, UM, UMAP, Mask
+from ood.config.training import Pretrain, Training
+from ood.evaluation import GROUPS, group_means
+
+PERCENT = 100.0
+Results = dict[str, dict[str, Any]]
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table whose columns also line up as plain text."""
+    table = [list(header), *[list(row) for row in rows]]
+    widths = [max(len(row[i]) for row in table) for i in range(len(header))]
+    rule = ["-" * width for width in widths]
+    lines = [table[0], rule, *table[1:]]
+    return "\n".join("| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |" for line in lines)
+
+
+def groups_in(results: Results) -> list[str]:
+    """The groups that the table shows: near and far, or validation OOD where no test figure was asked for."""
+    first = next(iter(results.values()))
+    present = group_means(next(iter(first["seeds"].values()))["grid"][first["own"]])
+    return [g for g in ("near", "far") if g in present] or ["validation"]
+
+
+def values(summary: dict, score: str, group: str, key: str) -> np.ndarray:
+    """A group mean of a score, one value per seed, in percent."""
+    return PERCENT * np.array([group_means(seed["grid"][score])[group][key] for seed in summary["seeds"].values()])
+
+
+def id_values(summary: dict, key: str, role: str) -> np.ndarray:
+    """An ID figure, one value per seed, in percent."""
+    return PERCENT * np.array([seed["id"][role].get(key, np.nan) for seed in summary["seeds"].values()])
+
+
+def spread(numbers: np.ndarray, signed: bool = False) -> str:
+    """Mean and standard deviation (n - 1) over seeds."""
+    text = f"{numbers.mean():+.1f}" if signed else f"{numbers.mean():.1f}"
+    return f"{text} ± {numbers.std(ddof=1):.1f}" if len(numbers) > 1 else text
+
+
+def main_table(results: Results) -> str:
+    """Methods; each with its paper's own score and with the score that validation OOD picks."""
+    groups = groups_in(results)
+    header = ["model", "ID accuracy", "own score"]
+    header += [f"{g} {m}" for g in groups for m in ("AUROC", "FPR95")]
+    header += ["picked score", *[f"{g} AUROC" for g in groups]]
+    rows = []
+    for model, summary in results.items():
+        role = GROUPS[groups[0]]
+        own, picked = summary["own"], summary["picked"]
+        row = [model, spread(id_values(summary, "accuracy", role)), own]
+        for group in groups:
+            row += [spread(values(summary, own, group, key)) for key in ("auroc", "fpr_ood_at_tpr95_id")]
+        rows.append([*row, picked, *[spread(values(summary, picked, group, "auroc")) for group in groups]])
+    return markdown_table(header, rows)
+
+
+def interval_table(results: Results) -> str:
+    """Bootstrap intervals of the own score's group means."""
+    groups = groups_in(results)
+    header = ["model", "own score", *[f"{g} {m}" for g in groups for m in ("AUROC", "FPR95")]]
+    rows = []
+    for model, summary in results.items():
+        spans = summary["intervals"][summary["own"]]
+        row = [model, summary["own"]]
+        for group in groups:
+            for key in ("auroc", "fpr_ood_at_tpr95_id"):
+                low, high = (PERCENT * v for v in spans[group][key]) if spans else (np.nan, np.nan)
+                row.append(f"{low:.1f} to {high:.1f}")
+        rows.append(row)
+    return markdown_table(header, rows)
+
+
+def control_table(results: Results, pairs: dict[str, str]) -> str:
+    """Every method against its control, paired by seed, on the same score; the verdict needs all seeds to agree."""
+    groups = groups_in(results)
+    role = GROUPS[groups[0]]
+    header = ["method", "control", "score", "ID accuracy", *[f"{g} {m}" for g in groups for m in ("AUROC", "FPR95")], "verdict"]
+    rows = []
+    for method, control in pairs.items():
+        one, other = results[method], results[control]
+        for score in dict.fromkeys([one["own"], other["own"]]):
+            row = [method, control, score]
+            row.append(spread(id_values(one, "accuracy", role) - id_values(other, "accuracy", role), signed=True))
+            gains = []
+            for group in groups:
+                for key in ("auroc", "fpr_ood_at_tpr95_id"):
+                    change = values(one, score, group, key) - values(other, score, group, key)
+                    row.append(spread(change, signed=True))
+                    if key == "auroc":
+                        gains.append(change)
+            rows.append([*row, verdict(np.mean(gains, axis=0))])
+    return markdown_table(header, rows)
+
+
+def verdict(gains: np.ndarray) -> str:
+    """'helps' or 'hurts' if the mean AUROC over groups moves the same way for every seed, else 'unclear'."""
+    if len(gains) < 2:
+        return "one seed"
+    return "helps" if (gains > 0).all() else "hurts" if (gains < 0).all() else "unclear"
+
+
+def set_table(results: Results, key: str, siblings: set[str]) -> str:
+    """The own score on every OOD set by itself; a set with a sibling among the training outliers is marked."""
+    first = next(iter(results.values()))
+    grid = next(iter(first["seeds"].values()))["grid"][first["own"]]
+    groups = groups_in(results)
+    names = [name for group in groups for name in sorted(grid) if name.split("/")[0] == group]
+    rows = []
+    for model, summary in results.items():
+        cells = [
+            spread(PERCENT * np.array([seed["grid"][summary["own"]][name][key] for seed in summary["seeds"].values()]))
+            for name in names
+        ]
+        rows.append([model, *cells])
+    return markdown_table(["model", *[f"{n}{' †' if n in siblings else ''}" for n in names]], rows)
+
+
+def siblings_of(manifest: dict[str, dict]) -> set[str]:
+    """Test sets that come from the same kind of source as an auxiliary set."""
+    kinds = {entry["source"]["source"] for name, entry in manifest.items() if name.startswith("auxiliary/")}
+    return {
+        name
+        for name, entry in manifest.items()
+        if name.split("/")[0] in ("near", "far") and entry["source"]["source"] in kinds
+    }
+
+
+def mask_accuracy_table(results: Results) -> str | None:
+    """ID accuracy of nets with a mask, with it and without."""
+    role = GROUPS[groups_in(results)[0]]
+    rows = [
+        [model, spread(id_values(summary, "accuracy", role)), spread(id_values(summary, "accuracy_unmasked", role))]
+        for model, summary in results.items()
+        if "accuracy_unmasked" in next(iter(summary["seeds"].values()))["id"][role]
+    ]
+    return markdown_table(["model", "ID accuracy with the mask", "without it"], rows) if rows else None
+
+
+def calibration_table(results: Results) -> str:
+    """ID figures beyond accuracy."""
+    role = GROUPS[groups_in(results)[0]]
+    keys = {"NLL (nats)": "nll", "ECE": "ece", "RMS calibration error": "rms_calibration_error"}
+    rows = []
+    for model, summary in results.items():
+        nll = id_values(summary, "nll", role) / PERCENT
+        cells = [f"{nll.mean():.3f}", *[spread(id_values(summary, key, role)) for key in list(keys.values())[1:]]]
+        rows.append([model, *cells])
+    return markdown_table(["model", *keys], rows)
+
+
+def trace_table(traces: dict[str, dict[str, float]]) -> str:
+    """Per traced run: the epoch that validation OOD picks, the last one, and the labelled oracle."""
+    groups = [g for g in ("near", "far") if any(f"last_{g}_auroc" in t for t in traces.values())]
+    header = ["run", "which epoch", "epoch", "validation AUROC", *[f"{g} AUROC" for g in groups]]
+    rows = []
+    for run, trace in traces.items():
+        for label, prefix in (("picked on validation OOD", "picked"), ("last", "last"), ("oracle: test optimum", "oracle")):
+            if f"{prefix}_epoch" in trace:
+                cell: Callable[[str], str] = lambda g, p=prefix, t=trace: (
+                    f"{PERCENT * t[f'{p}_{g}_auroc']:.1f}" if f"{p}_{g}_auroc" in t else "-"
+                )
+                rows.append([run, label, f"{trace[f'{prefix}_epoch']:.0f}", cell("validation"), *map(cell, groups)])
+    return markdown_table(header, rows)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The sections whose values the last table lists."""
+
+    pretrain: Pretrain
+    mask: Mask
+    um: UM
+    umap: UMAP
+    oe: OE
+
+    def table(self, constraint: float) -> str:
+        """What was set, and where the value comes from."""
+        um, umap, oe = self.um, self.umap, self.oe
+        rows = [["pretraining", recipe(self.pretrain.training)]]
+        rows.append(["mask", f"keep {self.mask.keep:g}, {self.mask.masks} masks"])
+        rows.append(["um, control", f"b = {level(um.threshold, constraint)} (control: none); {recipe(um.training)}"])
+        rows.append(["umap, umap-control", f"b = {level(umap.threshold, constraint)} (control: none), keep {umap.keep:g}; {recipe(umap.training)}"])
+        for name, run in oe.runs.items():
+            outliers = {
+                "uniform": f"uniform loss x {oe.uniform_weight if run.weight is None else run.weight:g}",
+                "energy": f"energy margins {oe.energy.m_in:g}, {oe.energy.m_out:g} x {oe.energy_weight if run.weight is None else run.weight:g}",
+                "none": "no outliers",
+            }[run.objective]
+            constraint_text = ", um's b on ID" if run.constraint == "um" else ""
+            rows.append([name, f"from {run.init}; {outliers}{constraint_text}; {recipe(run.over(oe.training))}"])
+        return markdown_table(["run", "settings"], rows)
+
+
+def recipe(training: Training) -> str:
+    """A training's numbers in a few words."""
+    return f"{training.epochs} epochs, lr {training.lr:g} {training.schedule}, batch {training.batch_size}, weight decay {training.weight_decay:g}"
+
+
+def level(threshold: float | None, estimate: float) -> str:
+    """The loss constraint and whether it was set or estimated."""
+    return f"{estimate:.3g} (estimated by mask, mean over seeds)" if threshold is None else f"{threshold:g} (set)"
+
+
+def page(
+    results: Results,
+    *,
+    manifest: dict[str, dict],
+    masks: dict[str, float],
+    traces: dict[str, dict[str, float]],
+    pairs: dict[str, str],
+    seeds: list[int],
+    evaluate: Evaluate,
+    settings: Settings,
+) -> str:
+    """The whole report as Markdown."""
+    groups = groups_in(results)
+    siblings = siblings_of(manifest)
+    classes = manifest["id/train"]["classes"]
+    counts = ", ".join(f"{name} {entry['count']}" for name, entry in manifest.items() if name.split("/")[0] in groups)
+    parts = ["# Who knows what it doesn't know?"]
+    if groups == ["validation"]:
+        parts.append("**Validation figures only** (`evaluate.roles: [val]`): no test image was scored.")
+    parts += [
+        f"ID: {len(classes)} classes ({', '.join(classes)}), {manifest['id/train']['count']} images to train, "
+        f"{manifest['id/val']['count']} to validate, {manifest['id/test']['count']} to test. OOD: {counts}. "
+        f"Seeds: {', '.join(map(str, seeds))}; figures are percent, mean ± standard deviation over seeds.",
+        "FPR95 is the share of OOD images let through when 95 % of ID is kept (`fpr_ood_at_tpr95_id`, rule "
+        f"`{evaluate.fpr_rule}`); the other FPR95 (ID flagged when 95 % of OOD is caught) is in `metrics/scores.csv`. "
+        "The *own score* is the one of the method's paper; the *picked score* is the best on validation OOD, chosen there alone.",
+        main_table(results),
+        "## Against their controls",
+        "The same score on the method and on its control (same start, same steps, without the method's idea), paired by seed. "
+        "The verdict is 'helps' or 'hurts' only if the mean AUROC moves the same way for every seed.",
+        control_table(results, pairs),
+        "## Every OOD set by itself (own score)",
+        *(["† has a sibling of the same kind among the auxiliary outliers: easier for every run that saw those."] if siblings else []),
+        "AUROC:",
+        set_table(results, "auroc", siblings),
+        "FPR95:",
+        set_table(results, "fpr_ood_at_tpr95_id", siblings),
+        f"## How sure: {evaluate.confidence:.0%} bootstrap intervals over test images (own score)",
+        interval_table(results),
+        "## ID calibration",
+        calibration_table(results),
+        "## What the mask saw",
+        mask_text(masks, settings.mask),
+    ]
+    masked = mask_accuracy_table(results)
+    parts += [masked] if masked else []
+    parts += ["## Which epoch?", trace_table(traces)] if traces else []
+    parts += ["## Settings", "Chosen on validation data only; every setting tried is in `docs/tuning.csv`.", settings.table(masks["constraint"])]
+    return "\n\n".join(parts) + "\n"
+
+
+def mask_text(masks: dict[str, float], mask: Mask) -> str:
+    """The loss constraint in words, and whether it means anything."""
+    text = (
+        f"Masking a random {1 - mask.keep:.1%} of every layer's weights lifts the training loss of `{mask.run}` from "
+        f"{masks['dense_loss']:.4f} to {masks['constraint']:.4f} ± {masks['constraint_std_over_masks']:.4f} (over masks): the loss constraint. "
+        f"{masks['share_flipped_by_any_mask']:.1%} of the training images are misclassified under at least one mask; their median margin in "
+        f"the unmasked net is {masks['median_margin_flipped']:.1f}, the others' {masks['median_margin_rest']:.1f} (logits)."
+    )
+    if masks["memorised"] < 1:
+        text += " **The base model has not memorised its training set, so the constraint means little: train it longer.**"
+    return text

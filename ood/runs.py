@@ -1,0 +1,135 @@
+"""A run: one training for every seed, inside one process, resumable, its outputs published together."""
+
+import csv
+import io
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import Tensor
+
+from ood.checkpoint import Scratch, fingerprint
+from ood.compute import accelerator_for
+from ood.config.training import Runtime, Training
+from ood.data.batches import TrainingBatches
+from ood.errors import InputError
+from ood.files import atomically, link_or_copy, write_text
+from ood.nets import Classifier
+from ood.nets.masked import mask_state
+from ood.nets.store import MODELS, Spec, save
+from ood.objectives import Objective
+from ood.progress import Progress
+
+HISTORIES = Path("metrics/training")
+
+
+@dataclass
+class Start:
+    """Where one seed's training begins: the network (with learnable masks, or not), its objective, and what to record of it.
+
+    dense: UMAP's frozen weights and statistics, kept bit for bit beside the mask that is learned.
+    """
+
+    net: Classifier
+    spec: Spec
+    objective: Objective
+    dense: dict[str, Tensor] | None = None
+
+
+@dataclass
+class Run:
+    """What one run is made of.
+
+    Args:
+        entry: the stage's file, for the fingerprint. name: of the run, and of its folder below data/models.
+        inputs: files and folders that the training reads.
+        settings: every section that the training depends on.
+        keep: whether the weights after epoch n are outputs.
+    """
+
+    entry: str
+    name: str
+    seeds: list[int]
+    recipe: Training
+    runtime: Runtime
+    settings: list
+    inputs: list[Path]
+    keep: Callable[[int], bool] = lambda epoch: False
+
+    def train(self, start: Callable[[int], Start], batches: TrainingBatches, progress: Progress) -> None:
+        """Train every seed and write data/models/<name>/<seed>/ and metrics/training/<name>.csv.
+
+        Args:
+            start: seed -> Start; called once per unfinished seed.
+        """
+        from ood.training import Trainer
+
+        accelerator = accelerator_for(self.runtime)
+        main = accelerator.is_main_process
+        mark = fingerprint(self.entry, [self.name, self.settings], self.inputs, accelerator.device.type)
+        name = f"{Path(self.entry).stem}-{self.name}"
+        with Scratch(name, mark, owner=main) as scratch:
+            progress.begin(self.recipe.epochs * len(self.seeds), "epoch")
+            for seed in self.seeds:
+                folder = scratch.path / str(seed)
+                accelerator.wait_for_everyone()
+                if (folder / "finished.json").is_file():
+                    for _ in range(self.recipe.epochs):
+                        progress.advance()
+                    continue
+                begin = start(seed)
+                trainer = Trainer(accelerator, self.runtime, self.recipe, folder, progress, self.keep)
+                history = trainer.fit(begin.net, begin.objective, batches, seed)
+                if main:
+                    self._finish(folder, begin, history)
+            accelerator.wait_for_everyone()
+            if main:
+                self._publish(scratch)
+        accelerator.end_training()
+
+    def _finish(self, folder: Path, begin: Start, history: list[dict[str, float]]) -> None:
+        model = folder / "model"
+        shutil.rmtree(model, ignore_errors=True)
+        mask = mask_state(begin.net) if begin.dense is not None else None
+        spec = replace(begin.spec, history=history[-1] if history else {})
+        save(model, begin.dense or begin.net.state_dict(), spec, mask)
+        if (folder / "epochs").is_dir():
+            shutil.copytree(folder / "epochs", model / "epochs", copy_function=link_or_copy)
+        write_text(folder / "finished.json", json.dumps(history))
+
+    def _publish(self, scratch: Scratch) -> None:
+        rows = []
+        models = scratch.path / "models"
+        shutil.rmtree(models, ignore_errors=True)
+        for seed in self.seeds:
+            folder = scratch.path / str(seed)
+            history = json.loads((folder / "finished.json").read_text(encoding="utf-8"))
+            rows += [{"seed": seed, "epoch": i, **row} for i, row in enumerate(history, start=1)]
+            shutil.copytree(folder / "model", models / str(seed), copy_function=link_or_copy)
+        table = scratch.path / "history.csv"
+        atomically(table, lambda path: path.write_text(to_csv(rows), encoding="utf-8"))
+        scratch.publish({models: MODELS / self.name, table: HISTORIES / f"{self.name}.csv"})
+
+
+def to_csv(rows: list[dict]) -> str:
+    """Rows with the same keys as CSV text; numbers are rounded to 6 significant digits so that diffs stay readable."""
+    if not rows:
+        return "seed,epoch\n"
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+    return text.getvalue()
+
+
+def pick(runs: dict, name: str | None, key: str):
+    """The run called `name`.
+
+    Raises:
+        InputError: no such run; it lists those there are.
+    """
+    if name not in runs:
+        raise InputError(f"params.yaml: {key}: no run {name!r}. Give one of: {', '.join(runs)}.")
+    return runs[name]

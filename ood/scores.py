@@ -1,0 +1,154 @@
+"""OOD scores from logits and features; larger = more OOD. Tensors in, scores of shape (N,) out.
+
+Four need nothing but the tensor; the others are fitted on ID training features first. All are post-hoc: none touches training.
+On a net that normalises its features, the caller hands over what its head sees: `head_input`.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def msp(logits: Tensor) -> Tensor:
+    """Minus the largest softmax (Hendrycks and Gimpel 2017): in [-1, -1/C]."""
+    return -logits.softmax(1).amax(1)
+
+
+def max_logit(logits: Tensor) -> Tensor:
+    """Minus the largest logit (Hendrycks et al. 2022)."""
+    return -logits.amax(1)
+
+
+def energy(logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """-T logsumexp(z / T) (Liu et al. 2020)."""
+    return -temperature * (logits / temperature).logsumexp(1)
+
+
+def feature_norm(features: Tensor) -> Tensor:
+    """Minus the L2 norm of the raw features, per sample (L2 paper, TMLR 2024): familiar images have long features."""
+    return -features.norm(dim=1)
+
+
+def odin(net: torch.nn.Module, images: Tensor, temperature: float, epsilon: float) -> Tensor:
+    """Minus the largest softmax of f(x') / T, with x' = x - eps sign(grad CE(f(x) / T, argmax)) (ODIN, Liang et al. 2018).
+
+    Args:
+        images: (N, 3, H, W) in [0, 1]; epsilon in the same units, unclamped; sign(0) counts as +1 (UM's reference).
+    """
+    images = images.detach().clone().requires_grad_(True)
+    with torch.enable_grad():
+        logits = net(images).float() / temperature
+        loss = F.cross_entropy(logits, logits.argmax(1), reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, images)
+    step = torch.where(gradient < 0, -1.0, 1.0)
+    with torch.no_grad():
+        return msp(net(images - epsilon * step).float() / temperature)
+
+
+@dataclass(frozen=True)
+class Head:
+    """The last layer, logits = W g(features) + b; `normalize`: g is division by the L2 norm."""
+
+    weight: Tensor
+    bias: Tensor
+    normalize: bool = False
+
+    def input(self, features: Tensor) -> Tensor:
+        """What the linear layer sees."""
+        return F.normalize(features, dim=1) if self.normalize else features
+
+    def logits(self, inputs: Tensor) -> Tensor:
+        """Logits from what the linear layer sees."""
+        return inputs @ self.weight.T + self.bias
+
+
+class Mahalanobis:
+    """Smallest squared Mahalanobis distance to a class mean, one covariance for all classes (Lee et al. 2018, penultimate layer)."""
+
+    def fit(self, features: Tensor, labels: Tensor) -> "Mahalanobis":
+        """From ID training features (N, D) and labels."""
+        x = features.double()
+        classes = labels.unique()
+        self.means = torch.stack([x[labels == c].mean(0) for c in classes])
+        centred = x - self.means[torch.searchsorted(classes, labels)]
+        # Dead features make the covariance singular; the pseudo-inverse ignores directions without variance.
+        self.precision = torch.linalg.pinv(centred.T @ centred / len(x), hermitian=True)
+        return self
+
+    def score(self, features: Tensor) -> Tensor:
+        difference = features.double()[:, None] - self.means
+        return torch.einsum("ncd,de,nce->nc", difference, self.precision, difference).amin(1)
+
+
+class KNN:
+    """Distance to the k-th nearest ID training feature, all L2-normalised (Sun et al. 2022)."""
+
+    def __init__(self, k: int):
+        self.k = k
+
+    def fit(self, features: Tensor) -> "KNN":
+        """Keeps the ID training features (N, D), N >= k."""
+        if len(features) < self.k:
+            raise ValueError(f"k = {self.k} neighbours, but only {len(features)} training features")
+        self.bank = F.normalize(features.double(), dim=1)
+        return self
+
+    def score(self, features: Tensor, chunk: int = 4096) -> Tensor:
+        rows = F.normalize(features.double(), dim=1).split(chunk)
+        return torch.cat([torch.cdist(row, self.bank).kthvalue(self.k, dim=1).values for row in rows])
+
+
+class ViM:
+    """Virtual-logit matching (Wang et al. 2022): energy against the feature's residual outside the principal space.
+
+    Args:
+        dim: dimension of the principal space; None: the paper's choice by width (1000 at 2048 features or more, 512 at 768 or more,
+            else half the width).
+    """
+
+    def __init__(self, head: Head, dim: int | None = None):
+        self.head, self.dim = head, dim
+
+    def fit(self, features: Tensor) -> "ViM":
+        """From ID training features (N, D) as the head sees them.
+
+        Raises:
+            ValueError: a principal space that leaves no residual.
+        """
+        x = features.double()
+        width = x.shape[1]
+        dim = self.dim or (1000 if width >= 2048 else 512 if width >= 768 else width // 2)
+        if dim >= width:
+            raise ValueError(f"ViM's principal space of {dim} dimensions leaves no residual of {width} features")
+        self.origin = -torch.linalg.pinv(self.head.weight.double()) @ self.head.bias.double()
+        centred = x - self.origin
+        _, vectors = torch.linalg.eigh(centred.T @ centred / len(x))
+        self.residual_space = vectors[:, : width - dim]  # eigenvalues rise, so the first columns carry the least variance
+        logits = self.head.logits(x.float())
+        self.alpha = float(logits.amax(1).double().mean() / self._residual(x).mean())
+        return self
+
+    def score(self, features: Tensor) -> Tensor:
+        logits = self.head.logits(features.float()).double()
+        return self.alpha * self._residual(features.double()) - logits.logsumexp(1)
+
+    def _residual(self, features: Tensor) -> Tensor:
+        return ((features - self.origin) @ self.residual_space).norm(dim=1)
+
+
+class ReAct:
+    """Energy after clipping features at a quantile of the ID training features (Sun et al. 2021)."""
+
+    def __init__(self, head: Head, quantile: float):
+        self.head, self.quantile = head, quantile
+
+    def fit(self, features: Tensor) -> "ReAct":
+        """From ID training features (N, D) as the head sees them."""
+        ordered = features.flatten().sort().values  # torch.quantile refuses more than 2^24 values
+        self.threshold = ordered[min(int(self.quantile * len(ordered)), len(ordered) - 1)]
+        return self
+
+    def score(self, features: Tensor) -> Tensor:
+        return energy(self.head.logits(features.clamp(max=self.threshold)))

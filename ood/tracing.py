@@ -1,0 +1,57 @@
+"""A training run followed epoch by epoch: which epoch would one have stopped at, and what would it have been worth?"""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ood import scores
+from ood.pictures import trace_curves
+
+KEYS = ("auroc", "fpr_ood_at_tpr95_id")
+Row = dict[str, float]
+
+
+def score_of(name: str, tensors: dict[str, Tensor]) -> NDArray:
+    """A score that needs no fitting, from one set's logits and features."""
+    source = tensors["features"] if name == "feature_norm" else tensors["logits"].double()
+    return getattr(scores, name)(source).numpy()
+
+
+def summarise(rows: list[Row], groups: list[str]) -> dict[str, float]:
+    """The epoch that validation OOD picks (highest AUROC, mean over seeds) with its figures, the last epoch's, and the test oracle's."""
+    epochs = _epochs(rows)
+    table = {f"{group}_{key}": _grid(rows, f"{group}_{key}") for group in groups for key in KEYS}
+    picked = int(table["validation_auroc"].mean(0).argmax())
+    summary: dict[str, float] = {"picked_epoch": epochs[picked], "last_epoch": epochs[-1]}
+    for name, values in table.items():
+        summary[f"picked_{name}"] = float(values[:, picked].mean())
+        summary[f"last_{name}"] = float(values[:, -1].mean())
+    tests = [group for group in groups if group != "validation"]
+    if tests:
+        best = int(np.mean([table[f"{group}_auroc"] for group in tests], axis=(0, 1)).argmax())
+        summary["oracle_epoch"] = epochs[best]
+        summary |= {f"oracle_{group}_auroc": float(table[f"{group}_auroc"][:, best].mean()) for group in tests}
+    return summary
+
+
+def draw(path: Path, title: str, rows: list[Row], history: Path, summary: dict[str, float]) -> None:
+    """AUROC over epochs above the training loss, which `history` (metrics/training/<run>.csv) holds."""
+    groups = [key.removesuffix("_auroc") for key in rows[0] if key.endswith("_auroc")]
+    curves = {group: _grid(rows, f"{group}_auroc") for group in groups}
+    loss = {(int(r["seed"]), int(r["epoch"])): r["loss"] for r in np.genfromtxt(history, delimiter=",", names=True)}
+    epochs = _epochs(rows)
+    losses = np.array([[loss[seed, epoch] for epoch in epochs] for seed in sorted({r["seed"] for r in rows})])
+    oracle = summary.get("oracle_epoch")
+    trace_curves(path, title, epochs, curves, losses, int(summary["picked_epoch"]), None if oracle is None else int(oracle))
+
+
+def _epochs(rows: list[Row]) -> list[int]:
+    return sorted({int(row["epoch"]) for row in rows})
+
+
+def _grid(rows: list[Row], key: str) -> NDArray:
+    """Values of a column, (seeds, epochs)."""
+    at = {(row["seed"], row["epoch"]): row[key] for row in rows}
+    return np.array([[at[seed, epoch] for epoch in _epochs(rows)] for seed in sorted({row["seed"] for row in rows})])

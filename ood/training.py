@@ -1,0 +1,145 @@
+"""The one training loop, for pretraining, UM, UMAP and every run with outliers: only the objective and what learns differ."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from ood.config.training import Runtime, Training
+from ood.data.batches import Batch, TrainingBatches, generator_for
+from ood.distributed import shard
+from ood.errors import InputError
+from ood.files import atomically
+from ood.nets.store import save_weights
+from ood.objectives import Objective, accuracy
+from ood.progress import Progress
+
+ROLLING = "checkpoint.pt"
+
+
+def learning_rate(recipe: Training, step: int, steps_per_epoch: int) -> float:
+    """The rate for a global step: cosine from lr to lr_end over all steps ('cosine-step', OE), over epochs ('cosine-epoch', UM)."""
+    if recipe.schedule == "constant":
+        return recipe.lr
+    if recipe.schedule == "cosine-step":
+        done = step / (recipe.epochs * steps_per_epoch)
+    else:
+        done = (step // steps_per_epoch) / recipe.epochs
+    return recipe.lr_end + (recipe.lr - recipe.lr_end) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+class _Step(nn.Module):
+    """Network and objective as one module: what many processes wrap, so that both kinds of parameters are kept in step."""
+
+    def __init__(self, net: nn.Module, objective: Objective):
+        super().__init__()
+        self.net, self.objective = net, objective
+
+    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        # One concatenated forward pass: batch normalisation sees ID and outliers together (OE's reference).
+        logits = self.net(batch.images).float()
+        inliers = len(batch.labels)
+        outliers = logits[inliers:] if batch.total > batch.global_inliers else None
+        loss, terms = self.objective(logits[:inliers], batch.labels, outliers)
+        return loss, terms | {"accuracy": accuracy(logits[:inliers].detach(), batch.labels)}
+
+
+@dataclass
+class Trainer:
+    """Trains a network for `recipe.epochs`, resuming from `folder` where an earlier process was stopped.
+
+    After every epoch the folder gets epochs/<n>.safetensors (if the epoch is to be kept) and then checkpoint.pt, both atomically, so a
+    kill at any moment costs at most one epoch, and the resumed run ends in the same bytes: every random choice depends on (seed, epoch).
+
+    Args:
+        keep: whether the weights after epoch n (1 to recipe.epochs) are kept.
+    """
+
+    accelerator: Accelerator
+    runtime: Runtime
+    recipe: Training
+    folder: Path
+    progress: Progress
+    keep: Callable[[int], bool] = field(default=lambda epoch: False)
+
+    def fit(self, net: nn.Module, objective: Objective, batches: TrainingBatches, seed: int) -> list[dict[str, float]]:
+        """Train `net` in place; returns one row per epoch: lr and the epoch's means of loss, its terms, accuracy (train mode)."""
+        device = self.accelerator.device
+        batches = batches.to(device)
+        step_module = _Step(net.to(device), objective.to(device))
+        if self.runtime.channels_last:
+            step_module.to(memory_format=torch.channels_last)
+        learning = [p for p in step_module.parameters() if p.requires_grad]
+        optimizer = torch.optim.SGD(
+            learning,
+            lr=self.recipe.lr,
+            momentum=self.recipe.momentum,
+            nesterov=self.recipe.nesterov and self.recipe.momentum > 0,
+            weight_decay=self.recipe.weight_decay,
+            fused=self.runtime.fused or None,
+            foreach=not self.runtime.fused,  # one call for all tensors: many small ones are the rule here
+        )
+        history = self._resume(step_module, optimizer)
+        if len(history) == self.recipe.epochs:
+            return history
+        run = torch.compile(step_module) if self.runtime.compile else step_module
+        run, optimizer = self.accelerator.prepare(run, optimizer)
+        for epoch in range(len(history), self.recipe.epochs):
+            history.append(self._epoch(run, optimizer, batches, seed, epoch))
+            self._save(step_module, optimizer, history)
+            row = history[-1]
+            self.progress.advance(
+                f"seed {seed} epoch {epoch + 1}/{self.recipe.epochs} loss {row['loss']:.4f} accuracy {row['accuracy']:.4f}"
+            )
+        return history
+
+    def _epoch(self, run: nn.Module, optimizer, batches: TrainingBatches, seed: int, epoch: int) -> dict[str, float]:
+        torch.manual_seed(generator_for(seed, epoch, 1).initial_seed())  # dropout's draws
+        run.train()
+        totals: dict[str, Tensor] = {}
+        seen = 0
+        for index, batch in enumerate(batches.epoch(seed, epoch)):
+            self.progress.step()
+            rate = learning_rate(self.recipe, epoch * batches.steps + index, batches.steps)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            with shard(batch.total, batch.rows), self.accelerator.autocast():
+                loss, terms = run(batch)
+            self.accelerator.backward(loss)
+            optimizer.step()
+            optimizer.zero_grad()
+            seen += batch.global_inliers
+            for name, value in terms.items():
+                totals[name] = totals.get(name, 0.0) + value * batch.global_inliers
+        means = {name: float(total) / seen for name, total in totals.items()}
+        if not math.isfinite(means["loss"]):
+            raise InputError(
+                f"the loss became {means['loss']} in epoch {epoch + 1} (seed {seed}). Lower the learning rate ({self.recipe.lr}) of this "
+                "run in params.yaml."
+            )
+        return {"lr": rate, **means}
+
+    def _resume(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> list[dict[str, float]]:
+        path = self.folder / ROLLING
+        if not path.is_file():
+            return []
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        module.load_state_dict(saved["module"])
+        optimizer.load_state_dict(saved["optimizer"])
+        return saved["history"]
+
+    def _save(self, module: nn.Module, optimizer, history: list[dict[str, float]]) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        epoch = len(history)
+        if self.keep(epoch):
+            atomically(
+                self.folder / "epochs" / f"{epoch:03d}.safetensors",
+                lambda path: save_weights(path, module.net.state_dict()),
+            )
+        state = {"module": module.state_dict(), "optimizer": optimizer.state_dict(), "history": history}
+        atomically(self.folder / ROLLING, lambda path: torch.save(state, path))

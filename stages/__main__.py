@@ -1,0 +1,50 @@
+"""python -m stages NAME [RUN]: runs one stage; loads only that stage's module."""
+
+import ast
+import importlib
+import os
+import sys
+from pathlib import Path
+
+import typer
+
+from ood.errors import InputError
+
+HELPERS = {"__init__", "__main__", "console"}
+
+
+def stage_names() -> dict[str, str]:
+    """Command -> the first line of its module's docstring, without importing any."""
+    names = {}
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        if path.stem not in HELPERS:
+            doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+            names[path.stem.replace("_", "-")] = doc.split("\n")[0]
+    return names
+
+
+def main() -> None:
+    names = stage_names()
+    if len(sys.argv) < 2 or sys.argv[1] not in names:
+        asked = sys.argv[1] if len(sys.argv) > 1 else "--help"
+        width = max(map(len, names))
+        lines = ["python -m stages NAME [RUN]   (every name takes --help)", ""]
+        lines += [f"  {name:<{width}}  {text}" for name, text in names.items()]
+        if asked not in ("--help", "-h"):
+            print(f"no stage {asked!r}", file=sys.stderr)
+        print("\n".join(lines), file=sys.stdout if asked in ("--help", "-h") else sys.stderr)
+        raise SystemExit(0 if asked in ("--help", "-h") else 2)
+    name = sys.argv.pop(1)
+    sys.argv[0] = f"python -m stages {name}"
+    module = importlib.import_module(f"stages.{name.replace('-', '_')}")
+    try:
+        typer.run(module.main)
+    except InputError as error:
+        print(f"\nerror: {error}", file=sys.stderr)
+        if os.environ.get("DVC_STAGE") and name != "check":
+            print("DVC took this stage's outputs away before it started; `dvc checkout` brings them back.", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

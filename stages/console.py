@@ -1,0 +1,98 @@
+"""Progress for people: a bar on a terminal, plain lines elsewhere; and the watch over the parent process."""
+
+import os
+import sys
+import time
+
+from ood.errors import InputError
+
+QUIET = 10.0  # seconds between plain lines
+LOOK_EVERY = 0.2  # seconds between two looks after the parent
+
+
+class Console:
+    """Tells how far a stage is. Implements ood.progress.Progress.
+
+    Under DVC a stage outlives a killed `dvc`; `step` notices that and stops, so that no orphan goes on writing beside a new run.
+    """
+
+    def __init__(self, title: str):
+        self.title = title
+        self.main = os.environ.get("RANK", "0") == "0"
+        self._driver = _driver() if os.environ.get("DVC_STAGE") else None
+        self._bar = self._task = None
+        self._looked = 0.0
+        self._done = self._total = 0
+        self._said = time.monotonic()
+
+    def begin(self, total: int, unit: str) -> None:
+        """`total` units of work follow."""
+        self._done, self._total, self._unit = 0, total, unit
+        if self.main and sys.stdout.isatty():
+            from rich.progress import (
+                BarColumn,
+                MofNCompleteColumn,
+                Progress,
+                TextColumn,
+                TimeRemainingColumn,
+            )
+
+            self.close()
+            columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
+            self._bar = Progress(*columns, TextColumn("{task.fields[message]}"))
+            self._task = self._bar.add_task(self.title, total=total, message="")
+            self._bar.start()
+
+    def step(self) -> None:
+        """Raises InputError when the DVC process that started this stage is gone."""
+        if self._driver is None or time.monotonic() - self._looked < LOOK_EVERY:
+            return
+        self._looked = time.monotonic()
+        if not _alive(*self._driver):
+            raise InputError(f"{self.title}: dvc (process {self._driver[0]}) went away; stopped at the last saved state.")
+
+    def advance(self, message: str = "") -> None:
+        """One unit is done."""
+        self._done += 1
+        if self._bar:
+            self._bar.update(self._task, completed=self._done, message=message)
+            if self._done == self._total:
+                self.close()
+        elif self.main and message and (self._done == self._total or time.monotonic() - self._said > QUIET):
+            self._said = time.monotonic()
+            print(f"{self.title}: {self._unit} {self._done}/{self._total} {message}", flush=True)
+
+    def note(self, message: str) -> None:
+        """A line of its own."""
+        if self.main:
+            (self._bar.console.print if self._bar else print)(f"{self.title}: {message}")
+
+    def close(self) -> None:
+        """Take the bar off the screen."""
+        if self._bar:
+            self._bar.stop()
+            self._bar = None
+
+
+def _driver() -> tuple[int, float] | None:
+    """Pid and start time of the nearest ancestor that is dvc (or, failing that, of the parent)."""
+    import psutil
+
+    ancestors = psutil.Process().parents()
+    for process in ancestors:
+        try:
+            if any(os.path.basename(part).startswith("dvc") for part in process.cmdline()[:3]):
+                return process.pid, process.create_time()
+        except psutil.Error:
+            continue
+    return (ancestors[0].pid, ancestors[0].create_time()) if ancestors else None
+
+
+def _alive(pid: int, started: float) -> bool:
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return process.create_time() == started and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

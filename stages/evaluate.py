@@ -1,0 +1,44 @@
+"""Evaluate every model from its cached tensors: all scores on all OOD sets, ID figures, curves and histograms."""
+
+import json
+from pathlib import Path
+
+from ood.config import Params
+from ood.config.evaluation import Evaluate, Models, Scores
+from ood.config.training import Seeds
+from ood.evaluation import (
+    evaluate_model,
+    headline,
+    histogram_rows,
+    overall_rows,
+    roc_rows,
+)
+from ood.files import in_place_of, write_text
+from ood.runs import to_csv
+from stages.console import Console
+
+METRICS = Path("metrics")
+DETAIL = Path("data/evaluation")
+
+
+def main() -> None:
+    """Score, measure and pick, model by model; writes metrics/<model>.json, metrics/scores.csv and the plots' data."""
+    params = Params()
+    seeds, models = params.section("seeds", Seeds), params.section("models", Models)
+    scores, setting = params.section("scores", Scores), params.section("evaluate", Evaluate)
+    console = Console("evaluate")
+    console.begin(len(models), "model")
+    results, curves, histograms = {}, [], []
+    for model, own in models.items():
+        result = evaluate_model(model, own, seeds, scores, setting)
+        results[model] = result.summary
+        curves += roc_rows(model, result.own_scores)
+        histograms += histogram_rows(model, result.own_scores)
+        console.advance(f"{model}: validation picks {result.summary['picked']}")
+    with in_place_of(DETAIL) as folder:
+        write_text(folder / "detail.json", json.dumps(results) + "\n")
+    write_text(METRICS / "scores.csv", to_csv(overall_rows(results)))
+    write_text(METRICS / "plots" / "roc.csv", to_csv(curves))
+    write_text(METRICS / "plots" / "histograms.csv", to_csv(histograms))
+    for model, result in results.items():
+        write_text(METRICS / f"{model}.json", json.dumps(headline(result), indent=1) + "\n")

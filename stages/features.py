@@ -1,0 +1,44 @@
+"""Extract logits, features and ODIN scores of one model: the only forward pass that evaluation needs."""
+
+from typing import Annotated
+
+import typer
+
+from ood.compute import accelerator_for
+from ood.config import Params
+from ood.config.evaluation import Features
+from ood.config.training import Runtime, Seeds
+from ood.data import packed
+from ood.data.batches import load
+from ood.features import FEATURES, extract, extract_odin, save
+from ood.files import in_place_of
+from ood.nets import store
+from stages.console import Console
+
+
+def main(model: Annotated[str, typer.Argument(help="one of models")]) -> None:
+    """Forward every prepared set but the auxiliary outliers through every seed of a model."""
+    params = Params()
+    seeds, setting = params.section("seeds", Seeds), params.section("features", Features)
+    device = accelerator_for(params.section("runtime", Runtime)).device
+    names = [f"id/{part}" for part in ("train", "val", "test")]
+    names += [name for role in ("validation", "near", "far") for name in packed.names(role)]
+    sets = {name: load(name).to(device) for name in names}
+    console = Console(f"features {model}")
+    console.begin(len(seeds), "seed")
+    with in_place_of(FEATURES / model) as folder:
+        for seed in seeds:
+            net, spec = store.load(store.MODELS / model / str(seed))
+            net.to(device)
+            tensors = {}
+            for name, images in sets.items():
+                tensors[name] = extract(net, images, setting.batch_size, console.step)
+                if name != "id/train":
+                    tensors[name]["odin"] = extract_odin(net, images, setting.batch_size, setting.odin, console.step)
+            if spec.mask_keep is not None:
+                dense = store.load(store.MODELS / model / str(seed), masked=False)[0].to(device)
+                for name in ("id/val", "id/test"):
+                    plain = extract(dense, sets[name], setting.batch_size, console.step)
+                    tensors[name]["unmasked_logits"] = plain["logits"]
+            save(folder / f"{seed}.safetensors", tensors, net)
+            console.advance(f"seed {seed}")

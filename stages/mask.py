@@ -1,0 +1,64 @@
+"""Estimate the loss constraint through random masks, and rank the atypical samples."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from ood.compute import accelerator_for
+from ood.config import Params
+from ood.config.methods import Mask
+from ood.config.training import Common
+from ood.data import packed
+from ood.data.batches import augmented_copy, generator_for, load, plain_batches
+from ood.files import in_place_of, write_text
+from ood.finetune import ESTIMATES
+from ood.nets import store
+from ood.pictures import sheet_of_atypical
+from ood.runs import to_csv
+from ood.unmask import atypical_samples, estimate_constraint
+from stages.console import Console
+
+SUMMARY = Path("metrics/mask.json")
+PICTURE = Path("metrics/pictures/atypical.png")
+BATCH = 500
+
+
+def main() -> None:
+    """Mask every seed's trained net at random, several times: mean loss = the constraint, flips = the atypical samples."""
+    params = Params()
+    common, mask = Common.read(params), params.section("mask", Mask)
+    device = accelerator_for(common.runtime).device
+    train, items = load("id/train"), packed.item_names("id/train")
+    console = Console("mask")
+    console.begin(len(common.seeds) * mask.masks, "mask")
+    summaries, pictured = [], None
+    with in_place_of(ESTIMATES) as folder:
+        for seed in common.seeds:
+            net, _ = store.load(store.MODELS / mask.run / str(seed))
+            net.to(device)
+            shown = augmented_copy(train, common.augment, generator_for(seed, 0, 4)) if mask.augment else train
+            batches = list(plain_batches(shown.to(device), BATCH))
+            constraint = estimate_constraint(net, batches, mask.keep, mask.masks, seed, console.advance)
+            atypical = atypical_samples(net, list(plain_batches(train.to(device), BATCH)), mask.keep, mask.masks, seed)
+            dense = float(atypical.loss.mean())
+            record = {"constraint": constraint._asdict(), "dense_loss": dense, "memorised": dense < mask.memorised}
+            write_text(folder / f"{seed}.json", json.dumps(record, indent=1) + "\n")
+            write_text(folder / f"atypical-{seed}.csv", to_csv(atypical.table(items, train.labels)))
+            figures = {
+                "constraint": constraint.mean,
+                "constraint_std_over_masks": constraint.std,
+                "dense_loss": dense,
+                "memorised": float(dense < mask.memorised),
+            }
+            summaries.append(figures | atypical.figures())
+            pictured = pictured or atypical
+    total = {key: float(np.mean([s[key] for s in summaries])) for key in summaries[0]}
+    write_text(SUMMARY, json.dumps(total, indent=1) + "\n")
+    sheet_of_atypical(PICTURE, train.images.numpy(), pictured.order().numpy(), pictured.flip_rate.numpy(), mask.pictured)
+    console.note(f"loss constraint {total['constraint']:.4f} +- {total['constraint_std_over_masks']:.4f}, dense {total['dense_loss']:.4f}")
+    if total["memorised"] < 1:
+        console.note(
+            f"the base model has not memorised its training set: loss {total['dense_loss']:.4f} is not below mask.memorised = "
+            f"{mask.memorised}. UM has little to forget; the constraint means little. Train {mask.run} longer."
+        )

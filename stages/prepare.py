@@ -1,0 +1,27 @@
+"""Prepare every data set: one image chain, packed arrays, roles checked, manifest, a picture of each set."""
+
+import json
+from pathlib import Path
+
+from ood.config import Params
+from ood.config.data import Data
+from ood.data import catalog, packed, roles
+from ood.files import in_place_of, write_text
+from ood.pictures import sheet_of_sets
+from stages.console import Console
+
+COUNTS = Path("metrics/data.json")
+PICTURE = Path("metrics/pictures/sets.png")
+
+
+def main() -> None:
+    """Load every source, send it through the chain, make sure that no image plays two roles, and pack."""
+    data = Params().section("data", Data)
+    catalog.check(data)
+    console = Console("prepare")
+    sets, dropped = roles.separate(catalog.build(data), data.duplicates)
+    with in_place_of(packed.PREPARED) as folder:
+        manifest = packed.save(sets, data, dropped, folder)
+    write_text(COUNTS, json.dumps({name: entry["count"] for name, entry in manifest.items()}, indent=1) + "\n")
+    sheet_of_sets(PICTURE, sets)
+    console.note(", ".join(f"{name} {entry['count']}" for name, entry in manifest.items()))

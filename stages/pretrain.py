@@ -1,0 +1,44 @@
+"""Pretrain a classifier on ID data: cross-entropy, plain or on L2-normalised features."""
+
+from typing import Annotated
+
+import torch
+import typer
+
+from ood.config import Params
+from ood.config.training import Common, Net, Pretrain
+from ood.data import packed
+from ood.data.batches import TrainingBatches, generator_for, load
+from ood.nets.store import spec_for
+from ood.objectives import Objective
+from ood.runs import Run, Start, pick
+from stages.console import Console
+
+
+def main(run: Annotated[str, typer.Argument(help="one of pretrain.runs")]) -> None:
+    """Train every seed of a run from scratch; keeps the weights of its epochs."""
+    params = Params()
+    common, net = Common.read(params), params.section("net", Net)
+    pretrain = params.section("pretrain", Pretrain)
+    setting = pick(pretrain.runs, run, "pretrain.runs")
+    recipe = setting.over(pretrain.training)
+    spec = spec_for(net, packed.info(), setting.normalize)
+
+    def start(seed: int) -> Start:
+        torch.manual_seed(generator_for(seed, 0, 2).initial_seed())
+        return Start(spec.build(), spec, Objective())
+
+    def keep(epoch: int) -> bool:
+        every = {"all": 1, "last": recipe.epochs}.get(pretrain.keep_epochs, pretrain.keep_epochs)
+        return epoch % every == 0 or epoch == recipe.epochs
+
+    Run(
+        entry="stages/pretrain.py",
+        name=run,
+        seeds=common.seeds,
+        recipe=recipe,
+        runtime=common.runtime,
+        settings=[common, net, setting, recipe],
+        inputs=[packed.PREPARED / "id"],
+        keep=keep,
+    ).train(start, TrainingBatches(load("id/train"), recipe.batch_size, common.augment), Console(f"pretrain {run}"))

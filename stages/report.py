@@ -1,0 +1,52 @@
+"""Report: one page of tables that a person can read, and a picture of all methods side by side."""
+
+import json
+from pathlib import Path
+
+from ood import report
+from ood.config import Params
+from ood.config.evaluation import Evaluate, Models, Report, Trace
+from ood.config.methods import OE, UM, UMAP, Mask
+from ood.config.training import Pretrain, Seeds
+from ood.files import write_text
+from ood.pictures import methods_overview
+
+PAGE = Path("metrics/report.md")
+PICTURE = Path("metrics/pictures/overview.png")
+
+
+def main() -> None:
+    """Write metrics/report.md from what the other stages measured."""
+    params = Params()
+    results = json.loads(Path("data/evaluation/detail.json").read_text(encoding="utf-8"))
+    results = {model: results[model] for model in params.section("models", Models)}
+    manifest = json.loads(Path("data/prepared/manifest.json").read_text(encoding="utf-8"))
+    masks = json.loads(Path("metrics/mask.json").read_text(encoding="utf-8"))
+    runs = params.section("trace", Trace).runs
+    traces = {run: json.loads(Path(f"metrics/trace/{run}.json").read_text(encoding="utf-8")) for run in runs}
+    groups = report.groups_in(results)
+    text = report.page(
+        results,
+        manifest=manifest,
+        masks=masks,
+        traces=traces,
+        pairs=params.section("report", Report).pairs,
+        seeds=params.section("seeds", Seeds),
+        evaluate=params.section("evaluate", Evaluate),
+        settings=report.Settings(
+            params.section("pretrain", Pretrain),
+            params.section("mask", Mask),
+            params.section("um", UM),
+            params.section("umap", UMAP),
+            params.section("oe", OE),
+        ),
+    )
+    write_text(PAGE, text)
+    rows = []
+    for model, summary in results.items():
+        own = summary["own"]
+        spans = summary["intervals"][own]
+        means = {g: report.values(summary, own, g, "auroc").mean() / report.PERCENT for g in groups}
+        low_high = {g: spans[g]["auroc"] if spans else (means[g], means[g]) for g in groups}
+        rows.append((f"{model} ({own})", {g: (means[g], *low_high[g]) for g in groups}))
+    methods_overview(PICTURE, rows, groups)

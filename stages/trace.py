@@ -1,0 +1,61 @@
+"""Trace a pretraining run: OOD metrics of every kept epoch, validation beside test, and the epoch that validation picks."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from ood import tracing
+from ood.compute import accelerator_for
+from ood.config import Params
+from ood.config.evaluation import Evaluate, Trace
+from ood.config.training import Runtime, Seeds
+from ood.data import packed
+from ood.data.batches import load
+from ood.evaluation import GROUPS
+from ood.features import extract
+from ood.files import write_text
+from ood.metrics import detection_metrics
+from ood.nets import store
+from ood.runs import HISTORIES, pick, to_csv
+from stages.console import Console
+
+FOLDER = Path("metrics/trace")
+PICTURES = Path("metrics/pictures")
+BATCH = 1000
+
+
+def main(run: Annotated[str, typer.Argument(help="one of trace.runs")]) -> None:
+    """Score every kept epoch of a run. The epoch is chosen on validation OOD; the test optimum is named oracle."""
+    params = Params()
+    seeds, trace = params.section("seeds", Seeds), params.section("trace", Trace)
+    score, evaluate = pick(trace.runs, run, "trace.runs"), params.section("evaluate", Evaluate)
+    device = accelerator_for(params.section("runtime", Runtime)).device
+    groups = {g: packed.names(g) for g, role in GROUPS.items() if role in evaluate.roles}
+    ids = {role: load(f"id/{role}").to(device) for role in evaluate.roles}
+    sets = {name: load(name).to(device) for members in groups.values() for name in members}
+    console = Console(f"trace {run}")
+    rows = []
+    for seed in seeds:
+        folder = store.MODELS / run / str(seed)
+        files = sorted((folder / "epochs").glob("*.safetensors"))
+        if not rows:
+            console.begin(len(seeds) * len(files), "epoch")
+        net, _ = store.load(folder)
+        net.to(device)
+        for file in files:
+            store.load_weights(net, file)
+            of = {name: tracing.score_of(score, extract(net, s, BATCH, console.step)) for name, s in (ids | sets).items()}
+            row = {"seed": seed, "epoch": int(file.stem)}
+            for group, members in groups.items():
+                each = [detection_metrics(of[GROUPS[group]], of[name], evaluate.fpr_rule) for name in members]
+                row |= {f"{group}_{key}": float(np.mean([m[key] for m in each])) for key in tracing.KEYS}
+            rows.append(row)
+            console.advance(f"seed {seed} epoch {row['epoch']} validation AUROC {row['validation_auroc']:.4f}")
+    write_text(FOLDER / f"{run}.csv", to_csv(rows))
+    summary = tracing.summarise(rows, list(groups))
+    write_text(FOLDER / f"{run}.json", json.dumps(summary, indent=1) + "\n")
+    tracing.draw(PICTURES / f"trace-{run}.png", f"{run}: {score} over epochs", rows, HISTORIES / f"{run}.csv", summary)
+    console.note(", ".join(f"{k} {v:.4g}" for k, v in summary.items() if k.startswith(("picked", "last"))))
