@@ -14,7 +14,7 @@ PACKAGES = ("ood", "stages")
 def closure(entry: str) -> list[str]:
     """Files that `entry` (a path like 'stages/um.py') imports, itself included, function-level imports too; sorted paths."""
     seen: set[str] = set()
-    waiting = [entry]
+    waiting = [entry, *(f"{p}/__init__.py" for p in map(str, Path(entry).parents) if (ROOT / p / "__init__.py").is_file())]
     while waiting:
         path = waiting.pop()
         if path not in seen:

@@ -143,19 +143,21 @@ def evaluate_model(model: str, own: str, seeds: list[int], scores: Scores, setti
 
 
 def intervals(tables: dict[int, dict], score: str, setting: Evaluate) -> dict[str, dict[str, list[float]]]:
-    """Bootstrap intervals of group means (group -> metric -> [low, high]); empty when evaluate.bootstrap is 0."""
+    """Bootstrap intervals of group means (group -> metric -> [low, high]): test OOD where it is asked for, else validation OOD.
+
+    Empty when evaluate.bootstrap is 0.
+    """
     if setting.bootstrap == 0:
         return {}
     tail = (1 - setting.confidence) / 2
     spans: dict[str, dict[str, list[float]]] = {}
-    for group, role in GROUPS.items():
-        if role not in setting.roles:
-            continue
+    shown = "test" if "test" in setting.roles else "val"
+    for group in (g for g, role in GROUPS.items() if role == shown):
         draws = []
         for table in tables.values():
             by_set = table[score]
             members = [by_set[name] for name in sorted(by_set) if name.split("/")[0] == group]
-            draws.append(metrics.bootstrap(by_set[f"id/{role}"], members, setting.bootstrap, 0, setting.fpr_rule))
+            draws.append(metrics.bootstrap(by_set[f"id/{shown}"], members, setting.bootstrap, 0, setting.fpr_rule))
         averaged = {key: np.mean([d[key] for d in draws], axis=0) for key in draws[0]}
         spans[group] = {key: [float(np.quantile(v, q)) for q in (tail, 1 - tail)] for key, v in averaged.items()}
     return spans

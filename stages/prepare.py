@@ -5,7 +5,8 @@ from pathlib import Path
 
 from ood.config import Params
 from ood.config.data import Data
-from ood.data import catalog, packed, roles
+from ood.data import catalog, packing, roles
+from ood.data.packed import PREPARED
 from ood.files import in_place_of, write_text
 from ood.pictures import sheet_of_sets
 from stages.console import Console
@@ -20,8 +21,8 @@ def main() -> None:
     catalog.check(data)
     console = Console("prepare")
     sets, dropped = roles.separate(catalog.build(data), data.duplicates)
-    with in_place_of(packed.PREPARED) as folder:
-        manifest = packed.save(sets, data, dropped, folder)
+    with in_place_of(PREPARED) as folder:
+        manifest = packing.save(sets, data, dropped, folder)
     write_text(COUNTS, json.dumps({name: entry["count"] for name, entry in manifest.items()}, indent=1) + "\n")
     sheet_of_sets(PICTURE, sets)
     console.note(", ".join(f"{name} {entry['count']}" for name, entry in manifest.items()))
