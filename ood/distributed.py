@@ -24,13 +24,13 @@ def rank() -> int:
 
 class _AllReduceSum(torch.autograd.Function):
     @staticmethod
-    def forward(_ctx, tensor: Tensor) -> Tensor:
+    def forward(_ctx: object, tensor: Tensor) -> Tensor:
         total = tensor.clone()
         dist.all_reduce(total)
         return total
 
     @staticmethod
-    def backward(_ctx, gradient: Tensor) -> Tensor:
+    def backward(_ctx: object, gradient: Tensor) -> Tensor:
         total = gradient.clone()
         dist.all_reduce(total)
         return total

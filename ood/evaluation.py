@@ -105,9 +105,7 @@ def group_means(by_set: dict[str, dict[str, float]]) -> dict[str, dict[str, floa
 
 def picked_score(results: list[SeedResult]) -> str:
     """The score with the highest AUROC on validation OOD, averaged over sets and seeds. Test data plays no part."""
-    quality = {
-        score: np.mean([group_means(result.grid[score])["validation"]["auroc"] for result in results]) for score in SCORES
-    }
+    quality = {score: np.mean([group_means(result.grid[score])["validation"]["auroc"] for result in results]) for score in SCORES}
     return max(quality, key=lambda score: quality[score])
 
 
@@ -232,8 +230,6 @@ def _groups(by_set: dict[str, NDArray]) -> Iterator[tuple[str, str, list[str]]]:
 def mean_over_seeds(values: list[dict[str, Any]]) -> dict[str, Any]:
     """Element-wise mean of nested dictionaries of numbers with equal keys."""
     return {
-        key: mean_over_seeds([v[key] for v in values])
-        if isinstance(values[0][key], dict)
-        else float(np.mean([v[key] for v in values]))
+        key: mean_over_seeds([v[key] for v in values]) if isinstance(values[0][key], dict) else float(np.mean([v[key] for v in values]))
         for key in values[0]
     }

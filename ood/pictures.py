@@ -4,13 +4,15 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from ood.data.items import ItemSet
 from ood.files import atomically
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402  (the backend must be chosen first)
+import matplotlib.pyplot as plt  # the backend must be chosen first
 
 COLOURS = {"validation": "#7a7a7a", "near": "#c1440e", "far": "#1f5fa8", "id": "#2f7d4f"}
 plt.rcParams.update(
@@ -38,27 +40,27 @@ def sheet_of_sets(path: Path, sets: dict[str, ItemSet], columns: int = 24) -> No
     _save(figure, path)
 
 
-def sheet_of_atypical(path: Path, images: NDArray, order: NDArray, flip_rate: NDArray, count: int) -> None:
-    """The `count` most atypical training images above the `count` most typical, with the share of masks that flip them.
+def sheet_of_atypical(path: Path, images: NDArray, order: NDArray, masked_loss: NDArray, flip_rate: NDArray, count: int) -> None:
+    """The `count` most atypical training images above the `count` most typical, each with its loss under masks and its flip rate.
 
     Args:
-        images: uint8 (N, 3, H, W). order: most atypical first.
+        images: uint8 (N, 3, H, W). order: most atypical first. masked_loss (nats), flip_rate (share of masks): per image, (N,).
     """
     count = min(count, len(order) // 2)
     columns = min(count, 12)
     rows = -(-count // columns)
-    figure, axes = plt.subplots(2 * rows, columns, figsize=(0.75 * columns, 1.9 * rows + 0.7))
-    axes = np.asarray(axes).reshape(2 * rows, columns)
-    for axis in axes.flat:
-        axis.set_axis_off()
-    halves = (("most atypical: share of masks that flip it", order[:count]), ("most typical", order[::-1][:count]))
-    for half, (title, chosen) in enumerate(halves):
-        axes[half * rows, 0].set_title(title, fontsize=10, pad=14)
-        for position, index in enumerate(chosen):
-            axis = axes[half * rows + position // columns, position % columns]
+    figure = plt.figure(figsize=(0.8 * columns + 0.2, 2.1 * rows + 0.8))
+    halves = figure.subfigures(2, 1)
+    groups = (("Most atypical training images", order[:count]), ("Most typical", order[::-1][:count]))
+    for half, (title, chosen) in zip(halves, groups, strict=True):
+        half.suptitle(f"{title}  (loss under masks, share of masks that flip it)", x=0.01, ha="left", fontsize=10, fontweight="bold")
+        axes = np.asarray(half.subplots(rows, columns)).reshape(rows, columns)
+        for axis in axes.flat:
+            axis.set_axis_off()
+        for axis, index in zip(axes.flat, chosen, strict=False):
             axis.imshow(images[index].transpose(1, 2, 0))
-            axis.text(0.5, 1.02, f"{flip_rate[index]:.0%}", transform=axis.transAxes, ha="center", va="bottom", fontsize=7)
-    figure.tight_layout(h_pad=0.4, w_pad=0.2)
+            axis.set_title(f"{masked_loss[index]:.3f}  {flip_rate[index]:.0%}", loc="center", fontsize=7, fontweight="normal", pad=2)
+        half.subplots_adjust(left=0.01, right=0.99, top=0.78, bottom=0.02, wspace=0.08, hspace=0.3)
     _save(figure, path)
 
 
@@ -91,6 +93,7 @@ def trace_curves(
     lower.set_yscale("log")
     lower.set_ylabel("training loss")
     lower.set_xlabel("epoch")
+    lower.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.tight_layout()
     _save(figure, path)
 
@@ -118,7 +121,7 @@ def methods_overview(path: Path, rows: list[tuple[str, dict[str, tuple[float, fl
 
 def _row(images: NDArray, columns: int) -> NDArray:
     """Images (n, H, W, C) side by side with a white gap, enlarged fourfold without smoothing; padded to `columns`."""
-    count, height, width, _ = images.shape
+    height, width = images.shape[1:3]
     gap = max(1, width // 8)
     row = np.full((height, columns * (width + gap) - gap, 3), 255, np.uint8)
     for i, image in enumerate(images):
@@ -126,7 +129,7 @@ def _row(images: NDArray, columns: int) -> NDArray:
     return row.repeat(4, axis=0).repeat(4, axis=1)
 
 
-def _save(figure, path: Path) -> None:
+def _save(figure: Figure, path: Path) -> None:
     # Without the version of matplotlib in the file, equal pictures are equal bytes.
     atomically(path, lambda target: figure.savefig(target, dpi=110, format="png", metadata={"Software": None}))
     plt.close(figure)

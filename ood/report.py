@@ -1,6 +1,6 @@
 """The tables that a person reads: methods, controls beside their methods, every OOD set by itself, settings."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,8 +118,7 @@ def set_table(results: Results, key: str, siblings: set[str]) -> str:
     rows = []
     for model, summary in results.items():
         cells = [
-            spread(PERCENT * np.array([seed["grid"][summary["own"]][name][key] for seed in summary["seeds"].values()]))
-            for name in names
+            spread(PERCENT * np.array([seed["grid"][summary["own"]][name][key] for seed in summary["seeds"].values()])) for name in names
         ]
         rows.append([model, *cells])
     return markdown_table(["model", *[f"{n}{' †' if n in siblings else ''}" for n in names]], rows)
@@ -128,11 +127,7 @@ def set_table(results: Results, key: str, siblings: set[str]) -> str:
 def siblings_of(manifest: dict[str, dict]) -> set[str]:
     """Test sets that come from the same kind of source as an auxiliary set."""
     kinds = {entry["source"]["source"] for name, entry in manifest.items() if name.startswith("auxiliary/")}
-    return {
-        name
-        for name, entry in manifest.items()
-        if name.split("/")[0] in ("near", "far") and entry["source"]["source"] in kinds
-    }
+    return {name for name, entry in manifest.items() if name.split("/")[0] in ("near", "far") and entry["source"]["source"] in kinds}
 
 
 def mask_accuracy_table(results: Results) -> str | None:
@@ -160,17 +155,16 @@ def calibration_table(results: Results) -> str:
 
 def trace_table(traces: dict[str, dict[str, float]]) -> str:
     """Per traced run: the epoch that validation OOD picks, the last one, and the labelled oracle."""
-    groups = [g for g in ("near", "far") if any(f"last_{g}_auroc" in t for t in traces.values())]
-    header = ["run", "which epoch", "epoch", "validation AUROC", *[f"{g} AUROC" for g in groups]]
+    groups = ["validation", *(g for g in ("near", "far") if any(f"last_{g}_auroc" in t for t in traces.values()))]
+    kinds = {"picked": "picked on validation OOD", "last": "last", "oracle": "oracle: test optimum"}
     rows = []
     for run, trace in traces.items():
-        for label, prefix in (("picked on validation OOD", "picked"), ("last", "last"), ("oracle: test optimum", "oracle")):
-            if f"{prefix}_epoch" in trace:
-                cell: Callable[[str], str] = lambda g, p=prefix, t=trace: (
-                    f"{PERCENT * t[f'{p}_{g}_auroc']:.1f}" if f"{p}_{g}_auroc" in t else "-"
-                )
-                rows.append([run, label, f"{trace[f'{prefix}_epoch']:.0f}", cell("validation"), *map(cell, groups)])
-    return markdown_table(header, rows)
+        for kind, label in kinds.items():
+            if f"{kind}_epoch" in trace:
+                figures = [trace.get(f"{kind}_{group}_auroc") for group in groups]
+                cells = ["-" if figure is None else f"{PERCENT * figure:.1f}" for figure in figures]
+                rows.append([run, label, f"{trace[f'{kind}_epoch']:.0f}", *cells])
+    return markdown_table(["run", "which epoch", "epoch", *[f"{group} AUROC" for group in groups]], rows)
 
 
 @dataclass(frozen=True)
@@ -189,11 +183,14 @@ class Settings:
         rows = [["pretraining", recipe(self.pretrain.training)]]
         rows.append(["mask", f"keep {self.mask.keep:g}, {self.mask.masks} masks"])
         rows.append(["um, control", f"b = {level(um.threshold, constraint)} (control: none); {recipe(um.training)}"])
-        rows.append(["umap, umap-control", f"b = {level(umap.threshold, constraint)} (control: none), keep {umap.keep:g}; {recipe(umap.training)}"])
+        rows.append(
+            ["umap, umap-control", f"b = {level(umap.threshold, constraint)} (control: none), keep {umap.keep:g}; {recipe(umap.training)}"]
+        )
         for name, run in oe.runs.items():
+            uniform, energy = (w if run.weight is None else run.weight for w in (oe.uniform_weight, oe.energy_weight))
             outliers = {
-                "uniform": f"uniform loss x {oe.uniform_weight if run.weight is None else run.weight:g}",
-                "energy": f"energy margins {oe.energy.m_in:g}, {oe.energy.m_out:g} x {oe.energy_weight if run.weight is None else run.weight:g}",
+                "uniform": f"uniform loss x {uniform:g}",
+                "energy": f"energy margins {oe.energy.m_in:g}, {oe.energy.m_out:g} x {energy:g}",
                 "none": "no outliers",
             }[run.objective]
             constraint_text = ", um's b on ID" if run.constraint == "um" else ""
@@ -203,7 +200,8 @@ class Settings:
 
 def recipe(training: Training) -> str:
     """A training's numbers in a few words."""
-    return f"{training.epochs} epochs, lr {training.lr:g} {training.schedule}, batch {training.batch_size}, weight decay {training.weight_decay:g}"
+    rate = f"lr {training.lr:g} {training.schedule}"
+    return f"{training.epochs} epochs, {rate}, batch {training.batch_size}, weight decay {training.weight_decay:g}"
 
 
 def level(threshold: float | None, estimate: float) -> str:
@@ -258,18 +256,26 @@ def page(
     masked = mask_accuracy_table(results)
     parts += [masked] if masked else []
     parts += ["## Which epoch?", trace_table(traces)] if traces else []
-    parts += ["## Settings", "Chosen on validation data only; every setting tried is in `docs/tuning.csv`.", settings.table(masks["constraint"])]
+    parts += [
+        "## Settings",
+        "Chosen on validation data only; every setting tried is in `docs/tuning.csv`.",
+        settings.table(masks["constraint"]),
+    ]
     return "\n\n".join(parts) + "\n"
 
 
 def mask_text(masks: dict[str, float], mask: Mask) -> str:
     """The loss constraint in words, and whether it means anything."""
+    level, spread_ = masks["constraint"], masks["constraint_std_over_masks"]
     text = (
         f"Masking a random {1 - mask.keep:.1%} of every layer's weights lifts the training loss of `{mask.run}` from "
-        f"{masks['dense_loss']:.4f} to {masks['constraint']:.4f} ± {masks['constraint_std_over_masks']:.4f} (over masks): the loss constraint. "
-        f"{masks['share_flipped_by_any_mask']:.1%} of the training images are misclassified under at least one mask; their median margin in "
-        f"the unmasked net is {masks['median_margin_flipped']:.1f}, the others' {masks['median_margin_rest']:.1f} (logits)."
+        f"{masks['dense_loss']:.4f} to {level:.4f} ± {spread_:.4f} (over masks): the loss constraint. "
+        f"{masks['share_flipped_by_any_mask']:.1%} of the training images are misclassified under at least one mask"
     )
+    if masks["share_flipped_by_any_mask"] > 0:
+        flipped, rest = masks["median_margin_flipped"], masks["median_margin_rest"]
+        text += f"; their median margin in the unmasked net is {flipped:.1f} (logits), the others' {rest:.1f}"
+    text += "."
     if masks["memorised"] < 1:
         text += " **The base model has not memorised its training set, so the constraint means little: train it longer.**"
     return text

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from torch import Tensor
 
@@ -22,6 +23,7 @@ from ood.nets.store import MODELS, Spec, save
 from ood.objectives import Objective
 from ood.progress import Progress
 
+T = TypeVar("T")
 HISTORIES = Path("metrics/training")
 
 
@@ -124,7 +126,7 @@ def to_csv(rows: list[dict]) -> str:
     return text.getvalue()
 
 
-def pick(runs: dict, name: str | None, key: str):
+def pick(runs: dict[str, T], name: str, key: str) -> T:
     """The run called `name`.
 
     Raises:

@@ -25,10 +25,8 @@ def learning_rate(recipe: Training, step: int, steps_per_epoch: int) -> float:
     """The rate for a global step: cosine from lr to lr_end over all steps ('cosine-step', OE), over epochs ('cosine-epoch', UM)."""
     if recipe.schedule == "constant":
         return recipe.lr
-    if recipe.schedule == "cosine-step":
-        done = step / (recipe.epochs * steps_per_epoch)
-    else:
-        done = (step // steps_per_epoch) / recipe.epochs
+    per_epoch = steps_per_epoch if recipe.schedule == "cosine-epoch" else 1
+    done = (step // per_epoch) * per_epoch / (recipe.epochs * steps_per_epoch)
     return recipe.lr_end + (recipe.lr - recipe.lr_end) * 0.5 * (1 + math.cos(math.pi * done))
 
 
@@ -97,7 +95,7 @@ class Trainer:
             )
         return history
 
-    def _epoch(self, run: nn.Module, optimizer, batches: TrainingBatches, seed: int, epoch: int) -> dict[str, float]:
+    def _epoch(self, run: nn.Module, optimizer: torch.optim.Optimizer, batches: TrainingBatches, seed: int, epoch: int) -> dict[str, float]:
         torch.manual_seed(generator_for(seed, epoch, 1).initial_seed())  # dropout's draws
         run.train()
         totals: dict[str, Tensor] = {}
@@ -132,7 +130,7 @@ class Trainer:
         optimizer.load_state_dict(saved["optimizer"])
         return saved["history"]
 
-    def _save(self, module: nn.Module, optimizer, history: list[dict[str, float]]) -> None:
+    def _save(self, module: nn.Module, optimizer: torch.optim.Optimizer, history: list[dict[str, float]]) -> None:
         if not self.accelerator.is_main_process:
             return
         epoch = len(history)

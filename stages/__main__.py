@@ -24,6 +24,7 @@ def stage_names() -> dict[str, str]:
 
 
 def main() -> None:
+    """Run the stage that the first argument names; errors that the user can mend come without a traceback."""
     names = stage_names()
     if len(sys.argv) < 2 or sys.argv[1] not in names:
         asked = sys.argv[1] if len(sys.argv) > 1 else "--help"

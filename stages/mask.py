@@ -55,7 +55,8 @@ def main() -> None:
             pictured = pictured or atypical
     total = {key: float(np.mean([s[key] for s in summaries])) for key in summaries[0]}
     write_text(SUMMARY, json.dumps(total, indent=1) + "\n")
-    sheet_of_atypical(PICTURE, train.images.numpy(), pictured.order().numpy(), pictured.flip_rate.numpy(), mask.pictured)
+    shown = (pictured.order().numpy(), pictured.masked_loss.numpy(), pictured.flip_rate.numpy())
+    sheet_of_atypical(PICTURE, train.images.numpy(), *shown, mask.pictured)
     console.note(f"loss constraint {total['constraint']:.4f} +- {total['constraint_std_over_masks']:.4f}, dense {total['dense_loss']:.4f}")
     if total["memorised"] < 1:
         console.note(

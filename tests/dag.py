@@ -1,6 +1,6 @@
 """What dvc.yaml must say about code: the modules that each stage imports, found without running them.
 
-`python tests/dag.py --write` brings dvc.yaml in line; tests/test_dag.py fails while it isn't.
+`make deps` (--write) brings dvc.yaml in line; tests/test_dag.py and `make lint` (--check) fail while it isn't.
 """
 
 import sys
@@ -55,6 +55,8 @@ def main() -> None:
         text = StringIO()
         yaml.dump(document, text)
         DVC_YAML.write_text(text.getvalue(), encoding="utf-8")
+    if changed and "--check" in sys.argv:
+        raise SystemExit(f"dvc.yaml doesn't list what these stages import: {', '.join(changed)}. Run `make deps`.")
     print(f"{'rewrote' if '--write' in sys.argv else 'out of date'}: {', '.join(changed)}" if changed else "dvc.yaml is in step")
 
 

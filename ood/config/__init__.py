@@ -7,7 +7,8 @@ dotted name of its key, so that a typo is found by reading one line.
 import difflib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
@@ -50,21 +51,22 @@ class Params:
         value = self.raw
         for part in key.split("."):
             if not isinstance(value, dict) or part not in value:
-                raise InputError(f"{self.path}: {key}: missing. {_suggest(part, value)}".rstrip())
+                raise InputError(f"{self.path}: {key}: missing. Add it; params.yaml as shipped shows every key with its meaning.")
             value = value[part]
         try:
             return TypeAdapter(kind).validate_python(value)
         except ValidationError as error:
-            lines = [f"{self.path}: {line}" for line in _problems(error, key, value)]
+            lines = [f"{self.path}: {line}" for line in _problems(error, key, kind)]
             raise InputError("\n".join(lines)) from None
 
 
-def _problems(error: ValidationError, prefix: str, value: Any) -> Iterator[str]:
+def _problems(error: ValidationError, prefix: str, kind: Any) -> Iterator[str]:
     for item in error.errors(include_url=False):
-        path = [part for part in item["loc"] if _is_key(part, value, item["loc"])]
+        path, known = _resolve(kind, item["loc"])
         key = ".".join([prefix, *map(str, path)])
         if item["type"] == "extra_forbidden":
-            yield f"{key}: unknown key. Remove it, or correct its name."
+            close = difflib.get_close_matches(str(path[-1]), known, n=1)
+            yield f"{key}: unknown key. " + (f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known)}.")
         elif item["type"] == "missing":
             yield f"{key}: missing. Add it; params.yaml as shipped shows every key with its meaning."
         else:
@@ -73,20 +75,25 @@ def _problems(error: ValidationError, prefix: str, value: Any) -> Iterator[str]:
             yield f"{key}: {message}{given}"
 
 
-def _is_key(part: str | int, value: Any, loc: tuple) -> bool:
-    """Pydantic puts the tag of a discriminated union into an error's location; only real keys help the reader."""
-    here = value
-    for step in loc:
-        if step is part or step == part:
-            break
-        if isinstance(here, dict) and step in here:
-            here = here[step]
-        elif isinstance(here, list) and isinstance(step, int) and step < len(here):
-            here = here[step]
-    tag = isinstance(here, dict) and here.get("source") == part and part not in here
-    return not tag
-
-
-def _suggest(name: str, mapping: Any) -> str:
-    close = difflib.get_close_matches(name, map(str, mapping)) if isinstance(mapping, dict) else []
-    return f"Did you mean to call it {name!r} where {close[0]!r} stands?" if close else ""
+def _resolve(kind: Any, loc: tuple[str | int, ...]) -> tuple[list[str | int], list[str]]:
+    """An error's location without pydantic's own additions (the tags of unions), and the keys known where it ends."""
+    path: list[str | int] = []
+    known: list[str] = []
+    for part in loc:
+        while get_origin(kind) is Annotated:
+            kind = get_args(kind)[0]
+        options = [k for k in get_args(kind) if k is not type(None)] if get_origin(kind) in (Union, UnionType) else []
+        tagged = [
+            k for k in options if "source" in getattr(k, "model_fields", {}) and part in get_args(k.model_fields["source"].annotation)
+        ]
+        if tagged:
+            kind = tagged[0]
+            continue
+        kind = options[0] if len(options) == 1 else kind
+        path.append(part)
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            known = list(kind.model_fields)
+            kind = kind.model_fields[part].annotation if part in known else None
+        else:
+            kind = get_args(kind)[-1] if get_args(kind) else None
+    return path, known

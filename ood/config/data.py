@@ -115,9 +115,7 @@ class Torchvision(Section):
 
 
 Labelled = Annotated[Digits | Folder | Torchvision, Field(discriminator="source")]
-Source = Annotated[
-    Digits | Glyphs | Photo | Noise | Corruption | Folder | Torchvision, Field(discriminator="source")
-]
+Source = Annotated[Digits | Glyphs | Photo | Noise | Corruption | Folder | Torchvision, Field(discriminator="source")]
 Sources = dict[Name, Source]
 
 
@@ -136,6 +134,8 @@ class Split(Section):
 
 
 class InDistribution(Section):
+    """The labelled images, where their test images come from, and how the rest is split."""
+
     images: Labelled
     test: Labelled | None = None
     split: Split

@@ -7,9 +7,7 @@ from pydantic import Field, model_validator
 from ood.config import Section
 from ood.config.training import Name
 
-ScoreName = Literal[
-    "msp", "max_logit", "energy", "odin", "mahalanobis", "knn", "vim", "react", "feature_norm"
-]
+ScoreName = Literal["msp", "max_logit", "energy", "odin", "mahalanobis", "knn", "vim", "react", "feature_norm"]
 LogitScore = Literal["msp", "max_logit", "energy", "feature_norm"]
 Models = Annotated[dict[Name, ScoreName], Field(min_length=1)]
 
@@ -28,6 +26,8 @@ class Odin(Section):
 
 
 class Features(Section):
+    """The forward pass: images per batch, and ODIN, which needs its own."""
+
     batch_size: int = Field(500, ge=1)
     odin: Odin = Odin()
 
@@ -42,6 +42,8 @@ class Scores(Section):
 
 
 class Evaluate(Section):
+    """What is evaluated and how: roles [val] alone computes no test figure."""
+
     roles: list[Literal["val", "test"]] = Field(min_length=1)
     fpr_rule: Literal["closest", "at_least"] = "closest"
     bootstrap: int = Field(1000, ge=0)

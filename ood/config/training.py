@@ -24,9 +24,7 @@ NET = re.compile(r"(wrn|densenet_bc)_(\d+)_(\d+)")
 def _known_net(name: str) -> str:
     match = NET.fullmatch(name)
     if match is None:
-        raise ValueError(
-            "no such network. Known: wrn_<depth>_<width> (wrn_40_2), densenet_bc_<depth>_<growth> (densenet_bc_100_12)"
-        )
+        raise ValueError("no such network. Known: wrn_<depth>_<width> (wrn_40_2), densenet_bc_<depth>_<growth> (densenet_bc_100_12)")
     depth, width = int(match[2]), int(match[3])
     if depth < 10 or (depth - 4) % 6 or width < 1:
         raise ValueError(f"{match[1]} needs a depth of 10, 16, 22, 28, 34, 40, ..., 100 and a width of at least 1")
@@ -112,6 +110,8 @@ class PretrainRun(Overrides):
 
 
 class Pretrain(Section):
+    """Training from scratch: one recipe, several runs, and which epochs' weights are kept."""
+
     keep_epochs: Literal["all", "last"] | int = "all"
     training: Training
     runs: dict[Name, PretrainRun] = Field(min_length=1)

@@ -1,6 +1,6 @@
 """All of params.yaml at once: every section on its own, then what they must agree on. Imports no torch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from ood.config import Params
 from ood.config.data import Data
@@ -47,7 +47,9 @@ def check(params: Params) -> None:
         raise InputError("\n".join(problems))
 
 
-def _disagreements(*, pretrain: Pretrain, trace: Trace, mask: Mask, oe: OE, models: dict, net: Net, data: Data, report: Report, **_) -> Iterator[str]:
+def _disagreements(
+    *, pretrain: Pretrain, trace: Trace, mask: Mask, oe: OE, models: dict, net: Net, data: Data, report: Report, **_
+) -> Iterator[str]:
     trained = {name: run.over(pretrain.training).epochs for name, run in pretrain.runs.items()}
     if data.chain.side % 4:
         yield f"data.chain: {net.name} halves images twice; {data.chain.side} pixels can't be. Use a multiple of 4."
@@ -75,5 +77,5 @@ def _disagreements(*, pretrain: Pretrain, trace: Trace, mask: Mask, oe: OE, mode
                 yield f"report.pairs.{method}: {name!r} is not evaluated. Add it to models, or remove the pair."
 
 
-def _known(names) -> str:
+def _known(names: Iterable[str]) -> str:
     return ", ".join(sorted(names))

@@ -73,9 +73,7 @@ def _labelled(source: Source, chain: ImageChain, rng: np.random.Generator, tick:
     return vision.load(source, chain, rng, tick)
 
 
-def _outliers(
-    source: Source, name: str, data: Data, chain: ImageChain, sets: Sets, tick: Callable[[], None]
-) -> ItemSet:
+def _outliers(source: Source, name: str, data: Data, chain: ImageChain, sets: Sets, tick: Callable[[], None]) -> ItemSet:
     rng = rng_for(data.seed, name)
     match source.source:
         case "glyphs":

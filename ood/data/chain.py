@@ -25,9 +25,7 @@ class ImageChain:
             short = min(width, height)
             left, top = (width - short) / 2, (height - short) / 2
             # Pillow's box makes crop and antialiased resize one step, without rounding the crop to whole pixels.
-            image = image.resize(
-                (size, size), FILTERS[self.config.resize], box=(left, top, left + short, top + short)
-            )
+            image = image.resize((size, size), FILTERS[self.config.resize], box=(left, top, left + short, top + short))
         array = np.asarray(image, dtype=np.uint8).reshape(size, size, self.channels)
         return self.quantise(array / 255.0)
 
@@ -44,9 +42,7 @@ class ImageChain:
             images = np.stack(
                 [
                     np.asarray(
-                        Image.fromarray(image.squeeze(-1) if self.channels == 1 else image).resize(
-                            target, Image.Resampling.BILINEAR
-                        )
+                        Image.fromarray(image.squeeze(-1) if self.channels == 1 else image).resize(target, Image.Resampling.BILINEAR)
                     ).reshape(*target, self.channels)
                     for image in images
                 ]

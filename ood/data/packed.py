@@ -1,9 +1,9 @@
 """The prepared data on disk: one uint8 array per set, grouped by role so that a stage can depend on its roles only.
 
-    data/prepared/id/{train,val,test}.npy        uint8 (N, H, W, 3), with .labels.npy (int64) and .items.json (image ids)
-    data/prepared/id/info.json                   classes, side, mean, std
-    data/prepared/auxiliary/<name>.npy           and validation/<name>.npy, test/near/<name>.npy, test/far/<name>.npy
-    data/prepared/manifest.json                  source, count and sha256 of every set
+data/prepared/id/{train,val,test}.npy        uint8 (N, H, W, 3), with .labels.npy (int64) and .items.json (image ids)
+data/prepared/id/info.json                   classes, side, mean, std
+data/prepared/auxiliary/<name>.npy           and validation/<name>.npy, test/near/<name>.npy, test/far/<name>.npy
+data/prepared/manifest.json                  source, count and sha256 of every set
 """
 
 import json

@@ -43,20 +43,18 @@ def binary_mask(scores: Tensor, keep: float) -> Tensor:
 
 def random_masks(net: nn.Module, keep: float, generator: torch.Generator) -> Masks:
     """One random mask per maskable layer: parameter name -> bool tensor on the CPU."""
-    return {
-        f"{name}.weight": binary_mask(initial_scores(module.weight, generator), keep) for name, module in maskable(net)
-    }
+    return {f"{name}.weight": binary_mask(initial_scores(module.weight, generator), keep) for name, module in maskable(net)}
 
 
 class _StraightThrough(torch.autograd.Function):
     """Binary mask forward; backward passes the gradient to |score| unchanged."""
 
     @staticmethod
-    def forward(_ctx, magnitude: Tensor, keep: float) -> Tensor:
+    def forward(_ctx: object, magnitude: Tensor, keep: float) -> Tensor:
         return binary_mask(magnitude, keep).to(magnitude.dtype)
 
     @staticmethod
-    def backward(_ctx, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(_ctx: object, gradient: Tensor) -> tuple[Tensor, None]:
         return gradient, None
 
 

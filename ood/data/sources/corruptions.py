@@ -92,9 +92,7 @@ def flip_horizontal(image: np.ndarray, rng: np.random.Generator | None = None) -
     return image[:, ::-1]
 
 
-CORRUPTIONS = {
-    f.__name__: f for f in (jigsaw, speckle, pixelate, ghost, invert, flip_vertical, flip_horizontal)
-}
+CORRUPTIONS = {f.__name__: f for f in (jigsaw, speckle, pixelate, ghost, invert, flip_vertical, flip_horizontal)}
 MIXTURES = {
     "arithmetic_mean": lambda one, other: (one + other) / 2,
     "geometric_mean": lambda one, other: np.sqrt(one * other),

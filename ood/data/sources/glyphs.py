@@ -19,9 +19,7 @@ from ood.data.chain import ImageChain
 from ood.data.items import ItemSet, outliers
 from ood.errors import InputError
 
-READS_AS_DIGIT = frozenset(
-    "OoQDΟοОоσØøÖöДЮ○●◯°" "Iil|!jJıΙιІі∣" "ZzΖ" "ЗзƷʒЭэε∃Ȝ" "Ччч" "SsЅѕ§$" "bGбЬьσ" "⁊⅂" "BΒβВß&" "gqϱρ"
-)
+READS_AS_DIGIT = frozenset("OoQDΟοОоσØøÖöДЮ○●◯°Iil|!jJıΙιІі∣ZzΖЗзƷʒЭэε∃ȜЧччSsЅѕ§$bGбЬьσ⁊⅂BΒβВß&gqϱρ")
 # Capitals of other scripts that are drawn like a Latin letter: one shape, whatever the code point.
 HOMOGLYPHS = dict(zip("ΑΕΗΚΜΝΡΤΥΧАЕНКМРСТУХгαеіусхр", "aehkmnptyxaehkmpctyxraeiycxp", strict=True))
 LOOKS_LIKE = 0.9  # intersection over union of two rasters above which they show the same thing
@@ -55,15 +53,13 @@ def check(source: Glyphs, key: str) -> None:
     for character in source.characters:
         reason = _digit_reason(character, source.fonts)
         if reason:
-            raise InputError(
-                f"{key}.characters: {character!r} {reason}; digits are only ID and near-OOD. Take it out."
-            )
+            raise InputError(f"{key}.characters: {character!r} {reason}; digits are only ID and near-OOD. Take it out.")
 
 
 def shape_of(character: str) -> str:
     """What a character looks like, across case, accents and scripts: 'É', 'e' and Cyrillic 'Е' are one shape."""
     base = unicodedata.normalize("NFKD", character)[0]
-    return HOMOGLYPHS.get(base, base).casefold()
+    return (HOMOGLYPHS.get(base) or HOMOGLYPHS.get(base.upper()) or base).casefold()
 
 
 def family_of(font: str) -> str:

@@ -15,14 +15,15 @@ CANVAS = 32  # blobs are drawn on at least this canvas and cut from its middle, 
 
 def load(source: Noise, chain: ImageChain, rng: np.random.Generator) -> ItemSet:
     """`source.count` noise images, all within [-1, 1] before they become uint8."""
-    draw = {"gaussian": gaussian, "rademacher": rademacher, "uniform": uniform}
+    draw = {
+        "gaussian": gaussian,
+        "rademacher": rademacher,
+        "uniform": uniform,
+        "blobs": lambda rng, size: blobs(rng, size, source.blur),
+    }[source.kind]
     images = []
     while len(images) < source.count:
-        if source.kind == "blobs":
-            values = blobs(rng, chain.config.size, source.blur)
-        else:
-            values = draw[source.kind](rng, chain.config.size)
-        values = values[..., : chain.channels]
+        values = draw(rng, chain.config.size)[..., : chain.channels]
         if (values > -1).any():  # a window of blobs can be all background: a black image shows nothing
             images.append(chain.quantise((values + 1) / 2))
     names = [f"noise/{source.kind}/{i}" for i in range(source.count)]

@@ -1,0 +1,122 @@
+"""Workspaces: a folder with the miniature parameters, in which stages run as a user would run them."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from copy import deepcopy
+from functools import cache
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).resolve().parent.parent
+PYTHON = sys.executable
+
+# The whole pipeline in small: two seeds, two epochs, a handful of outliers, every stage and every kind of run.
+MINIATURE = {
+    "seeds": [0, 1],
+    "runtime.threads": 1,
+    "data.auxiliary.china.count": 60,
+    "data.auxiliary.letters-stix.count": 63,
+    "data.near.letters.count": 48,
+    "data.far.flower.count": 40,
+    "data.far.gaussian.count": 40,
+    "data.far.rademacher.count": 40,
+    "data.far.blobs.count": 40,
+    "net.name": "wrn_10_1",
+    "pretrain.training.epochs": 3,
+    "mask.masks": 2,
+    "um.training.epochs": 2,
+    "umap.training.epochs": 2,
+    "oe.training.epochs": 2,
+    "oe.runs": {
+        "oe": {"init": "ce", "objective": "uniform"},
+        "oe-um": {"init": "um", "objective": "uniform", "constraint": "um"},
+        "oe-control": {"init": "control", "objective": "energy"},
+        "oe-scratch": {"init": "scratch", "objective": "uniform", "epochs": 2},
+        "no-outliers": {"init": "ce", "objective": "none", "epochs": 1},
+    },
+    "models": {"ce": "msp", "l2": "feature_norm", "um": "energy", "umap": "energy", "oe-um": "msp"},
+    "evaluate.bootstrap": 20,
+    "report.pairs": {"l2": "ce", "um": "ce"},
+}
+
+
+@cache
+def parse(text: str) -> dict:
+    """YAML text as plain dictionaries."""
+    return YAML(typ="safe").load(text)
+
+
+class Workspace:
+    """A folder with params.yaml; `stage` runs a stage in it as a plain command."""
+
+    def __init__(self, path: Path, changes: dict | None = None):
+        self.path = path
+        (path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+        self.set(MINIATURE | (changes or {}))
+        self.environment = {k: v for k, v in os.environ.items() if not k.startswith(("DVC", "OOD_"))}
+        self.environment |= {"PYTHONPATH": str(ROOT), "PATH": f"{Path(PYTHON).parent}:{os.environ['PATH']}"}
+        self.environment.pop("PYTHONDONTWRITEBYTECODE", None)
+
+    def set(self, changes: dict) -> None:
+        """Change params.yaml: dotted key -> value."""
+        params = deepcopy(parse((self.path / "params.yaml").read_text()))
+        for key, value in changes.items():
+            *parents, last = key.split(".")
+            section = params
+            for parent in parents:
+                section = section[parent]
+            section[last] = value
+        (self.path / "params.yaml").write_text(json.dumps(params, indent=1))  # JSON is YAML, and quick to write
+
+    def run(self, *command: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess:
+        """Run a command in the workspace; its output is in .stdout and .stderr."""
+        result = subprocess.run(
+            command, cwd=self.path, env=self.environment | environment, capture_output=True, text=True, check=False, timeout=300
+        )
+        if check and result.returncode:
+            raise AssertionError(f"{command} failed with {result.returncode}:\n{result.stdout}\n{result.stderr}")
+        return result
+
+    def stage(self, command: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess:
+        """`python -m stages COMMAND`."""
+        return self.run(PYTHON, "-m", "stages", *command.split(), check=check, **environment)
+
+    def hashes(self, folder: str) -> dict[str, str]:
+        """Content hash of every file below a folder."""
+        files = sorted(p for p in (self.path / folder).rglob("*") if p.is_file())
+        return {p.relative_to(self.path).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+    def copy(self, path: Path) -> "Workspace":
+        """The same workspace with everything in it, elsewhere."""
+        shutil.copytree(self.path, path, dirs_exist_ok=True, symlinks=True)
+        twin = object.__new__(Workspace)
+        twin.path, twin.environment = path, self.environment
+        return twin
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A workspace after `prepare`; don't write into it, copy it."""
+    workspace = Workspace(tmp_path_factory.mktemp("prepared"))
+    workspace.stage("prepare")
+    return workspace
+
+
+@pytest.fixture(scope="session")
+def trained(prepared: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A workspace after prepare, pretrain ce, mask and um; don't write into it, copy it."""
+    workspace = prepared.copy(tmp_path_factory.mktemp("trained"))
+    for command in ("pretrain ce", "mask", "um"):
+        workspace.stage(command)
+    return workspace

@@ -1,0 +1,415 @@
+"""The image chain, sources, roles: what enters the benchmark, and what must not."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ood.config import Params
+from ood.config.data import Chain, Corruption, Data, Folder, Glyphs, Photo
+from ood.config.training import Augment
+from ood.data import catalog, roles
+from ood.data.batches import ImageSet, TrainingBatches, augmented_copy, crop_and_flip, generator_for
+from ood.data.chain import ImageChain
+from ood.data.items import ItemSet, rng_for
+from ood.data.sources import corruptions, folders, glyphs, noise, photos
+from ood.errors import InputError
+
+HALF = {"mean": [0.5] * 3, "std": [0.5] * 3}
+
+
+@pytest.fixture(scope="module")
+def data():
+    return Params().section("data", Data)
+
+
+@pytest.fixture(scope="module")
+def sets(data):
+    return catalog.build(data)
+
+
+@pytest.fixture
+def chain():
+    return ImageChain(Chain(grey=True, size=8, levels=17, **HALF))
+
+
+# --- chain
+
+
+def test_digits_pass_the_chain_unchanged(sets):
+    from sklearn.datasets import load_digits
+
+    index = int(sets["id/train"].names[5].split("/")[1])
+    assert np.array_equal(np.rint(sets["id/train"].images[5][..., 0] / 255 * 16), load_digits().images[index])
+
+
+def test_every_set_has_the_digits_form(sets):
+    levels = {round(level * 255 / 16) for level in range(17)}
+    for name, items in sets.items():
+        assert items.images.shape[1:] == (8, 8, 1), name
+        assert set(np.unique(items.images).tolist()) <= levels, name
+
+
+def test_area_resize_averages_and_crops_the_middle():
+    chain = ImageChain(Chain(grey=True, size=4, **HALF))
+    wide = np.zeros((8, 16), np.uint8)
+    wide[:, 4:12] = np.kron(np.arange(16).reshape(4, 4) * 10, np.ones((2, 2)))
+    assert np.array_equal(chain.native(wide)[..., 0], np.arange(16).reshape(4, 4) * 10)
+
+
+def test_finish_gives_three_channels_at_the_asked_size():
+    small = np.random.default_rng(0).integers(0, 255, (2, 8, 8, 1)).astype(np.uint8)
+    plain = ImageChain(Chain(grey=True, size=8, **HALF)).finish(small)
+    assert np.array_equal(plain, small.repeat(3, axis=3))
+    large = ImageChain(Chain(grey=True, size=8, upsize=16, **HALF)).finish(small)
+    assert large.shape == (2, 16, 16, 3)
+    assert np.array_equal(large[..., 0], large[..., 2])
+
+
+# --- noise (OE sheet 10)
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "rademacher", "uniform", "blobs"])
+def test_noise_moments(kind):
+    rng = np.random.default_rng(0)
+    draw = (lambda: noise.blobs(rng, 32, 1.5)) if kind == "blobs" else (lambda: getattr(noise, kind)(rng, 32))
+    x = np.stack([draw() for _ in range(40)])
+    assert x.shape == (40, 32, 32, 3)
+    assert x.min() >= -1
+    assert x.max() <= 1
+    if kind == "gaussian":
+        assert np.mean(np.abs(x) == 1) == pytest.approx(0.0455, abs=0.003)
+        assert x.var() == pytest.approx(0.230, abs=0.003)
+    elif kind == "rademacher":
+        assert set(np.unique(x)) == {-1, 1}
+        assert x.mean() == pytest.approx(0, abs=0.01)
+    elif kind == "uniform":
+        assert x.var() == pytest.approx(1 / 3, abs=0.01)
+    else:
+        assert np.mean(x == -1) == pytest.approx(0.79, abs=0.01)
+        assert (x[x > -1] + 1).mean() / 2 == pytest.approx(0.78, abs=0.01)
+
+
+def test_blobs_blur_across_channels():
+    x = noise.blobs(np.random.default_rng(0), 64, 1.5)
+    assert np.corrcoef(x[..., 0].ravel(), x[..., 1].ravel())[0, 1] > 0.5
+    y = noise.gaussian(np.random.default_rng(0), 64)
+    assert abs(np.corrcoef(y[..., 0].ravel(), y[..., 1].ravel())[0, 1]) < 0.05
+
+
+def test_default_blobs_leave_the_papers_background(sets, data):
+    assert np.mean(sets["far/blobs"].images == 0) == pytest.approx(0.79, abs=0.03)
+    assert data.far["blobs"].blur == 1.5
+    assert all(image.any() for image in sets["far/blobs"].images)
+
+
+# --- corruptions (OE sheet 5.3)
+
+
+def test_jigsaw_at_the_papers_size():
+    x = np.arange(32 * 32).reshape(32, 32, 1) / 1024
+    y = corruptions.jigsaw(x)
+    assert np.array_equal(y[:8, :16], x[8:16, :16])
+    assert np.array_equal(y[8:16, :16], x[:8, :16])
+    assert np.array_equal(y[:16, 16:], x[16:, :16])
+    assert np.array_equal(y[16:, :16], x[16:, 16:])
+    assert np.array_equal(y[16:, 16:24], x[:16, 24:])
+    assert np.array_equal(y[16:, 24:], x[:16, 16:24])
+
+
+def test_pixelate_ghost_invert():
+    x = np.random.default_rng(0).random((32, 32, 3))
+    assert len(np.unique(corruptions.pixelate(x)[..., 0])) <= 36
+    ghost = corruptions.ghost(x)
+    assert np.array_equal(ghost[..., 0], x[::-1, :, 1])
+    assert np.array_equal(ghost[..., 1], x[..., 2])
+    assert np.array_equal(ghost[..., 2], x[..., 0])
+    inverted = corruptions.invert(x)
+    assert np.array_equal(inverted[..., 0], x[..., 0])
+    assert np.allclose(inverted[..., 1:], 1 - x[..., 1:])
+
+
+def test_colour_corruptions_need_colour(chain, sets):
+    with pytest.raises(InputError, match="grey"):
+        corruptions.load(Corruption(source="corruption", kind="ghost"), sets["id/val"], chain, np.random.default_rng(0))
+
+
+def test_mixtures_cross_classes_and_flips_make_no_digit(sets, data):
+    labels = dict(zip(sets["id/val"].names, sets["id/val"].labels, strict=True))
+    for name in ("arithmetic-mean", "geometric-mean"):
+        for item in sets[f"validation/{name}"].names:
+            one, other = item.split("/", 1)[1].split("+")
+            assert labels[one] != labels[other]
+    for name, source in data.validation.items():
+        if name.startswith("flip"):
+            assert not {2, 5, 6} & set(source.classes)
+            assert {int(labels[item.split("/", 1)[1]]) for item in sets[f"validation/{name}"].names} <= set(source.classes)
+
+
+def test_validation_ood_comes_from_validation_images_only(sets):
+    parents = set(sets["id/val"].names)
+    for name, items in sets.items():
+        if name.startswith("validation/"):
+            assert {part for item in items.names for part in item.split("/", 1)[1].split("+")} <= parents
+
+
+# --- glyphs
+
+
+@pytest.mark.parametrize("character", ["0", "O", "o", "l", "I", "S", "Z", "B", "²", "①", "٣", "О", "Ο", "З", "½", "Ⅲ"])
+def test_what_reads_as_a_digit_is_refused(character):
+    with pytest.raises(InputError, match="Take it out"):
+        glyphs.check(Glyphs(source="glyphs", characters=f"A{character}", fonts=["DejaVuSans"], count=1), "data.near.letters")
+
+
+def test_unknown_fonts_and_missing_characters_are_refused():
+    with pytest.raises(InputError, match="no font 'Comic'"):
+        glyphs.check(Glyphs(source="glyphs", characters="A", fonts=["Comic"], count=1), "data.near.letters")
+    with pytest.raises(InputError, match="has no"):
+        glyphs.check(Glyphs(source="glyphs", characters="漢", fonts=["cmr10"], count=1), "data.near.letters")
+
+
+def test_homoglyphs_are_one_shape():
+    assert len({glyphs.shape_of(c) for c in "Aaáа А Α".replace(" ", "")}) == 1
+    assert glyphs.shape_of("K") != glyphs.shape_of("R")
+
+
+def test_tested_and_auxiliary_letters_share_neither_glyph_nor_family(sets):
+    tested = {key for keys in sets["near/letters"].keys for key in keys}
+    auxiliary = {key for keys in sets["auxiliary/letters-stix"].keys for key in keys}
+    assert not tested & auxiliary
+    assert {key for key in tested if key.startswith("font:")} == {"font:DejaVu"}
+
+
+def test_rendering_is_the_digits_rendering():
+    """A 32x32 bitmap counted in 4x4 blocks: every level is a count of 16 pixels."""
+    chain = ImageChain(Chain(grey=True, size=8, levels=17, **HALF))
+    bitmap = glyphs._render("A", "DejaVuSans", 32, 0.0)
+    counts = (bitmap > 0).reshape(8, 4, 8, 4).sum((1, 3))
+    assert np.array_equal(np.rint(chain.native(bitmap)[..., 0] / 255 * 16), counts)
+
+
+# --- photos
+
+
+def test_patches_are_distinct_and_have_contrast(sets):
+    images = sets["far/flower"].images
+    assert len({image.tobytes() for image in images}) == len(images)
+    assert min(image.std() for image in images) / 255 >= 0.05
+
+
+def test_a_photo_that_gives_too_few_patches_is_an_error(chain):
+    with pytest.raises(InputError, match="Ask for fewer"):
+        photos.load(Photo(source="photo", image="china.jpg", count=10, contrast=0.9), chain, np.random.default_rng(0))
+
+
+# --- split, roles, provenance
+
+
+def test_split_is_stratified_and_complete(sets):
+    counts = [len(sets[f"id/{part}"]) for part in ("train", "val", "test")]
+    assert sum(counts) == 1443
+    assert np.allclose(np.array(counts) / 1443, [0.60, 0.15, 0.25], atol=0.01)
+    for part in ("train", "val", "test"):
+        shares = np.bincount(sets[f"id/{part}"].labels) / len(sets[f"id/{part}"])
+        assert np.ptp(shares) < 0.02
+
+
+def test_default_sets_are_separate(sets):
+    separated, dropped = roles.separate(sets, "error")
+    assert dropped == {}
+    assert list(separated) == list(sets)
+
+
+def items(*images, keys=None, label=-1):
+    array = np.stack([np.full((4, 4, 1), value, np.uint8) for value in images])
+    names = [f"item/{value}" for value in images]
+    return ItemSet(array, np.full(len(images), label), names, keys or [(f"{n}/{id(array)}",) for n in names], ["a"])
+
+
+@pytest.mark.parametrize("other", ["near/x", "auxiliary/x", "id/test", "id/val", "validation/x"])
+def test_equal_content_in_two_roles_is_an_error(other):
+    with pytest.raises(InputError, match="the same image"):
+        roles.separate({"id/train": items(1, 2), other: items(2, 3)}, "error")
+
+
+def test_equal_provenance_in_two_roles_is_an_error():
+    clash = {"auxiliary/a": items(1, keys=[("photo:china.jpg",)]), "far/b": items(2, keys=[("photo:china.jpg",)])}
+    with pytest.raises(InputError, match=r"photo:china\.jpg"):
+        roles.separate(clash, "error")
+
+
+def test_near_and_far_may_share_and_training_gives_way():
+    separated, dropped = roles.separate({"id/train": items(1, 2, 3), "near/x": items(3, 4), "far/y": items(4, 5)}, "drop")
+    assert dropped == {"id/train": 1}
+    assert separated["id/train"].names == ["item/1", "item/2"]
+    assert len(separated["far/y"]) == 2
+
+
+def test_a_set_that_loses_everything_is_an_error():
+    with pytest.raises(InputError, match="every image"):
+        roles.separate({"auxiliary/x": items(4), "near/x": items(4)}, "drop")
+
+
+def test_one_photo_cannot_be_trained_on_and_tested(data):
+    clash = data.model_copy(update={"auxiliary": {"flower": data.far["flower"].model_copy(update={"count": 30})}})
+    with pytest.raises(InputError, match=r"photo:flower\.jpg"):
+        roles.separate(catalog.build(clash), "error")
+
+
+def test_homoglyphs_in_two_roles_are_an_error(data):
+    letters = data.near["letters"].model_copy(update={"characters": "АЕК", "count": 12})  # Cyrillic, tested Latin
+    clash = data.model_copy(update={"auxiliary": {"letters": letters}})
+    with pytest.raises(InputError, match=r"glyph:a|font:DejaVu"):
+        roles.separate(catalog.build(clash), "error")
+
+
+def test_a_sets_draw_depends_on_its_name_and_seed_only(data):
+    fewer = data.model_copy(update={"far": {"gaussian": data.far["gaussian"]}})
+    assert np.array_equal(catalog.build(fewer)["far/gaussian"].images, catalog.build(data)["far/gaussian"].images)
+    assert rng_for(0, "a").random() != rng_for(1, "a").random() != rng_for(1, "b").random()
+
+
+# --- folders
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for i in range(12):
+            Image.fromarray(rng.integers(0, 255, (20, 30, 3)).astype(np.uint8)).save(tmp_path / name / f"{i}.png")
+    return tmp_path
+
+
+def load_folder(path, **options):
+    colour = ImageChain(Chain(size=8, **HALF))
+    return folders.load(Folder(source="folder", path=path, **options), colour, np.random.default_rng(0), lambda: None)
+
+
+def test_folder(folder):
+    found = load_folder(folder)
+    assert found.classes == ["cat", "dog"]
+    assert found.images.shape == (24, 8, 8, 3)
+    assert found.labels.tolist() == [0] * 12 + [1] * 12
+    assert load_folder(folder, classes=["dog"]).classes == ["dog"]
+    limited = load_folder(folder, limit=7)
+    assert sorted(np.bincount(limited.labels).tolist()) == [3, 4]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda p: (p / "cat" / "3.png").write_bytes(b"not an image"), r"3\.png: cannot be read"),
+        (lambda p: (p / "cat" / "3.png").write_bytes((p / "cat" / "3.png").read_bytes()[:200]), r"3\.png: cannot be read"),
+        (lambda p: (p / "bird").mkdir(), "bird: no images"),
+    ],
+)
+def test_bad_folders(folder, spoil, message):
+    spoil(folder)
+    with pytest.raises(InputError, match=message):
+        load_folder(folder)
+
+
+def test_missing_folder_and_class(folder):
+    with pytest.raises(InputError, match="no such folder"):
+        load_folder(folder / "nowhere")
+    with pytest.raises(InputError, match="no class folder 'cow'"):
+        load_folder(folder, classes=["cow"])
+    with pytest.raises(InputError, match="no class folders"):
+        load_folder(folder / "cat")
+
+
+def test_a_class_with_too_few_images(data, folder):
+    own = data.id.model_copy(update={"images": Folder(source="folder", path=folder)})
+    with pytest.raises(InputError, match="min_per_class asks for 5"):
+        catalog.build(data.model_copy(update={"id": own}))
+
+
+def test_torchvision_sets_from_local_files(tmp_path, chain):
+    """The real loader on real file formats, written here: no network, no download."""
+    import gzip
+    import struct
+
+    from ood.config.data import Torchvision
+    from ood.data.sources import vision
+
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 30), ("t10k", 20)):
+        images = rng.integers(0, 255, (count, 28, 28)).astype(np.uint8)
+        labels = (np.arange(count) % 10).astype(np.uint8)
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(struct.pack(">iiii", 2051, count, 28, 28) + images.tobytes())
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">ii", 2049, count) + labels.tobytes())
+        with gzip.open(raw / f"{part}-labels-idx1-ubyte.gz", "wb") as stream:
+            stream.write(b"")
+    source = Torchvision(source="torchvision", name="MNIST", split="test", root=tmp_path, download=False, classes=[3, 1])
+    found = vision.load(source, chain, np.random.default_rng(0), lambda: None)
+    assert found.images.shape == (4, 8, 8, 1)
+    assert found.labels.tolist() == [1, 0, 1, 0]
+    with pytest.raises(InputError, match="could not be downloaded"):
+        vision.load(source.model_copy(update={"name": "SVHN"}), chain, np.random.default_rng(0), lambda: None)
+
+
+# --- batches
+
+
+def image_set(count):
+    import torch
+
+    images = torch.arange(count * 3 * 4 * 4).view(count, 3, 4, 4).remainder(251).to(torch.uint8)
+    return ImageSet(images, torch.arange(count) % 3)
+
+
+def test_an_epoch_shows_every_image_once_and_outliers_without_gaps():
+    batches = TrainingBatches(image_set(10), 4, Augment(), image_set(7), 6)
+    seen = list(batches.epoch(seed=0, epoch=3))
+    assert [len(b.labels) for b in seen] == [4, 4, 2]
+    assert [b.total for b in seen] == [10, 10, 8]
+    pictures = [row.numpy().tobytes() for b in seen for row in b.images[: len(b.labels)]]
+    assert len(set(pictures)) == 10
+    outliers = [row.numpy().tobytes() for b in seen for row in b.images[len(b.labels) :]]
+    assert len(outliers) == 18
+    assert len(set(outliers[:7])) == len(set(outliers[7:14])) == 7
+
+
+def test_epochs_repeat_exactly_and_differ_from_each_other():
+    batches = TrainingBatches(image_set(10), 4, Augment(pad=1, flip=True))
+
+    def of(seed, epoch):
+        return [b.images.numpy().tobytes() for b in batches.epoch(seed, epoch)]
+
+    assert of(0, 1) == of(0, 1)
+    assert of(0, 1) != of(0, 2) != of(1, 2)
+
+
+def test_crop_and_flip_by_hand():
+    import torch
+
+    x = image_set(2).images
+    moved = crop_and_flip(x, Augment(pad=1), torch.tensor([[1, 1], [0, 2]]), torch.zeros(2, dtype=torch.bool))
+    assert torch.equal(moved[0], x[0])
+    assert torch.equal(moved[1, :, 1:, :3], x[1, :, :3, 1:])
+    assert not moved[1, :, 0].any()
+    flipped = crop_and_flip(x, Augment(flip=True), torch.zeros(2, 2, dtype=torch.long), torch.tensor([True, False]))
+    assert torch.equal(flipped[0], x[0].flip(2))
+    assert torch.equal(flipped[1], x[1])
+
+
+def test_augmented_copy_keeps_order_and_size():
+    import torch
+
+    x = image_set(5)
+    same = augmented_copy(x, Augment(), generator_for(0))
+    assert torch.equal(same.images, x.images)
+    assert augmented_copy(x, Augment(pad=2), generator_for(0)).images.shape == x.images.shape
+
+
+def test_manifest(prepared):
+    manifest = json.loads((prepared.path / "data/prepared/manifest.json").read_text())
+    assert manifest["id/train"]["count"] == sum(manifest["id/train"]["classes"].values())
+    assert all(len(entry["sha256"]) == 64 for entry in manifest.values())
+    assert manifest["far/blobs"]["source"]["kind"] == "blobs"

@@ -1,0 +1,261 @@
+"""The training loop: schedules, determinism, exact resume after a kill, the lock."""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from conftest import ROOT, Workspace
+
+from ood import nets
+from ood.checkpoint import Scratch, fingerprint
+from ood.config.training import Augment, Runtime, Training
+from ood.data.batches import ImageSet, TrainingBatches
+from ood.errors import InputError
+from ood.files import in_place_of, write_text
+from ood.objectives import Objective, OutlierExposure
+from ood.progress import Silent
+from ood.training import Trainer, learning_rate
+
+
+def recipe(**changes) -> Training:
+    return Training(**({"epochs": 4, "batch_size": 8, "lr": 0.1} | changes))
+
+
+def images(count=20, seed=0) -> ImageSet:
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(count) % 3
+    noise = torch.randint(0, 128, (count, 3, 8, 8), generator=generator)
+    return ImageSet((noise + 60 * labels[:, None, None, None]).to(torch.uint8), labels)
+
+
+def net(dropout=0.2):
+    torch.manual_seed(0)
+    return nets.build("wrn_10_1", num_classes=3, size=8, dropout=dropout)
+
+
+def train(folder: Path, progress=None, epochs=4, seed=0, threads=1):
+    runtime = Runtime(device="cpu", threads=threads)
+    torch.set_num_threads(threads)
+    trainer = Trainer(Accelerator(cpu=True), runtime, recipe(epochs=epochs), folder, progress or Silent(), keep=lambda e: True)
+    model = net()
+    batches = TrainingBatches(images(), 8, Augment(pad=1, flip=True), images(30, 1), 12)
+    history = trainer.fit(model, OutlierExposure(0.5), batches, seed)
+    return {k: v.clone() for k, v in model.state_dict().items()}, history
+
+
+def test_learning_rate_schedules():
+    step = recipe(schedule="cosine-step", lr=0.1, lr_end=1e-6)
+    assert learning_rate(step, 0, 10) == pytest.approx(0.1)
+    assert learning_rate(step, 20, 10) == pytest.approx(1e-6 + (0.1 - 1e-6) * 0.5)
+    assert learning_rate(step, 13, 10) == pytest.approx(1e-6 + (0.1 - 1e-6) * 0.5 * (1 + math.cos(math.pi * 13 / 40)))
+    epoch = recipe(schedule="cosine-epoch", lr=0.1, lr_end=0.0)
+    assert learning_rate(epoch, 10, 10) == learning_rate(epoch, 19, 10) == pytest.approx(0.05 * (1 + math.cos(math.pi / 4)))
+    assert learning_rate(recipe(schedule="constant"), 33, 10) == 0.1
+
+
+def test_training_learns_and_records(tmp_path):
+    _, history = train(tmp_path, epochs=12)
+    assert history[-1]["ce"] < 0.5 * history[0]["ce"]
+    assert set(history[0]) == {"lr", "loss", "ce", "outlier", "accuracy"}
+    assert sorted(p.name for p in (tmp_path / "epochs").iterdir()) == [f"{e:03d}.safetensors" for e in range(1, 13)]
+
+
+def test_equal_seeds_give_equal_bits_and_others_do_not(tmp_path):
+    one, again, other = (train(tmp_path / name, seed=seed)[0] for name, seed in (("a", 0), ("b", 0), ("c", 1)))
+    assert all(torch.equal(one[key], again[key]) for key in one)
+    assert not all(torch.equal(one[key], other[key]) for key in one)
+
+
+class Stop(Exception):
+    pass
+
+
+class StopAt(Silent):
+    """Raises at the n-th step: what a kill between two steps leaves behind."""
+
+    def __init__(self, steps: int):
+        self.left = steps
+
+    def step(self) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise Stop
+
+
+@pytest.mark.parametrize("steps", [1, 3, 5, 8, 11])
+def test_resume_is_exact(tmp_path, steps):
+    """With dropout, augmentation, momentum and outliers; stopped anywhere within an epoch or between two."""
+    whole, history = train(tmp_path / "whole")
+    with pytest.raises(Stop):
+        train(tmp_path / "stopped", StopAt(steps))
+    resumed, resumed_history = train(tmp_path / "stopped")
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+    assert history == resumed_history
+    files = [{p.name: p.read_bytes() for p in (tmp_path / d / "epochs").iterdir()} for d in ("whole", "stopped")]
+    assert files[0] == files[1]
+
+
+def test_a_loss_that_explodes_is_an_error(tmp_path):
+    trainer = Trainer(Accelerator(cpu=True), Runtime(device="cpu"), recipe(lr=1e12, epochs=3), tmp_path, Silent())
+    with pytest.raises(InputError, match="Lower the learning rate"):
+        trainer.fit(net(), Objective(), TrainingBatches(images(), 8, Augment()), 0)
+
+
+@pytest.mark.parametrize("change", [{"precision": "bf16"}, {"channels_last": True}])
+def test_fast_settings_stay_near_the_reference(tmp_path, change):
+    torch.set_num_threads(1)
+    losses = []
+    for name, setting in (("plain", {}), ("fast", change)):
+        from accelerate.state import AcceleratorState
+
+        AcceleratorState._reset_state()
+        runtime = Runtime(device="cpu", threads=1, **setting)
+        accelerator = Accelerator(cpu=True, mixed_precision={"fp32": "no"}.get(runtime.precision, runtime.precision))
+        trainer = Trainer(accelerator, runtime, recipe(epochs=3, lr=0.02), tmp_path / name, Silent())
+        losses.append(trainer.fit(net(0.0), Objective(), TrainingBatches(images(), 8, Augment()), 0)[-1]["ce"])
+    AcceleratorState._reset_state()
+    assert losses[1] == pytest.approx(losses[0], rel=0.1)
+
+
+# --- fingerprint, lock, files
+
+
+def test_fingerprint_sees_settings_inputs_and_code(tmp_path, monkeypatch):
+    file = tmp_path / "input"
+    file.write_text("a")
+    base = fingerprint("stages/um.py", {"lr": 1}, [file], "cpu")
+    assert fingerprint("stages/um.py", {"lr": 1}, [file], "cpu") == base
+    assert fingerprint("stages/um.py", {"lr": 2}, [file], "cpu") != base
+    assert fingerprint("stages/oe.py", {"lr": 1}, [file], "cpu") != base
+    assert fingerprint("stages/um.py", {"lr": 1}, [file], "cuda") != base
+    file.write_text("b")
+    assert fingerprint("stages/um.py", {"lr": 1}, [file], "cpu") != base
+
+
+def test_lock_names_its_holder_and_ends_with_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("OOD_SCRATCH", str(tmp_path))
+    code = "import sys, time; from ood.checkpoint import Scratch\nwith Scratch('um', 'x'): print('held', flush=True); time.sleep(60)"
+    holder = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert holder.stdout.readline() == b"held\n"
+    with pytest.raises(InputError, match=f"process {holder.pid}"), Scratch("um", "x", patience=0.5):
+        pass
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    with Scratch("um", "x", patience=5):
+        assert (tmp_path / "um.lock").read_text() == f"{os.getpid()}\n"
+
+
+def test_publish_replaces_outputs_and_clears_the_scratch_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("OOD_SCRATCH", str(tmp_path / "scratch"))
+    target = tmp_path / "out" / "model"
+    target.mkdir(parents=True)
+    (target / "old").write_text("old")
+    with Scratch("um", "x") as scratch:
+        (scratch.path / "model").mkdir()
+        (scratch.path / "model" / "new").write_text("new")
+        scratch.publish({scratch.path / "model": target})
+    assert [p.name for p in target.iterdir()] == ["new"]
+    assert not scratch.path.exists()
+
+
+def test_a_failed_write_leaves_the_old_content(tmp_path):
+    target = tmp_path / "folder"
+    target.mkdir()
+    (target / "old").write_text("old")
+    with pytest.raises(ZeroDivisionError), in_place_of(target) as fresh:
+        (fresh / "new").write_text("new")
+        raise ZeroDivisionError
+    assert [p.name for p in target.iterdir()] == ["old"]
+    assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+    write_text(tmp_path / "a" / "b.txt", "text")
+    assert (tmp_path / "a" / "b.txt").read_text() == "text"
+
+
+# --- real kills of real stages
+
+DIE_IN_SAVE = """
+import os, signal, sys, torch, typer
+whole, saves = torch.save, 0
+def save(state, path):
+    global saves
+    saves += 1
+    whole(state, path)
+    if saves == int(os.environ["DIE_AT"]):
+        with open(path, "r+b") as file:      # half of the new checkpoint is on disk when the power goes
+            file.truncate(os.path.getsize(path) // 2)
+        os.kill(os.getpid(), signal.SIGKILL)
+torch.save = save
+import stages.pretrain
+sys.argv = ["pretrain", "ce"]
+typer.run(stages.pretrain.main)
+"""
+
+
+@pytest.mark.slow
+def test_kill_during_a_checkpoint_write(trained: Workspace, prepared: Workspace, tmp_path):
+    workspace = prepared.copy(tmp_path)
+    for die_at in ("2", "3"):
+        result = workspace.run(sys.executable, "-c", DIE_IN_SAVE, check=False, DIE_AT=die_at)
+        assert result.returncode == -signal.SIGKILL
+        assert not (workspace.path / "data/models").exists()
+        assert list(workspace.path.rglob(".checkpoint.pt.*.tmp")), "the kill must have hit an unfinished write"
+    workspace.stage("pretrain ce")
+    assert workspace.hashes("data/models/ce") == trained.hashes("data/models/ce")
+    assert not list((workspace.path / ".scratch").rglob("*.tmp"))
+
+
+STAGES = ["pretrain ce", "um", "control", "umap", "umap-control", "oe oe", "oe oe-um"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", STAGES)
+def test_kill_at_random_moments(trained: Workspace, tmp_path, command):
+    """SIGKILL again and again until the stage gets through; the outputs equal an uninterrupted run's, bit for bit."""
+    run = command.split()[-1]
+    whole, killed = trained.copy(tmp_path / "whole"), trained.copy(tmp_path / "killed")
+    for workspace in (whole, killed):
+        # More epochs than the miniature's, so that there is something to kill.
+        workspace.set({f"{section}.training.epochs": 12 for section in ("pretrain", "um", "umap", "oe")})
+    if command == "oe oe-um":
+        pass  # starts from the um of the fixture, in both workspaces the same
+    whole.stage(command)
+    kills = 0
+    for attempt in range(40):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "stages", *command.split()], cwd=killed.path, env=killed.environment, stdout=subprocess.DEVNULL
+        )
+        before = progress_of(killed)
+        deadline = time.monotonic() + 120
+        # Let it get at least one step further, then kill it at an arbitrary moment.
+        while process.poll() is None and progress_of(killed) == before and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.037 * (attempt % 5))
+        if process.poll() is not None:
+            break
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        kills += 1
+        if kills == 3:
+            killed.stage(command)
+            break
+    assert kills >= 1
+    assert killed.hashes(f"data/models/{run}") == whole.hashes(f"data/models/{run}")
+    assert killed.hashes("metrics/training") == whole.hashes("metrics/training")
+
+
+def progress_of(workspace: Workspace) -> list[float]:
+    """Modification times of the checkpoints in the scratch folder."""
+    times = []
+    for path in (workspace.path / ".scratch").rglob("checkpoint.pt"):
+        try:
+            times.append(path.stat().st_mtime)
+        except FileNotFoundError:
+            continue
+    return sorted(times)

@@ -1,0 +1,100 @@
+"""The loss constraint and atypical samples: statements 3, 4, 5 and 19 of the UM sheet."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ood import nets
+from ood.unmask import atypical_samples, estimate_constraint
+
+
+@pytest.fixture(scope="module")
+def trained_net():
+    """A net that has memorised 96 separable images, and the images."""
+    torch.manual_seed(0)
+    labels = torch.arange(96) % 4
+    images = (torch.rand(4, 3, 8, 8)[labels] + 0.25 * torch.rand(96, 3, 8, 8)).clamp(0, 1)
+    net = nets.build("wrn_10_1", num_classes=4, size=8)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
+    for _ in range(40):
+        optimizer.zero_grad()
+        F.cross_entropy(net(images), labels).backward()
+        optimizer.step()
+    return net.train(), images, labels
+
+
+def batches(images, labels, size):
+    return list(zip(images.split(size), labels.split(size), strict=True))
+
+
+def test_keeping_everything_gives_the_dense_loss(trained_net):
+    net, images, labels = trained_net
+    found = estimate_constraint(net, batches(images, labels, 32), 1.0, 2, seed=0)
+    net.eval()
+    dense = F.cross_entropy(net(images).double(), labels).item()
+    net.train()
+    assert found.values == pytest.approx([dense, dense], abs=1e-6)
+    assert found.std == pytest.approx(0)
+
+
+def test_seeds_differ_and_batch_size_does_not_matter(trained_net):
+    net, images, labels = trained_net
+    whole = estimate_constraint(net, batches(images, labels, 96), 0.8, 3, seed=0)
+    cut = estimate_constraint(net, batches(images, labels, 7), 0.8, 3, seed=0)
+    other = estimate_constraint(net, batches(images, labels, 96), 0.8, 3, seed=1)
+    assert cut.values == pytest.approx(whole.values, rel=1e-4)
+    assert other.values != pytest.approx(whole.values, rel=1e-4)
+    assert whole.mean == pytest.approx(sum(whole.values) / 3)
+
+
+def test_the_net_is_left_as_it_was(trained_net):
+    net, images, labels = trained_net
+    before = {key: tensor.clone() for key, tensor in net.state_dict().items()}
+    assert net.training
+    estimate_constraint(net, batches(images, labels, 32), 0.5, 2, seed=0)
+    atypical_samples(net, batches(images, labels, 32), 0.5, 2, seed=0)
+    assert all(torch.equal(before[key], tensor) for key, tensor in net.state_dict().items())
+    assert all(module.training for module in net.modules())
+
+
+def test_constraint_grows_as_fewer_weights_stay(trained_net):
+    net, images, labels = trained_net
+    means = [estimate_constraint(net, batches(images, labels, 96), keep, 8, seed=0).mean for keep in (1.0, 0.95, 0.8, 0.5)]
+    assert means == sorted(means)
+    assert means[-1] > 2 * means[0]
+
+
+def test_memorised_exceptions_are_the_atypical_samples():
+    """A few images with a wrong label must be memorised; masks forget them first, and their margins are lower."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(128) % 4
+    images = (torch.rand(4, 3, 8, 8, generator=generator)[labels] + 0.5 * torch.rand(128, 3, 8, 8, generator=generator)) / 1.5
+    wrong = torch.zeros(128, dtype=torch.bool)
+    wrong[:10] = True
+    labels = torch.where(wrong, (labels + 1) % 4, labels)
+    torch.manual_seed(0)
+    net = nets.build("wrn_10_1", num_classes=4, size=8)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
+    for _ in range(40):
+        optimizer.zero_grad()
+        F.cross_entropy(net(images), labels).backward()
+        optimizer.step()
+    net.eval()
+    assert (net(images).argmax(1) == labels).all(), "the exceptions must be memorised first"
+    gentle = atypical_samples(net, batches(images, labels, 128), 0.95, 12, seed=0)
+    assert wrong[gentle.order()[:10]].sum() >= 7  # chance would find one
+    found = atypical_samples(net, batches(images, labels, 128), 0.9, 12, seed=0)
+    flipped = found.flip_rate > 0
+    assert 0 < flipped.sum() < 64
+    assert found.margin[flipped].median() < found.margin[~flipped].median()
+    assert found.loss[flipped].mean() > found.loss[~flipped].mean()
+
+
+def test_ranking(trained_net):
+    net, images, labels = trained_net
+    found = atypical_samples(net, batches(images, labels, 96), 0.7, 4, seed=0)
+    rows = found.table([f"image/{i}" for i in range(96)], labels)
+    assert [row["rank"] for row in rows] == list(range(1, 97))
+    assert sorted(row["image"] for row in rows) == sorted(f"image/{i}" for i in range(96))
+    keys = [(-row["flip_rate"], -row["masked_loss"]) for row in rows]
+    assert keys == sorted(keys)
