@@ -63,7 +63,7 @@ PLANS = {
         ["prepare", "pretrain ce"],
         [
             *grid(oe__training__lr=[0.001, 0.003, 0.01, 0.03]),
-            *grid(oe__uniform_weight=[0.1, 1.0]),
+            *grid(oe__runs__oe__weight=[0.1, 1.0]),
             *grid(oe__training__epochs=[5, 20]),
         ],
         ["oe oe", "oe no-outliers"],
@@ -72,15 +72,15 @@ PLANS = {
     "energy": (
         ["prepare", "pretrain ce"],
         [
-            *grid(oe__energy__m_in=[-7.0, -9.0, -12.0], oe__energy__m_out=[-3.0, -5.0]),
-            *grid(oe__energy_weight=[0.03, 0.3]),
+            *grid(oe__runs__energy__m_in=[-7.0, -9.0, -12.0], oe__runs__energy__m_out=[-3.0, -5.0]),
+            *grid(oe__runs__energy__weight=[0.03, 0.3]),
         ],
         ["oe energy"],
         ["energy"],
     ),
     "oe-scratch": (
         ["prepare", "pretrain ce", "pretrain scratch"],
-        [{}, *grid(oe__uniform_weight=[0.1, 1.0])],
+        [{"oe.runs.oe-scratch.weight": weight} for weight in (0.1, 0.5, 1.0)],
         ["oe oe-scratch"],
         ["oe-scratch"],
     ),
@@ -125,8 +125,6 @@ def write_params(folder: Path, setting: dict, models: list[str]) -> None:
         section = params
         for parent in parents:
             section = section[parent]
-        if last not in section:
-            raise SystemExit(f"no key {key}")
         section[last] = value
     path = folder / "params.yaml"
     path.unlink(missing_ok=True)  # it may be a hard link to another trial's

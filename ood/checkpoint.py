@@ -13,9 +13,8 @@ import platform
 import shutil
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 
@@ -64,30 +63,43 @@ class Scratch:
 
     with Scratch("pretrain-ce", fingerprint) as scratch: write below scratch.path, then scratch.publish({...}).
 
+    Two locks: one on the scratch folder (the same work in two places), one on the workspace's outputs (two works in one place).
+    Parallel experiments with other settings in other workspaces don't wait for each other.
+
     Args:
-        name: stage and run; two processes with the same name exclude each other.
+        name: stage and run.
         owner: False on all but the main process of several: they read along, and neither lock nor publish.
     """
 
     def __init__(self, name: str, fingerprint: str, *, owner: bool = True, patience: float = LOCK_PATIENCE):
         self.name, self.owner, self.patience = name, owner, patience
-        self.path = scratch_root() / name / fingerprint
-        self._lock = scratch_root() / f"{name}.lock"
+        folder = scratch_root() / name
+        self.path, self._trash = folder / fingerprint, folder / f"{fingerprint}.trash"
+        self._locks = [folder / f"{fingerprint}.lock", Path(".scratch") / "outputs" / f"{name}.lock"]
+        self._streams: list[TextIO] = []
 
     def __enter__(self) -> "Scratch":
-        self.path.mkdir(parents=True, exist_ok=True)
         if self.owner:
-            self._stream = self._acquire()
+            try:
+                for lock in self._locks:
+                    self._streams.append(self._acquire(lock))
+            except InputError:
+                self.__exit__()
+                raise
+            shutil.rmtree(self._trash, ignore_errors=True)
             for leftover in self.path.rglob(".*.tmp"):
                 leftover.unlink(missing_ok=True)
+        self.path.mkdir(parents=True, exist_ok=True)
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        if self.owner:
-            self._stream.close()  # closing releases the lock, as does any death of this process
+        for stream in self._streams:
+            stream.close()  # closing releases the lock, as does any death of this process
+        self._streams.clear()
 
-    def _acquire(self):
-        stream = self._lock.open("a+", encoding="utf-8")
+    def _acquire(self, lock: Path) -> TextIO:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        stream = lock.open("a+", encoding="utf-8")
         deadline = time.monotonic() + self.patience
         while True:
             try:
@@ -99,7 +111,7 @@ class Scratch:
                     holder = stream.read().strip() or "unknown"
                     stream.close()
                     raise InputError(
-                        f"{self.name} is already running as process {holder} and holds {self._lock}. Wait for it, or stop it "
+                        f"{self.name} is already running as process {holder} and holds {lock}. Wait for it, or stop it "
                         f"(kill {holder}) and start again: it goes on where it was."
                     ) from None
                 time.sleep(0.2)
@@ -111,10 +123,9 @@ class Scratch:
     def publish(self, outputs: dict[Path, Path]) -> None:
         """Put finished files or folders of the scratch folder in their places (source -> target), then drop the scratch folder.
 
-        Sources stay until all targets stand, so that a kill in between loses nothing.
+        Sources stay until all targets stand, and go all at once (a rename), so a kill never leaves half of them to be trusted.
         """
         for source, target in outputs.items():
             replace_with(source, target)
-        shutil.rmtree(self.path, ignore_errors=True)
-        with suppress(OSError):
-            self.path.parent.rmdir()
+        os.replace(self.path, self._trash)
+        shutil.rmtree(self._trash, ignore_errors=True)

@@ -1,5 +1,7 @@
 """Where tensors are computed: Accelerate carries device, precision and processes."""
 
+import os
+
 import torch
 from accelerate import Accelerator
 
@@ -16,6 +18,17 @@ def accelerator_for(runtime: Runtime) -> Accelerator:
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if runtime.device in available and not available[runtime.device]:
         raise InputError(f"params.yaml: runtime.device: this machine has no {runtime.device}. Use auto or cpu.")
+    on_cpu = runtime.device == "cpu" or (runtime.device == "auto" and not any(available.values()))
+    if on_cpu and runtime.precision == "fp16":
+        raise InputError("params.yaml: runtime.precision: fp16 needs a GPU. Use fp32 or bf16 on a CPU.")
     torch.set_num_threads(runtime.threads)
-    precision = {"fp32": "no"}.get(runtime.precision, runtime.precision)
-    return Accelerator(cpu=runtime.device == "cpu", mixed_precision=precision)
+    mixed = runtime.precision if runtime.precision in ("bf16", "fp16") else "no"
+    accelerator = Accelerator(cpu=on_cpu, mixed_precision=mixed)
+    # `accelerate launch --cpu --num_processes 2` sets a port and starts one process; only torchrun starts more on CPUs.
+    wanted = int(os.environ.get("WORLD_SIZE", "2" if "MASTER_PORT" in os.environ else "1"))
+    if accelerator.num_processes != wanted:
+        raise InputError(
+            f"several processes were asked for, but {accelerator.num_processes} came together. On CPUs launch with `torchrun "
+            "--nproc_per_node 2 -m stages ...`, on GPUs with `accelerate launch --num_processes 2 -m stages ...`."
+        )
+    return accelerator

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 from ood.config import Params
 from ood.config.training import Common, Name, Training
@@ -15,8 +14,8 @@ from ood.nets.masked import learn_masks
 from ood.objectives import Objective
 from ood.progress import Progress
 from ood.runs import Run, Start
+from ood.unmask import ESTIMATES
 
-ESTIMATES = Path("data/mask")
 Level = Callable[[int], float | None]
 
 

@@ -118,14 +118,19 @@ def _by_cut(weights: NDArray, where: NDArray, cuts: int) -> NDArray[np.float64]:
 
 
 def roc_curve(id_scores: ArrayLike, ood_scores: ArrayLike, points: int = 101) -> tuple[NDArray, NDArray]:
-    """(false-positive rate, true-positive rate), OOD positive, at `points` evenly spaced false-positive rates."""
-    inside = np.sort(_scores(id_scores, "id_scores"))[::-1]
-    outside = np.sort(_scores(ood_scores, "ood_scores"))
+    """(false-positive rate, true-positive rate), OOD positive, at `points` evenly spaced false-positive rates.
+
+    Between the cuts the curve is the straight line that ties mean.
+    """
+    inside, outside = _scores(id_scores, "id_scores"), _scores(ood_scores, "ood_scores")
+    cuts, where = np.unique(np.concatenate([inside, outside]), return_inverse=True)
+    flagged, caught = (
+        np.r_[0, np.bincount(part, minlength=len(cuts))[::-1].cumsum()] / len(part) for part in np.split(where, [len(inside)])
+    )
     rates = np.linspace(0, 1, points)
-    cuts = inside[np.clip(np.ceil(rates * len(inside)).astype(int) - 1, 0, None)]
-    caught = 1 - np.searchsorted(outside, cuts, side="left") / len(outside)
-    caught[0] = 1 - np.searchsorted(outside, inside[0], side="right") / len(outside)
-    return rates, caught
+    # At a rate where the curve rises straight up, its top counts.
+    top = np.r_[np.diff(flagged) > 0, True]
+    return rates, np.interp(rates, flagged[top], caught[top])
 
 
 def accuracy(logits: NDArray, labels: NDArray) -> float:

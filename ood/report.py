@@ -74,27 +74,29 @@ def interval_table(results: Results) -> str:
         row = [model, summary["own"]]
         for group in groups:
             for key in ("auroc", "fpr_ood_at_tpr95_id"):
-                low, high = (PERCENT * v for v in spans[group][key]) if spans else (np.nan, np.nan)
-                row.append(f"{low:.1f} to {high:.1f}")
+                row.append(" to ".join(f"{PERCENT * v:.1f}" for v in spans[group][key]) if spans else "-")
         rows.append(row)
     return markdown_table(header, rows)
 
 
 def control_table(results: Results, pairs: dict[str, str]) -> str:
-    """Every method against its control, paired by seed, on the same score; the verdict needs all seeds to agree."""
+    """Every method against its control, paired by seed: on each of the two own scores, and each on its own."""
     groups = groups_in(results)
     role = GROUPS[groups[0]]
     header = ["method", "control", "score", "ID accuracy", *[f"{g} {m}" for g in groups for m in ("AUROC", "FPR95")], "verdict"]
     rows = []
     for method, control in pairs.items():
         one, other = results[method], results[control]
-        for score in dict.fromkeys([one["own"], other["own"]]):
-            row = [method, control, score]
+        comparisons = {(s, s): s for s in (one["own"], other["own"])}
+        if one["own"] != other["own"]:
+            comparisons[one["own"], other["own"]] = f"{one['own']} vs {other['own']}"
+        for (score, control_score), label in comparisons.items():
+            row = [method, control, label]
             row.append(spread(id_values(one, "accuracy", role) - id_values(other, "accuracy", role), signed=True))
             gains = []
             for group in groups:
                 for key in ("auroc", "fpr_ood_at_tpr95_id"):
-                    change = values(one, score, group, key) - values(other, score, group, key)
+                    change = values(one, score, group, key) - values(other, control_score, group, key)
                     row.append(spread(change, signed=True))
                     if key == "auroc":
                         gains.append(change)
@@ -180,17 +182,16 @@ class Settings:
     def table(self, constraint: float) -> str:
         """What was set, and where the value comes from."""
         um, umap, oe = self.um, self.umap, self.oe
-        rows = [["pretraining", recipe(self.pretrain.training)]]
+        rows = [[name, recipe(run.over(self.pretrain.training))] for name, run in self.pretrain.runs.items()]
         rows.append(["mask", f"keep {self.mask.keep:g}, {self.mask.masks} masks"])
         rows.append(["um, control", f"b = {level(um.threshold, constraint)} (control: none); {recipe(um.training)}"])
         rows.append(
             ["umap, umap-control", f"b = {level(umap.threshold, constraint)} (control: none), keep {umap.keep:g}; {recipe(umap.training)}"]
         )
         for name, run in oe.runs.items():
-            uniform, energy = (w if run.weight is None else run.weight for w in (oe.uniform_weight, oe.energy_weight))
             outliers = {
-                "uniform": f"uniform loss x {uniform:g}",
-                "energy": f"energy margins {oe.energy.m_in:g}, {oe.energy.m_out:g} x {energy:g}",
+                "uniform": f"uniform loss x {run.outlier_weight:g}",
+                "energy": f"energy margins {run.m_in}, {run.m_out} x {run.outlier_weight:g}",
                 "none": "no outliers",
             }[run.objective]
             constraint_text = ", um's b on ID" if run.constraint == "um" else ""
@@ -227,7 +228,7 @@ def page(
     counts = ", ".join(f"{name} {entry['count']}" for name, entry in manifest.items() if name.split("/")[0] in groups)
     parts = ["# Who knows what it doesn't know?"]
     if groups == ["validation"]:
-        parts.append("**Validation figures only** (`evaluate.roles: [val]`): no test image was scored.")
+        parts.append("**Validation figures only** (`evaluate.roles: [val]`): no figure on test images was computed.")
     parts += [
         f"ID: {len(classes)} classes ({', '.join(classes)}), {manifest['id/train']['count']} images to train, "
         f"{manifest['id/val']['count']} to validate, {manifest['id/test']['count']} to test. OOD: {counts}. "
@@ -237,8 +238,8 @@ def page(
         "The *own score* is the one of the method's paper; the *picked score* is the best on validation OOD, chosen there alone.",
         main_table(results),
         "## Against their controls",
-        "The same score on the method and on its control (same start, same steps, without the method's idea), paired by seed. "
-        "The verdict is 'helps' or 'hurts' only if the mean AUROC moves the same way for every seed.",
+        "Method minus control (same start, same steps, without the method's idea), paired by seed, on the same score; where their own "
+        "scores differ, also each on its own. 'Helps' or 'hurts' only if the mean AUROC over groups moves the same way for every seed.",
         control_table(results, pairs),
         "## Every OOD set by itself (own score)",
         *(["† has a sibling of the same kind among the auxiliary outliers: easier for every run that saw those."] if siblings else []),
@@ -272,7 +273,7 @@ def mask_text(masks: dict[str, float], mask: Mask) -> str:
         f"{masks['dense_loss']:.4f} to {level:.4f} ± {spread_:.4f} (over masks): the loss constraint. "
         f"{masks['share_flipped_by_any_mask']:.1%} of the training images are misclassified under at least one mask"
     )
-    if masks["share_flipped_by_any_mask"] > 0:
+    if masks["median_margin_flipped"] is not None:
         flipped, rest = masks["median_margin_flipped"], masks["median_margin_rest"]
         text += f"; their median margin in the unmasked net is {flipped:.1f} (logits), the others' {rest:.1f}"
     text += "."

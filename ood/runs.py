@@ -1,13 +1,10 @@
 """A run: one training for every seed, inside one process, resumable, its outputs published together."""
 
-import csv
-import io
 import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 from torch import Tensor
 
@@ -15,16 +12,13 @@ from ood.checkpoint import Scratch, fingerprint
 from ood.compute import accelerator_for
 from ood.config.training import Runtime, Training
 from ood.data.batches import TrainingBatches
-from ood.errors import InputError
 from ood.files import atomically, link_or_copy, write_text
 from ood.nets import Classifier
 from ood.nets.masked import mask_state
 from ood.nets.store import MODELS, Spec, save
 from ood.objectives import Objective
 from ood.progress import Progress
-
-T = TypeVar("T")
-HISTORIES = Path("metrics/training")
+from ood.tables import HISTORIES, to_csv
 
 
 @dataclass
@@ -113,25 +107,3 @@ class Run:
         table = scratch.path / "history.csv"
         atomically(table, lambda path: path.write_text(to_csv(rows), encoding="utf-8"))
         scratch.publish({models: MODELS / self.name, table: HISTORIES / f"{self.name}.csv"})
-
-
-def to_csv(rows: list[dict]) -> str:
-    """Rows with the same keys as CSV text; numbers are rounded to 6 significant digits so that diffs stay readable."""
-    if not rows:
-        return "seed,epoch\n"
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
-    return text.getvalue()
-
-
-def pick(runs: dict[str, T], name: str, key: str) -> T:
-    """The run called `name`.
-
-    Raises:
-        InputError: no such run; it lists those there are.
-    """
-    if name not in runs:
-        raise InputError(f"params.yaml: {key}: no run {name!r}. Give one of: {', '.join(runs)}.")
-    return runs[name]

@@ -78,8 +78,9 @@ class Mahalanobis:
         return self
 
     def score(self, features: Tensor) -> Tensor:
-        difference = features.double()[:, None] - self.means
-        return torch.einsum("ncd,de,nce->nc", difference, self.precision, difference).amin(1)
+        # Class by class, so that memory stays at one (N, D) block however many classes there are.
+        differences = (features.double() - mean for mean in self.means)
+        return torch.stack([((d @ self.precision) * d).sum(1) for d in differences], dim=1).amin(1)
 
 
 class KNN:

@@ -39,7 +39,8 @@ class _Step(nn.Module):
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         # One concatenated forward pass: batch normalisation sees ID and outliers together (OE's reference).
-        logits = self.net(batch.images).float()
+        logits = self.net(batch.images.double() if self.net.fc.bias.dtype == torch.float64 else batch.images)
+        logits = logits if logits.dtype == torch.float64 else logits.float()
         inliers = len(batch.labels)
         outliers = logits[inliers:] if batch.total > batch.global_inliers else None
         loss, terms = self.objective(logits[:inliers], batch.labels, outliers)
@@ -69,6 +70,8 @@ class Trainer:
         device = self.accelerator.device
         batches = batches.to(device)
         step_module = _Step(net.to(device), objective.to(device))
+        if self.runtime.precision == "fp64":
+            step_module.double()
         if self.runtime.channels_last:
             step_module.to(memory_format=torch.channels_last)
         learning = [p for p in step_module.parameters() if p.requires_grad]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ from ood.objectives import margin
 
 __all__ = ["Atypical", "Constraint", "atypical_samples", "estimate_constraint", "random_masks"]
 
+ESTIMATES = Path("data/mask")  # <seed>.json: the estimate; atypical-<seed>.csv: the ranking
 Batches = Iterable[tuple[Tensor, Tensor]]
 
 
@@ -53,12 +55,12 @@ class Atypical(NamedTuple):
             for rank, i in enumerate(self.order().tolist(), start=1)
         ]
 
-    def figures(self) -> dict[str, float]:
-        """Whether flips mean atypical: dense margins of samples that some mask flips against the rest (0 where there is none)."""
+    def figures(self) -> dict[str, float | None]:
+        """Whether flips mean atypical: dense margins of samples that some mask flips against the rest (None where there is none)."""
         flipped = self.flip_rate > 0
         medians = {"median_margin_flipped": self.margin[flipped], "median_margin_rest": self.margin[~flipped]}
         return {"share_flipped_by_any_mask": float(flipped.float().mean())} | {
-            name: float(margins.median()) if len(margins) else 0.0 for name, margins in medians.items()
+            name: float(margins.median()) if len(margins) else None for name, margins in medians.items()
         }
 
 

@@ -43,7 +43,10 @@ def main() -> None:
     except InputError as error:
         print(f"\nerror: {error}", file=sys.stderr)
         if os.environ.get("DVC_STAGE") and name != "check":
-            print("DVC took this stage's outputs away before it started; `dvc checkout` brings them back.", file=sys.stderr)
+            print(
+                "DVC took this stage's outputs away before it started: `dvc checkout` brings back data/, `git checkout metrics` figures.",
+                file=sys.stderr,
+            )
         raise SystemExit(1) from None
 
 

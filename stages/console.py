@@ -4,6 +4,8 @@ import os
 import sys
 import time
 
+import psutil
+
 from ood.errors import InputError
 
 QUIET = 10.0  # seconds between plain lines
@@ -20,6 +22,8 @@ class Console:
         self.title = title
         self.main = os.environ.get("RANK", "0") == "0"
         self._driver = _driver() if os.environ.get("DVC_STAGE") else None
+        if self._driver and self._driver[0] == 1 and not _is_dvc(psutil.Process(1)):
+            raise InputError(f"{title}: dvc went away before the stage began; nothing was done.")
         self._bar = self._task = None
         self._looked = 0.0
         self._done = self._total = 0
@@ -53,6 +57,7 @@ class Console:
 
     def advance(self, message: str = "") -> None:
         """One unit is done."""
+        self.step()
         self._done += 1
         if self._bar:
             self._bar.update(self._task, completed=self._done, message=message)
@@ -74,23 +79,21 @@ class Console:
             self._bar = None
 
 
-def _driver() -> tuple[int, float] | None:
+def _driver() -> tuple[int, float]:
     """Pid and start time of the nearest ancestor that is dvc (or, failing that, of the parent)."""
-    import psutil
-
     ancestors = psutil.Process().parents()
-    for process in ancestors:
-        try:
-            if any(os.path.basename(part).startswith("dvc") for part in process.cmdline()[:3]):
-                return process.pid, process.create_time()
-        except psutil.Error:
-            continue
-    return (ancestors[0].pid, ancestors[0].create_time()) if ancestors else None
+    process = next((p for p in ancestors if _is_dvc(p)), ancestors[0] if ancestors else psutil.Process(1))
+    return process.pid, process.create_time()
+
+
+def _is_dvc(process: psutil.Process) -> bool:
+    try:
+        return any(os.path.basename(part).startswith("dvc") for part in process.cmdline()[:3])
+    except psutil.Error:
+        return False
 
 
 def _alive(pid: int, started: float) -> bool:
-    import psutil
-
     try:
         process = psutil.Process(pid)
         return process.create_time() == started and process.status() != psutil.STATUS_ZOMBIE

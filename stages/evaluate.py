@@ -14,7 +14,7 @@ from ood.evaluation import (
     roc_rows,
 )
 from ood.files import in_place_of, write_text
-from ood.runs import to_csv
+from ood.tables import to_csv
 from stages.console import Console
 
 METRICS = Path("metrics")

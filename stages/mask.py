@@ -3,8 +3,6 @@
 import json
 from pathlib import Path
 
-import numpy as np
-
 from ood.compute import accelerator_for
 from ood.config import Params
 from ood.config.methods import Mask
@@ -12,11 +10,10 @@ from ood.config.training import Common
 from ood.data import packed
 from ood.data.batches import augmented_copy, generator_for, load, plain_batches
 from ood.files import in_place_of, write_text
-from ood.finetune import ESTIMATES
 from ood.nets import store
 from ood.pictures import sheet_of_atypical
-from ood.runs import to_csv
-from ood.unmask import atypical_samples, estimate_constraint
+from ood.tables import mean_where_known, to_csv
+from ood.unmask import ESTIMATES, atypical_samples, estimate_constraint
 from stages.console import Console
 
 SUMMARY = Path("metrics/mask.json")
@@ -53,7 +50,8 @@ def main() -> None:
             }
             summaries.append(figures | atypical.figures())
             pictured = pictured or atypical
-    total = {key: float(np.mean([s[key] for s in summaries])) for key in summaries[0]}
+            console.step()
+    total = mean_where_known(summaries)
     write_text(SUMMARY, json.dumps(total, indent=1) + "\n")
     shown = (pictured.order().numpy(), pictured.masked_loss.numpy(), pictured.flip_rate.numpy())
     sheet_of_atypical(PICTURE, train.images.numpy(), *shown, mask.pictured)

@@ -13,7 +13,8 @@ from ood.data.batches import TrainingBatches, load, load_all
 from ood.errors import InputError
 from ood.nets import store
 from ood.objectives import EnergyMargin, Objective, OutlierExposure
-from ood.runs import Run, Start, pick
+from ood.runs import Run, Start
+from ood.tables import pick
 from stages.console import Console
 
 
@@ -30,7 +31,7 @@ def main(run: Annotated[str, typer.Argument(help="one of oe.runs")]) -> None:
         b = spec.constraint if setting.constraint == "um" else None
         if setting.constraint == "um" and b is None:
             raise InputError(f"params.yaml: oe.runs.{run}.constraint: {setting.init} was trained without one. Start from um.")
-        return Start(net, replace(spec, constraint=b), objective_for(setting, oe, b))
+        return Start(net, replace(spec, constraint=b), objective_for(setting, b))
 
     outliers = None if setting.objective == "none" else load_all(packed.names("auxiliary"))
     batches = TrainingBatches(load("id/train"), recipe.batch_size, common.augment, outliers, oe.outlier_batch)
@@ -40,7 +41,7 @@ def main(run: Annotated[str, typer.Argument(help="one of oe.runs")]) -> None:
         seeds=common.seeds,
         recipe=recipe,
         runtime=common.runtime,
-        settings=[common, setting, recipe, oe.model_dump(exclude={"runs", "training"})],
+        settings=[common, setting, recipe, oe.outlier_batch],
         inputs=[
             packed.PREPARED / "id",
             packed.PREPARED / "auxiliary",
@@ -49,11 +50,10 @@ def main(run: Annotated[str, typer.Argument(help="one of oe.runs")]) -> None:
     ).train(start, batches, Console(f"oe {run}"))
 
 
-def objective_for(setting: OERun, oe: OE, b: float | None) -> Objective:
-    """The objective of a run; its weight where it names one, the section's otherwise."""
+def objective_for(setting: OERun, b: float | None) -> Objective:
+    """The objective of a run, with the loss constraint b on its ID term."""
     if setting.objective == "uniform":
-        return OutlierExposure(oe.uniform_weight if setting.weight is None else setting.weight, b)
+        return OutlierExposure(setting.outlier_weight, b)
     if setting.objective == "energy":
-        weight = oe.energy_weight if setting.weight is None else setting.weight
-        return EnergyMargin(weight, oe.energy.m_in, oe.energy.m_out, b)
+        return EnergyMargin(setting.outlier_weight, setting.m_in, setting.m_out, b)
     return Objective(b)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ood.config import Params
 from ood.config.data import Data
-from ood.data import catalog, packing, roles
+from ood.data import catalog, packing
 from ood.data.packed import PREPARED
 from ood.files import in_place_of, write_text
 from ood.pictures import sheet_of_sets
@@ -20,9 +20,10 @@ def main() -> None:
     data = Params().section("data", Data)
     catalog.check(data)
     console = Console("prepare")
-    sets, dropped = roles.separate(catalog.build(data), data.duplicates)
+    sets, dropped = catalog.build(data, console.step)
     with in_place_of(PREPARED) as folder:
         manifest = packing.save(sets, data, dropped, folder)
+        console.step()
     write_text(COUNTS, json.dumps({name: entry["count"] for name, entry in manifest.items()}, indent=1) + "\n")
     sheet_of_sets(PICTURE, sets)
     console.note(", ".join(f"{name} {entry['count']}" for name, entry in manifest.items()))

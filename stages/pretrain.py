@@ -11,7 +11,8 @@ from ood.data import packed
 from ood.data.batches import TrainingBatches, generator_for, load
 from ood.nets.store import spec_for
 from ood.objectives import Objective
-from ood.runs import Run, Start, pick
+from ood.runs import Run, Start
+from ood.tables import pick
 from stages.console import Console
 
 
@@ -29,8 +30,7 @@ def main(run: Annotated[str, typer.Argument(help="one of pretrain.runs")]) -> No
         return Start(spec.build(), spec, Objective())
 
     def keep(epoch: int) -> bool:
-        every = {"all": 1, "last": recipe.epochs}.get(pretrain.keep_epochs, pretrain.keep_epochs)
-        return epoch % every == 0 or epoch == recipe.epochs
+        return epoch == recipe.epochs or (pretrain.keep_epochs > 0 and epoch % pretrain.keep_epochs == 0)
 
     Run(
         entry="stages/pretrain.py",

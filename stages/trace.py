@@ -19,7 +19,7 @@ from ood.features import extract
 from ood.files import write_text
 from ood.metrics import detection_metrics
 from ood.nets import store
-from ood.runs import HISTORIES, pick, to_csv
+from ood.tables import HISTORIES, pick, to_csv
 from stages.console import Console
 
 FOLDER = Path("metrics/trace")

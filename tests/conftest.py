@@ -36,7 +36,7 @@ MINIATURE = {
     "oe.runs": {
         "oe": {"init": "ce", "objective": "uniform"},
         "oe-um": {"init": "um", "objective": "uniform", "constraint": "um"},
-        "oe-control": {"init": "control", "objective": "energy"},
+        "oe-control": {"init": "control", "objective": "energy", "m_in": -9.0, "m_out": -4.0},
         "oe-scratch": {"init": "scratch", "objective": "uniform", "epochs": 2},
         "no-outliers": {"init": "ce", "objective": "none", "epochs": 1},
     },
@@ -72,12 +72,13 @@ class Workspace:
             for parent in parents:
                 section = section[parent]
             section[last] = value
-        (self.path / "params.yaml").write_text(json.dumps(params, indent=1))  # JSON is YAML, and quick to write
+        text = json.dumps(params, indent=1).replace("Infinity", ".inf")  # JSON is YAML, and quick to write
+        (self.path / "params.yaml").write_text(text)
 
     def run(self, *command: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess:
         """Run a command in the workspace; its output is in .stdout and .stderr."""
         result = subprocess.run(
-            command, cwd=self.path, env=self.environment | environment, capture_output=True, text=True, check=False, timeout=300
+            command, cwd=self.path, env=self.environment | environment, capture_output=True, text=True, check=False, timeout=150
         )
         if check and result.returncode:
             raise AssertionError(f"{command} failed with {result.returncode}:\n{result.stdout}\n{result.stderr}")

@@ -57,14 +57,28 @@ BAD = [
     ({"oe.runs.oe.constraint": "um"}, ["oe.runs.oe.constraint", "Set it to um"]),
     ({"oe.runs.ce": {"init": "ce"}}, ["'ce' is taken twice"]),
     ({"oe.runs.no-outliers.weight": 1.0}, ["oe.runs.no-outliers", "weight has no meaning"]),
-    ({"oe.energy.m_in": 5.0}, ["oe.energy", "below m_out"]),
+    ({"oe.runs.oe-control.m_in": 5.0}, ["oe.runs.oe-control", "below m_out"]),
+    ({"oe.runs.oe.m_in": -5.0}, ["oe.runs.oe", "belong to objective 'energy'"]),
+    ({"pretrain.keep_epochs": -1}, ["pretrain.keep_epochs", "greater than or equal to 0"]),
+    ({"um.threshold": True}, ["um.threshold", "number", "True"]),
+    ({"um.training.epochs": True}, ["um.training.epochs", "integer"]),
+    ({"seeds": [True]}, ["seeds", "integer"]),
+    ({"um.training.lr": float("inf")}, ["um.training.lr", "finite"]),
+    ({"data.id.images.classes": [3]}, ["data.id", "at least two"]),
+    ({"data.id.images.classes": [3, 3]}, ["data.id.images.classes", "twice"]),
+    ({"data.near.digits-8-9.classes": [7, 8]}, ["near.digits-8-9", "7 is ID"]),
+    ({"data.validation.ghost": {"source": "corruption", "kind": "ghost"}}, ["validation.ghost", "grey"]),
+    ({"data.far.c": {"source": "torchvision", "name": "MNIST", "classes": [12]}}, ["data.far.c", "no class 12"]),
+    ({"data.near.letters.characters": "A "}, ["data.near.letters", "no ink"]),
+    ({"oe.runs.mask": {"init": "ce"}}, ["'mask'", "Rename"]),
+    ({"pretrain.runs.l2.epochs": 7}, ["report.pairs.l2", "trains differently", "epochs 7 against 3"]),
     ({"models.magic": "msp"}, ["models.magic", "no such run"]),
     ({"models.ce": "mps"}, ["models.ce", "msp"]),
     ({"trace.runs.scratch": "energy"}, ["trace.runs.scratch"]),
-    ({"pretrain.keep_epochs": "last", "trace.runs": {"ce": "energy"}}, ["trace.runs.ce", "keep_epochs"]),
+    ({"pretrain.keep_epochs": 0, "trace.runs": {"ce": "energy"}}, ["trace.runs.ce", "keep_epochs"]),
     ({"report.pairs.l2": "nothing"}, ["report.pairs.l2", "'nothing'"]),
     ({"evaluate.roles": ["test"]}, ["evaluate", "'val' must be"]),
-    ({"runtime.precision": "fp64"}, ["runtime.precision", "'fp64'"]),
+    ({"runtime.precision": "fp8"}, ["runtime.precision", "'fp8'"]),
 ]
 
 
@@ -117,5 +131,6 @@ def test_check_needs_no_torch():
 def test_numbers_like_1e_4_are_numbers(workspace):
     """YAML 1.1 reads 1e-4 as text; DVC and this project read YAML 1.2."""
     path = workspace.path / "params.yaml"
-    path.write_text(path.read_text().replace("lr: 0.05", "lr: 5e-2"))
-    assert Params(path).section("um.training", Training).lr == 0.05
+    path.write_text(path.read_text().replace('"lr": 0.01', '"lr": 1e-2'))
+    assert "1e-2" in path.read_text()
+    assert Params(path).section("um.training", Training).lr == 0.01

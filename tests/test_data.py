@@ -26,7 +26,9 @@ def data():
 
 @pytest.fixture(scope="module")
 def sets(data):
-    return catalog.build(data)
+    built, dropped = catalog.build(data)
+    assert dropped == {}
+    return built
 
 
 @pytest.fixture
@@ -65,6 +67,17 @@ def test_finish_gives_three_channels_at_the_asked_size():
     large = ImageChain(Chain(grey=True, size=8, upsize=16, **HALF)).finish(small)
     assert large.shape == (2, 16, 16, 3)
     assert np.array_equal(large[..., 0], large[..., 2])
+
+
+def test_sixteen_bit_and_transparent_images_are_scaled_not_clipped():
+    chain = ImageChain(Chain(grey=True, size=4, **HALF))
+    deep = Image.fromarray((np.arange(16).reshape(4, 4) * 4096).astype(np.uint16))
+    assert chain.native(deep)[..., 0].tolist() == (np.arange(16).reshape(4, 4) * 16).tolist()
+    drawing = Image.new("RGBA", (4, 4), (0, 0, 0, 0))
+    drawing.putpixel((1, 1), (0, 0, 0, 255))
+    found = chain.native(drawing)[..., 0]
+    assert found[1, 1] == 0
+    assert found[0, 0] == 255
 
 
 # --- noise (OE sheet 10)
@@ -157,10 +170,15 @@ def test_validation_ood_comes_from_validation_images_only(sets):
 # --- glyphs
 
 
-@pytest.mark.parametrize("character", ["0", "O", "o", "l", "I", "S", "Z", "B", "²", "①", "٣", "О", "Ο", "З", "½", "Ⅲ"])
+@pytest.mark.parametrize("character", ["0", "O", "o", "l", "I", "S", "Z", "B", "²", "①", "٣", "О", "Ο", "З", "½", "Ⅲ", "Š", "Ó", "Ž", "θ"])
 def test_what_reads_as_a_digit_is_refused(character):
     with pytest.raises(InputError, match="Take it out"):
         glyphs.check(Glyphs(source="glyphs", characters=f"A{character}", fonts=["DejaVuSans"], count=1), "data.near.letters")
+
+
+def test_default_letters_are_no_digits_even_by_raster(data):
+    for source in (data.near["letters"], data.auxiliary["letters-stix"]):
+        glyphs.check(source, "letters")
 
 
 def test_unknown_fonts_and_missing_characters_are_refused():
@@ -247,6 +265,31 @@ def test_near_and_far_may_share_and_training_gives_way():
     assert len(separated["far/y"]) == 2
 
 
+def test_a_dropped_validation_image_does_not_live_on_as_validation_ood(data, tmp_path):
+    """An ID validation image that is a test image too gives way to it, and no corruption of it is made."""
+    rng = np.random.default_rng(0)
+    for split, names in (("train", ("a", "b")), ("test", ("x",))):
+        for name in names:
+            (tmp_path / split / name).mkdir(parents=True)
+            for i in range(40):
+                Image.fromarray(rng.integers(0, 255, (8, 8)).astype(np.uint8)).save(tmp_path / split / name / f"{i}.png")
+    for i in range(20):  # half of class a is "test OOD" as well
+        (tmp_path / "test/x" / f"copy-{i}.png").write_bytes((tmp_path / "train/a" / f"{i}.png").read_bytes())
+    own = data.id.model_copy(update={"images": Folder(source="folder", path=tmp_path / "train")})
+    near = {"x": Folder(source="folder", path=tmp_path / "test")}
+    jigsaw = {"jigsaw": Corruption(source="corruption", kind="jigsaw")}
+    roles_ = {
+        "auxiliary": {"flower": data.far["flower"].model_copy(update={"count": 20})},
+        "validation": jigsaw,
+        "near": near,
+        "far": {"gaussian": data.far["gaussian"]},
+    }
+    changed = data.model_copy(update={"id": own, "duplicates": "drop", "min_per_class": 1, **roles_})
+    built, dropped = catalog.build(changed)
+    assert sum(dropped.get(f"id/{part}", 0) for part in ("train", "val")) > 0
+    assert {item.split("/", 1)[1] for item in built["validation/jigsaw"].names} == set(built["id/val"].names)
+
+
 def test_a_set_that_loses_everything_is_an_error():
     with pytest.raises(InputError, match="every image"):
         roles.separate({"auxiliary/x": items(4), "near/x": items(4)}, "drop")
@@ -255,19 +298,19 @@ def test_a_set_that_loses_everything_is_an_error():
 def test_one_photo_cannot_be_trained_on_and_tested(data):
     clash = data.model_copy(update={"auxiliary": {"flower": data.far["flower"].model_copy(update={"count": 30})}})
     with pytest.raises(InputError, match=r"photo:flower\.jpg"):
-        roles.separate(catalog.build(clash), "error")
+        catalog.build(clash)
 
 
 def test_homoglyphs_in_two_roles_are_an_error(data):
     letters = data.near["letters"].model_copy(update={"characters": "АЕК", "count": 12})  # Cyrillic, tested Latin
     clash = data.model_copy(update={"auxiliary": {"letters": letters}})
     with pytest.raises(InputError, match=r"glyph:a|font:DejaVu"):
-        roles.separate(catalog.build(clash), "error")
+        catalog.build(clash)
 
 
 def test_a_sets_draw_depends_on_its_name_and_seed_only(data):
     fewer = data.model_copy(update={"far": {"gaussian": data.far["gaussian"]}})
-    assert np.array_equal(catalog.build(fewer)["far/gaussian"].images, catalog.build(data)["far/gaussian"].images)
+    assert np.array_equal(catalog.build(fewer)[0]["far/gaussian"].images, catalog.build(data)[0]["far/gaussian"].images)
     assert rng_for(0, "a").random() != rng_for(1, "a").random() != rng_for(1, "b").random()
 
 

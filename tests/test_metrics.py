@@ -155,6 +155,13 @@ def test_roc_curve_has_the_area_of_the_auroc():
     assert np.trapezoid(caught, rates) == pytest.approx(detection_metrics(inside, outside)["auroc"], abs=0.005)
 
 
+def test_roc_curve_of_ties_is_the_straight_line():
+    rates, caught = roc_curve([1.0] * 4, [1.0] * 4, 5)
+    assert np.allclose(rates, caught)
+    rates, caught = roc_curve([0.0, 1.0], [1.0, 1.0], 3)  # half of ID lies below all of OOD
+    assert caught.tolist() == [0, 1, 1]
+
+
 def test_calibration_errors_in_closed_form():
     confidence, correct = np.full(200, 0.8), np.r_[np.ones(120), np.zeros(80)]
     assert calibration_error(confidence, correct) == pytest.approx(0.2)

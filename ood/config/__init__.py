@@ -8,7 +8,7 @@ import difflib
 from collections.abc import Iterator
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, overload
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
@@ -20,9 +20,9 @@ T = TypeVar("T")
 
 
 class Section(BaseModel):
-    """Base of every section: unknown keys are errors, values don't change after loading."""
+    """Base of every section: unknown keys are errors, true is no number, nothing is infinite, values don't change after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Params:
@@ -46,7 +46,13 @@ class Params:
         if not isinstance(self.raw, dict):
             raise InputError(f"{self.path}: expected sections at the top level, found {type(self.raw).__name__}.")
 
-    def section(self, key: str, kind: type[T] | Any) -> T:
+    @overload
+    def section(self, key: str, kind: type[T]) -> T: ...
+
+    @overload
+    def section(self, key: str, kind: Any) -> Any: ...
+
+    def section(self, key: str, kind: Any) -> Any:
         """The validated value at a dotted key ('um.training') as an instance of `kind`, a model or any type."""
         value = self.raw
         for part in key.split("."):

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from ood.config import Section
 from ood.config.training import Name
@@ -30,11 +30,17 @@ class Chain(Section):
         return self.upsize or self.size
 
 
+def _distinct(classes: list) -> list:
+    if len(set(classes)) != len(classes):
+        raise ValueError("a class stands twice; every class must be listed once")
+    return classes
+
+
 class Digits(Section):
     """scikit-learn's handwritten digits (1,797 images of 8x8, 17 grey levels)."""
 
     source: Literal["digits"]
-    classes: list[Annotated[int, Field(ge=0, le=9)]] = Field(min_length=1)
+    classes: Annotated[list[Annotated[int, Field(ge=0, le=9)]], Field(min_length=1), AfterValidator(_distinct)]
 
 
 class Glyphs(Section):
@@ -57,13 +63,13 @@ class Photo(Section):
     source: Literal["photo"]
     image: Literal["china.jpg", "flower.jpg"]
     count: int = Field(ge=1)
-    crop: tuple[int, int] = (24, 96)
+    crop: Annotated[list[int], Field(min_length=2, max_length=2)] = Field([24, 96])
     contrast: float = Field(0.05, ge=0)
 
     @model_validator(mode="after")
     def _order(self) -> "Photo":
         if not 4 <= self.crop[0] <= self.crop[1] <= 427:
-            raise ValueError(f"crop {list(self.crop)} must be two sides in rising order between 4 and 427 pixels")
+            raise ValueError(f"crop {self.crop} must be two sides in rising order between 4 and 427 pixels")
         return self
 
 
@@ -83,21 +89,24 @@ class Noise(Section):
 
 
 class Corruption(Section):
-    """ID validation images, spoilt by one of the OE paper's corruptions; `classes`: only images of these (null: all)."""
+    """ID validation images, spoilt by one of the OE paper's corruptions.
+
+    classes: only images of these, by name or by label (their place among the ID classes, from 0); null: all.
+    """
 
     source: Literal["corruption"]
     kind: Literal[
         "arithmetic_mean", "geometric_mean", "jigsaw", "speckle", "pixelate", "ghost", "invert", "flip_vertical",
         "flip_horizontal",
     ]  # fmt: skip
-    classes: list[int] | None = None
+    classes: list[int | str] | None = None
 
 
 class Folder(Section):
     """An image folder in the layout of torchvision.datasets.ImageFolder: <path>/<class>/<image>."""
 
     source: Literal["folder"]
-    path: Path
+    path: Annotated[Path, Field(strict=False)]
     classes: list[str] | None = None
     limit: int | None = Field(None, ge=1)
 
@@ -108,10 +117,17 @@ class Torchvision(Section):
     source: Literal["torchvision"]
     name: Literal["CIFAR10", "CIFAR100", "SVHN", "MNIST", "FashionMNIST"]
     split: Literal["train", "test"] = "test"
-    root: Path = Path("downloads")
+    root: Annotated[Path, Field(strict=False)] = Path("downloads")
     download: bool = True
-    classes: list[int] | None = None
+    classes: Annotated[list[Annotated[int, Field(ge=0)]] | None, AfterValidator(lambda c: c and _distinct(c))] = None
     limit: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _range(self) -> "Torchvision":
+        count = 100 if self.name == "CIFAR100" else 10
+        if self.classes and max(self.classes) >= count:
+            raise ValueError(f"{self.name} has no class {max(self.classes)}; it has 0 to {count - 1}")
+        return self
 
 
 Labelled = Annotated[Digits | Folder | Torchvision, Field(discriminator="source")]
@@ -142,6 +158,10 @@ class InDistribution(Section):
 
     @model_validator(mode="after")
     def _one_test(self) -> "InDistribution":
+        for source in (self.images, self.test):
+            classes = getattr(source, "classes", None)
+            if classes is not None and len(classes) < 2:
+                raise ValueError("a classifier needs at least two ID classes")
         if (self.test is None) == (self.split.test == 0):
             raise ValueError("give either a share split.test > 0 or a separate test source, and not both")
         return self
@@ -166,6 +186,15 @@ class Data(Section):
             for name, source in getattr(self, role).items():
                 if source.source == "corruption":
                     raise ValueError(f"{role}.{name}: corruptions of ID validation images can only be validation OOD")
+        for name, source in self.validation.items():
+            if source.source == "corruption" and self.chain.grey and source.kind in ("ghost", "invert"):
+                raise ValueError(f"validation.{name}: {source.kind} rolls colour channels, but data.chain is grey; take it out")
+        if isinstance(self.id.images, Digits):
+            for role in ("auxiliary", "validation", "near", "far"):
+                for name, source in getattr(self, role).items():
+                    same = set(source.classes) & set(self.id.images.classes) if isinstance(source, Digits) else None
+                    if same:
+                        raise ValueError(f"{role}.{name}: the digit {min(same)} is ID; it can't be OOD as well")
         shared = set(self.near) & set(self.far)
         if shared:
             raise ValueError(f"the name {sorted(shared)[0]!r} stands under near and under far; a test set counts once")

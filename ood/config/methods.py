@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from ood.config import Section
 from ood.config.training import Name, Overrides, Training
 
-KeepRate = Annotated[float, Field(gt=0, le=1)]
+KeepRate = Annotated[float, Field(strict=True, gt=0, le=1)]
 
 
 class Mask(Section):
@@ -36,34 +36,37 @@ class UMAP(Section):
     training: Training
 
 
+OUTLIER_WEIGHTS = {"uniform": 0.5, "energy": 0.1, "none": 0.0}  # lambda of the OE paper; of Liu et al. 2020
+
+
 class OERun(Overrides):
     """One named training with outliers.
 
-    init: the run whose weights it starts from. objective: what the outliers teach. constraint: on the ID loss, `um` takes
-    the level that the starting model was fine-tuned with.
+    init: the run whose weights it starts from. objective: what the outliers teach: uniform softmax (OE), energy margins m_in and m_out
+    on -logsumexp (Liu et al. 2020), or nothing. weight: of that term; null: its paper's. constraint: on the ID loss; `um` takes the level
+    that the starting model was fine-tuned with.
     """
 
     init: Name
     objective: Literal["uniform", "energy", "none"] = "uniform"
     constraint: Literal["none", "um"] = "none"
     weight: float | None = Field(None, ge=0)
+    m_in: float | None = None
+    m_out: float | None = None
+
+    @property
+    def outlier_weight(self) -> float:
+        """The weight of the outlier term."""
+        return OUTLIER_WEIGHTS[self.objective] if self.weight is None else self.weight
 
     @model_validator(mode="after")
-    def _weight_needs_outliers(self) -> "OERun":
+    def _consistent(self) -> "OERun":
         if self.objective == "none" and self.weight is not None:
             raise ValueError("weight has no meaning with objective 'none'; remove one of the two")
-        return self
-
-
-class EnergyMargins(Section):
-    """Margins on the energy -logsumexp: ID below m_in, outliers above m_out (Liu et al. 2020)."""
-
-    m_in: float
-    m_out: float
-
-    @model_validator(mode="after")
-    def _order(self) -> "EnergyMargins":
-        if self.m_in >= self.m_out:
+        margins = [margin is not None for margin in (self.m_in, self.m_out)]
+        if not all(margins) if self.objective == "energy" else any(margins):
+            raise ValueError("m_in and m_out belong to objective 'energy', both of them and only there")
+        if self.objective == "energy" and self.m_in >= self.m_out:
             raise ValueError(f"m_in ({self.m_in}) must lie below m_out ({self.m_out}): ID has the lower energy")
         return self
 
@@ -72,8 +75,5 @@ class OE(Section):
     """Outlier Exposure (ICLR 2019) and its relatives."""
 
     outlier_batch: int = Field(ge=1)
-    uniform_weight: float = Field(0.5, ge=0)
-    energy_weight: float = Field(0.1, ge=0)
-    energy: EnergyMargins
     training: Training
     runs: dict[Name, OERun] = Field(min_length=1)

@@ -14,7 +14,7 @@ def _distinct_seeds(seeds: list[int]) -> list[int]:
     return seeds
 
 
-Seeds = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1), AfterValidator(_distinct_seeds)]
+Seeds = Annotated[list[Annotated[int, Field(strict=True, ge=0, lt=2**31)]], Field(min_length=1), AfterValidator(_distinct_seeds)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
 
 
@@ -32,10 +32,10 @@ def _known_net(name: str) -> str:
 
 
 class Runtime(Section):
-    """Where and how tensors are computed. fp32 on one CPU thread count is the bit-exact reference."""
+    """Where and how tensors are computed. fp32 with a fixed number of CPU threads is the bit-exact reference; fp64 is for checks."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp16", "fp64"] = "fp32"
     threads: int = Field(2, ge=1)
     channels_last: bool = False
     compile: bool = False
@@ -110,8 +110,8 @@ class PretrainRun(Overrides):
 
 
 class Pretrain(Section):
-    """Training from scratch: one recipe, several runs, and which epochs' weights are kept."""
+    """Training from scratch: one recipe, several runs; the weights of every keep_epochs-th epoch and the last are kept (0: the last)."""
 
-    keep_epochs: Literal["all", "last"] | int = "all"
+    keep_epochs: int = Field(1, ge=0)
     training: Training
     runs: dict[Name, PretrainRun] = Field(min_length=1)

@@ -27,6 +27,7 @@ SECTIONS = {
     "evaluate": Evaluate,
     "report": Report,
 }
+RESERVED = {"mask", "data"}
 FINE_TUNES = ("um", "control", "umap", "umap-control")
 
 
@@ -51,17 +52,20 @@ def _disagreements(
     *, pretrain: Pretrain, trace: Trace, mask: Mask, oe: OE, models: dict, net: Net, data: Data, report: Report, **_
 ) -> Iterator[str]:
     trained = {name: run.over(pretrain.training).epochs for name, run in pretrain.runs.items()}
+    recipes = {name: run.over(stage.training) for stage in (oe, pretrain) for name, run in stage.runs.items()}
     if data.chain.side % 4:
         yield f"data.chain: {net.name} halves images twice; {data.chain.side} pixels can't be. Use a multiple of 4."
     for name in set(pretrain.runs) & set(oe.runs) | (set(pretrain.runs) | set(oe.runs)) & set(FINE_TUNES):
         yield f"runs: the name {name!r} is taken twice (among pretrain.runs, oe.runs, {', '.join(FINE_TUNES)}). Rename one."
+    for name in RESERVED & (set(pretrain.runs) | set(oe.runs)):
+        yield f"runs: {name!r} can't be a run's name: metrics/{name}.json is another file. Rename it."
     if not trained.get(mask.run):
         yield f"mask.run: {mask.run!r} is not a pretraining run with at least one epoch. Known: {_known(trained)}."
     for name in trace.runs:
         if not trained.get(name):
             yield f"trace.runs.{name}: not a pretraining run with at least one epoch. Known: {_known(trained)}."
-        elif pretrain.keep_epochs == "last":
-            yield f"trace.runs.{name}: nothing to trace, pretrain.keep_epochs is 'last'. Set it to 'all' or a number."
+        elif pretrain.keep_epochs == 0:
+            yield f"trace.runs.{name}: nothing to trace, pretrain.keep_epochs is 0. Set it to 1 or more."
     for name, run in oe.runs.items():
         if run.init not in {*trained, "um", "control"}:
             yield f"oe.runs.{name}.init: {run.init!r} is no model to start from. Known: {_known([*trained, 'um', 'control'])}."
@@ -72,9 +76,13 @@ def _disagreements(
         if name not in known:
             yield f"models.{name}: no such run. Known: {_known(known)}."
     for method, control in report.pairs.items():
-        for name in (method, control):
-            if name not in models:
-                yield f"report.pairs.{method}: {name!r} is not evaluated. Add it to models, or remove the pair."
+        missing = [name for name in (method, control) if name not in models]
+        if missing:
+            yield f"report.pairs.{method}: {missing[0]!r} is not evaluated. Add it to models, or remove the pair."
+        elif method in recipes and control in recipes and recipes[method] != recipes[control]:
+            pairs = zip(recipes[method], recipes[control], strict=True)
+            unequal = ", ".join(f"{key} {one} against {other}" for (key, one), (_, other) in pairs if one != other)
+            yield f"report.pairs.{method}: {control} is no control, it trains differently ({unequal}). Make them equal."
 
 
 def _known(names: Iterable[str]) -> str:

@@ -5,26 +5,39 @@ from collections.abc import Callable
 import numpy as np
 
 from ood.config.data import Data, Source
+from ood.data import roles
 from ood.data.chain import ImageChain
-from ood.data.items import ItemSet, rng_for
+from ood.data.items import ItemSet, Sets, rng_for
 from ood.data.sources import corruptions, digits, folders, glyphs, noise, photos, vision
 from ood.errors import InputError
 
-Sets = dict[str, ItemSet]
+ROLES = ("auxiliary", "validation", "near", "far")
 
 
-def build(data: Data, tick: Callable[[], None] = lambda: None) -> Sets:
-    """Every set by its name: id/train, id/val, id/test, auxiliary/*, validation/*, near/*, far/*; native images.
+def build(data: Data, tick: Callable[[], None] = lambda: None) -> tuple[Sets, dict[str, int]]:
+    """Every set by its name: id/train, id/val, id/test, auxiliary/*, validation/*, near/*, far/*; native images, roles separated.
+
+    Returns:
+        The sets, and how many images of each were dropped as duplicates (data.duplicates: drop).
 
     Raises:
-        InputError: a source can't be read, a class has too few images.
+        InputError: a source can't be read, an image plays two roles, a class has too few images.
     """
     chain = ImageChain(data.chain)
     sets = _in_distribution(data, chain, tick)
-    for role in ("auxiliary", "validation", "near", "far"):
-        for name, source in getattr(data, role).items():
-            sets[f"{role}/{name}"] = _outliers(source, f"{role}/{name}", data, chain, sets, tick)
-    return sets
+    sources = {f"{role}/{name}": source for role in ROLES for name, source in getattr(data, role).items()}
+    for name, source in sources.items():
+        if source.source != "corruption":
+            sets[name] = _outliers(source, name, data, chain, tick)
+            tick()
+    # Only then the corruptions: an image that gives way to a test image must not live on as validation OOD.
+    sets, dropped = roles.separate(sets, data.duplicates)
+    _enough(sets, data.min_per_class)
+    for name, source in sources.items():
+        if source.source == "corruption":
+            sets[name] = corruptions.load(source, sets["id/val"], chain, rng_for(data.seed, name))
+    sets, again = roles.separate({name: sets[name] for name in [*(n for n in sets if n.startswith("id/")), *sources]}, data.duplicates)
+    return sets, {name: dropped.get(name, 0) + again.get(name, 0) for name in {**dropped, **again}}
 
 
 def check(data: Data) -> None:
@@ -35,10 +48,12 @@ def check(data: Data) -> None:
     """
     for key, path in data.folders().items():
         try:
-            folders.list_images(path)
+            listing = folders.list_images(path)
         except InputError as error:
             raise InputError(f"params.yaml: {key}: {error}") from None
-    for role in ("auxiliary", "validation", "near", "far"):
+        if key.startswith("data.id.") and len(listing) < 2:
+            raise InputError(f"params.yaml: {key}: {path} holds one class; a classifier needs at least two class folders.")
+    for role in ROLES:
         for name, source in getattr(data, role).items():
             if source.source == "glyphs":
                 glyphs.check(source, f"params.yaml: data.{role}.{name}")
@@ -54,15 +69,18 @@ def _in_distribution(data: Data, chain: ImageChain, tick: Callable[[], None]) ->
         sets["id/test"] = _labelled(data.id.test, chain, rng, tick)
         if sets["id/test"].classes != images.classes:
             raise InputError("params.yaml: data.id.test: its classes differ from those of data.id.images; they must agree.")
-    for name, part in sets.items():
-        counts = np.bincount(part.labels, minlength=len(images.classes))
-        if counts.min() < data.min_per_class:
-            short = images.classes[int(counts.argmin())]
+    return sets
+
+
+def _enough(sets: Sets, least: int) -> None:
+    classes = sets["id/train"].classes
+    for name in ("id/train", "id/val", "id/test"):
+        counts = np.bincount(sets[name].labels, minlength=len(classes))
+        if counts.min() < least:
             raise InputError(
-                f"class {short!r} has {counts.min()} images in {name}, data.min_per_class asks for {data.min_per_class}. "
+                f"class {classes[int(counts.argmin())]!r} has {counts.min()} images in {name}, data.min_per_class asks for {least}. "
                 "Add images, change data.id.split, or lower data.min_per_class."
             )
-    return sets
 
 
 def _labelled(source: Source, chain: ImageChain, rng: np.random.Generator, tick: Callable[[], None]) -> ItemSet:
@@ -73,7 +91,7 @@ def _labelled(source: Source, chain: ImageChain, rng: np.random.Generator, tick:
     return vision.load(source, chain, rng, tick)
 
 
-def _outliers(source: Source, name: str, data: Data, chain: ImageChain, sets: Sets, tick: Callable[[], None]) -> ItemSet:
+def _outliers(source: Source, name: str, data: Data, chain: ImageChain, tick: Callable[[], None]) -> ItemSet:
     rng = rng_for(data.seed, name)
     match source.source:
         case "glyphs":
@@ -82,8 +100,6 @@ def _outliers(source: Source, name: str, data: Data, chain: ImageChain, sets: Se
             return photos.load(source, chain, rng)
         case "noise":
             return noise.load(source, chain, rng)
-        case "corruption":
-            return corruptions.load(source, sets["id/val"], chain, rng)
         case _:
             images = _labelled(source, chain, rng, tick)
             return ItemSet(images.images, np.full(len(images), -1, np.int64), images.names, images.keys)

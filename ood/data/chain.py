@@ -19,7 +19,7 @@ class ImageChain:
         """One picture of any size and mode -> uint8 (size, size, channels)."""
         if isinstance(image, np.ndarray):
             image = Image.fromarray(image)
-        image = image.convert("L" if self.config.grey else "RGB")
+        image = _eight_bit(image).convert("L" if self.config.grey else "RGB")
         size, (width, height) = self.config.size, image.size
         if (width, height) != (size, size):
             short = min(width, height)
@@ -48,3 +48,13 @@ class ImageChain:
                 ]
             )
         return np.ascontiguousarray(np.broadcast_to(images, (*images.shape[:3], 3)))
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """16-bit greys scaled down (Pillow would clip them), transparency put on white (Pillow would show what lies under it)."""
+    if image.mode.startswith("I;16") or (image.mode == "I" and np.asarray(image).max() > 255):
+        return Image.fromarray((np.asarray(image, dtype=np.int64) >> 8).astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image

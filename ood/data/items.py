@@ -52,3 +52,6 @@ def outliers(images: list[np.ndarray], names: list[str], keys: list[tuple[str, .
 def rng_for(seed: int, name: str) -> np.random.Generator:
     """A generator that depends on the data seed and the set's name only, so that adding a set changes no other."""
     return np.random.default_rng([seed, zlib.crc32(name.encode())])
+
+
+Sets = dict[str, ItemSet]

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from ood.config.data import Data
-from ood.data.catalog import Sets
 from ood.data.chain import ImageChain
+from ood.data.items import Sets
 from ood.data.packed import path_of
 
 

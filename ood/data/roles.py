@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ood.data.catalog import Sets
+from ood.data.items import Sets
 from ood.errors import InputError
 
 # A duplicate is dropped from the role that comes later here: training gives way to testing.

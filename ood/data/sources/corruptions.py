@@ -20,10 +20,13 @@ def load(source: Corruption, parents: ItemSet, chain: ImageChain, rng: np.random
     """
     chosen = range(len(parents))
     if source.classes is not None:
-        unknown = [c for c in source.classes if str(c) not in parents.classes]
+        names = dict(zip(parents.classes, range(len(parents.classes)), strict=True))
+        labels = {c: names.get(c, -1) if isinstance(c, str) else c for c in source.classes}
+        unknown = [c for c, label in labels.items() if not 0 <= label < len(names)]
         if unknown:
-            raise InputError(f"corruption {source.kind}: class {unknown[0]} is not an ID class ({', '.join(parents.classes)}).")
-        wanted = {parents.classes.index(str(c)) for c in source.classes}
+            known = ", ".join(f"{label}: {name}" for name, label in names.items())
+            raise InputError(f"corruption {source.kind}: {unknown[0]!r} is no ID class. By label and name they are {known}.")
+        wanted = set(labels.values())
         chosen = [i for i in chosen if int(parents.labels[i]) in wanted]
     images, names, keys = [], [], []
     for i in chosen:

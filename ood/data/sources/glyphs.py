@@ -19,7 +19,9 @@ from ood.data.chain import ImageChain
 from ood.data.items import ItemSet, outliers
 from ood.errors import InputError
 
-READS_AS_DIGIT = frozenset("OoQDΟοОоσØøÖöДЮ○●◯°Iil|!jJıΙιІі∣ZzΖЗзƷʒЭэε∃ȜЧччSsЅѕ§$bGбЬьσ⁊⅂BΒβВß&gqϱρ")
+# Characters that are read as 0, 1, ... 9; accents are stripped before the look-up.
+READS_AS_DIGIT = frozenset("OoQDΟοОоσØøЮ○●◯°օѲѳθΘ∅⊙ʘⵔIil|!jJıΙιІіӀǀוℓ∣ZzΖЗзƷʒЭэε∃ȜЧчSsЅѕ§$ՏbGбЬьƃ⁊⅂BΒβВß&Ɓgqϱρ")
+LOOKED_AT = "0123456789OQDIlZSBbGgq"  # whose rasters no character may resemble
 # Capitals of other scripts that are drawn like a Latin letter: one shape, whatever the code point.
 HOMOGLYPHS = dict(zip("ΑΕΗΚΜΝΡΤΥΧАЕНКМРСТУХгαеіусхр", "aehkmnptyxaehkmpctyxraeiycxp", strict=True))
 LOOKS_LIKE = 0.9  # intersection over union of two rasters above which they show the same thing
@@ -82,11 +84,13 @@ def _digit_reason(character: str, fonts: list[str]) -> str | None:
     decomposed = unicodedata.normalize("NFKD", character)
     if unicodedata.numeric(character, None) is not None or any(c.isdigit() for c in decomposed):
         return "is a form of a number"
-    if character in READS_AS_DIGIT:
+    if {character, decomposed[0]} & READS_AS_DIGIT:
         return "reads as a digit"
     for font in fonts:
+        if _outline(character, font) is None:
+            return f"leaves no ink in {font}"
         ours = _render(character, font, 32, 0.0) > 0
-        for digit in "0123456789":
+        for digit in LOOKED_AT:
             theirs = _render(digit, font, 32, 0.0) > 0
             if (ours & theirs).sum() / (ours | theirs).sum() > LOOKS_LIKE:
                 return f"is drawn like {digit} in {font}"
@@ -100,12 +104,13 @@ def _characters(path: Path) -> frozenset[int]:
 
 
 @cache
-def _outline(character: str, font: str) -> Image.Image:
-    """The character's ink, large, cropped to its bounding box."""
+def _outline(character: str, font: str) -> Image.Image | None:
+    """The character's ink, large, cropped to its bounding box; None if there is none."""
     face = ImageFont.truetype(str(font_path(font)), 160)
     image = Image.new("L", (400, 400), 0)
     ImageDraw.Draw(image).text((120, 80), character, fill=255, font=face)
-    return image.crop(image.getbbox())
+    box = image.getbbox()
+    return image.crop(box) if box else None
 
 
 def _render(character: str, font: str, canvas: int, angle: float) -> np.ndarray:

@@ -1,0 +1,107 @@
+"""dvc.yaml against the code: exact dependencies, narrow parameters, imports that point one way."""
+
+import ast
+import re
+
+import pytest
+from conftest import ROOT
+from dag import body, is_code, load, wanted
+from ruamel.yaml import YAML
+
+from ood.closure import closure
+
+STAGES = load()[1]["stages"]
+PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_dependencies_are_the_import_closure(name):
+    listed = [d for d in body(STAGES[name])["deps"] if is_code(d)]
+    assert listed == wanted(name), "run `make deps`"
+
+
+def test_closure_sees_imports_inside_functions():
+    assert "ood/nets/wrn.py" in closure("stages/pretrain.py")
+    assert "ood/objectives.py" in closure("stages/um.py")
+    assert "ood/data/sources/noise.py" not in closure("stages/pretrain.py")
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_every_stage_says_what_it_does_and_has_its_command(name):
+    stage = body(STAGES[name])
+    assert stage["desc"]
+    assert stage["cmd"].startswith(f"python -m stages {name}")
+    assert (ROOT / "stages" / f"{name.replace('-', '_')}.py").is_file()
+    if name != "check":
+        assert {"data/check.txt", "requirements.lock"} <= set(stage["deps"])
+
+
+def read_sections(name: str) -> set[str]:
+    """Dotted keys that a stage reads through params.section and Common.read, in its own file and in the library."""
+    keys: set[str] = set()
+    for path in closure(f"stages/{name.replace('-', '_')}.py"):
+        if path in ("ood/config/whole.py", "ood/config/__init__.py"):
+            continue
+        text = (ROOT / path).read_text()
+        if path == "ood/config/training.py" and "Common" not in (ROOT / f"stages/{name.replace('-', '_')}.py").read_text() and name not in (
+            "um", "umap", "control", "umap-control",
+        ):  # fmt: skip
+            continue
+        keys.update(re.findall(r'\.section\("([\w.]+)"', text))
+    return keys
+
+
+@pytest.mark.parametrize("name", [n for n in STAGES if n != "check"])
+def test_stages_list_what_they_read(name):
+    """Everything that is read is listed: whole, or by the run's own keys (a section with runs is listed without the others)."""
+    listed = {str(p).split(".${")[0] for p in body(STAGES[name])["params"]}
+    for key in read_sections(name):
+        parts = listed_below = {p for p in listed if p == key or key.startswith(f"{p}.")}
+        if not parts:
+            listed_below = {p for p in listed if p.startswith(f"{key}.")}
+            section = PARAMS
+            for part in key.split("."):
+                section = section[part]
+            missing = {f"{key}.{part}" for part in section} - listed_below
+            assert not missing or name in ("trace",), f"{name} reads {key} but lists only {sorted(listed_below)}"
+        assert parts or listed_below, f"{name} reads {key} and lists {sorted(listed)}"
+
+
+def test_threshold_is_listed_by_um_alone():
+    users = [n for n in STAGES for p in body(STAGES[n]).get("params", []) if str(p) in ("um", "um.threshold")]
+    assert users == ["um", "report"]
+
+
+def imports(path) -> set[str]:
+    tree = ast.parse(path.read_text())
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    return names | {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
+
+
+def test_imports_point_one_way():
+    for path in (ROOT / "ood").rglob("*.py"):
+        found = {name.split(".")[0] for name in imports(path)}
+        assert not found & {"stages", "typer", "dvc", "argparse"}, path
+        calls = {n.func.id for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
+        assert "print" not in calls, f"{path} prints; progress goes through a callback"
+    for path in (ROOT / "stages").glob("*.py"):
+        assert {n for n in imports(path) if n.startswith("stages")} <= {"stages.console"}, path
+    for module in ("metrics", "scores"):
+        assert not {n for n in imports(ROOT / f"ood/{module}.py") if n.startswith("ood")}, module
+
+
+def test_stage_files_are_thin():
+    for path in (ROOT / "stages").glob("*.py"):
+        lines = [line for line in path.read_text().splitlines() if line.strip()]
+        assert len(lines) <= 80 or path.name == "console.py", f"{path.name} has {len(lines)} lines"
+
+
+def test_every_model_has_its_metrics_file_listed():
+    assert [f"metrics/{model}.json" for model in PARAMS["models"]] == list(load()[1]["metrics"])
+
+
+def test_no_machine_in_the_repository():
+    for path in ("requirements.lock", "requirements-uv.lock", "Makefile", "dvc.yaml", "params.yaml", "pyproject.toml", ".ci/run"):
+        text = (ROOT / path).read_text()
+        assert "://" not in text, path
+        assert not re.search(r"/(root|work|home|opt)/", text), path

@@ -1,0 +1,46 @@
+"""Many processes, one result: two real gloo processes against one, on the default net with its batch normalisation."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import Workspace
+from safetensors.torch import load_file
+
+BIN = Path(sys.executable).parent
+LAUNCH = [str(BIN / "torchrun"), "--standalone", "--nproc_per_node", "2", "-m", "stages"]
+
+
+@pytest.mark.slow
+def test_a_launch_that_starts_one_process_only_is_an_error(prepared: Workspace, tmp_path):
+    workspace = prepared.copy(tmp_path)
+    launch = [str(BIN / "accelerate"), "launch", "--cpu", "--num_processes", "2", "-m", "stages"]
+    result = workspace.run(*launch, "pretrain", "ce", check=False)
+    assert result.returncode != 0
+    assert "torchrun" in result.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["pretrain ce", "um", "oe oe", "umap"])
+def test_two_processes_equal_one(trained: Workspace, tmp_path, command):
+    """Dropout, augmentation and a last batch of one image (which leaves a process without any) included.
+
+    In float64: in float32 the sums' order differs by 1e-7, a ReLU that flips turns that into 1e-2 of a gradient, and training amplifies it.
+    """
+    one, two = trained.copy(tmp_path / "one"), trained.copy(tmp_path / "two")
+    for workspace in (one, two):
+        workspace.set({"seeds": [0], "runtime.precision": "fp64", "net.dropout": 0.2, "augment": {"pad": 1, "flip": True}})
+        workspace.set({f"{section}.training.batch_size": 173 for section in ("pretrain", "um", "umap", "oe")})  # 866 = 5 x 173 + 1
+    one.stage(command)
+    two.run(*LAUNCH, *command.split())
+    run = command.split()[-1]
+    name = "mask" if command == "umap" else "model"
+    first, second = (load_file(w.path / f"data/models/{run}/0/{name}.safetensors") for w in (one, two))
+    assert first.keys() == second.keys()
+    for key in first:
+        assert torch.allclose(first[key], second[key], rtol=1e-7, atol=1e-9), key
+    if command != "umap":
+        start = load_file(trained.path / "data/models/ce/0/model.safetensors")
+        moved = max(float((first[k] - start[k]).abs().max()) for k in first if first[k].is_floating_point())
+        assert moved > 0.01, "training must have moved the weights far more than the tolerance"

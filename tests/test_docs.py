@@ -1,0 +1,29 @@
+"""What the README says is what the committed run printed."""
+
+import re
+
+from conftest import ROOT
+from ruamel.yaml import YAML
+
+
+def first_table(text: str) -> str:
+    return re.search(r"^\|.*?(?=\n\n)", text, re.MULTILINE | re.DOTALL)[0]
+
+
+def test_the_readmes_table_is_the_reports():
+    readme = (ROOT / "README.md").read_text()
+    shown = re.search(r"<!-- table: .*?-->\n(.*?)\n<!-- /table -->", readme, re.DOTALL)[1]
+    assert shown.strip() == first_table((ROOT / "metrics/report.md").read_text())
+
+
+def test_every_file_and_key_that_the_readme_names_exists():
+    readme = (ROOT / "README.md").read_text()
+    for path in re.findall(r"\]\((?!http)([^)]+)\)", readme):
+        assert (ROOT / path).is_file(), path
+    params = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+    for key in re.findall(r"-S '?([\w.]+)=", readme):
+        section = params
+        for part in key.split("."):
+            section = section[part]
+
+

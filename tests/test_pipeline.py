@@ -1,0 +1,271 @@
+"""The whole DAG in miniature, through DVC itself: reruns, staleness, bad input, kills."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import ROOT, Workspace
+from PIL import Image
+
+pytestmark = pytest.mark.slow
+DVC = str(Path(sys.executable).parent / "dvc")
+CODE = ("ood", "stages", "dvc.yaml", "requirements.lock", ".dvcignore", "images", ".gitignore")
+
+
+class Project(Workspace):
+    """A workspace that is a git and DVC repository with a copy of the code, as a clone would be."""
+
+    def __init__(self, path: Path, changes: dict | None = None):
+        super().__init__(path, changes)
+        self.environment["PYTHONPATH"] = "."
+        for name in CODE:
+            self.run("cp", "-r", str(ROOT / name), name)
+        self.run("bash", "-c", "find . -name __pycache__ -prune -exec rm -rf {} +")
+        (path / "data").mkdir()
+        self.run("cp", str(ROOT / "data/.gitignore"), "data/.gitignore")
+        self.run("git", "init", "-q", ".")
+        self.run("git", "config", "user.email", "test@example.org")
+        self.run("git", "config", "user.name", "Test")
+        self.run(DVC, "init", "-q")
+        self.run("cp", "-r", str(ROOT / ".dvc/plots"), ".dvc/plots")
+
+    def repro(self, *arguments: str, check: bool = True) -> tuple[set[str], subprocess.CompletedProcess]:
+        """`dvc repro`; returns the stages that really ran."""
+        result = self.run(DVC, "repro", *arguments, check=check)
+        ran = {line.split("'")[1] for line in result.stdout.splitlines() if line.startswith("Running stage")}
+        return ran, result
+
+    def commit(self) -> None:
+        self.run("git", "add", "-A")
+        self.run("git", "commit", "-qm", "state")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The whole miniature pipeline, run once; tests that use it put back what they change."""
+    project = Project(tmp_path_factory.mktemp("project"))
+    project.first_run, project.first_output = project.repro()
+    project.commit()
+    return project
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Project:
+    return Project(tmp_path, {"seeds": [0], "oe.runs": {"oe": {"init": "ce"}}, "models": {"ce": "msp"}, "report.pairs": {}})
+
+
+def test_everything_runs(project: Project):
+    runs = {"pretrain@ce", "pretrain@l2", "pretrain@scratch", "trace@ce", "trace@l2", "mask", "um", "umap", "control", "umap-control"}
+    runs |= {f"oe@{name}" for name in ("oe", "oe-um", "oe-control", "oe-scratch", "no-outliers")}
+    runs |= {f"features@{name}" for name in ("ce", "l2", "um", "umap", "oe-um")}
+    assert project.first_run == runs | {"check", "prepare", "evaluate", "report"}
+    report = (project.path / "metrics/report.md").read_text()
+    for word in ("| ce ", "| oe-um ", "Against their controls", "near/letters †", "far/gaussian |", "oracle"):
+        assert word in report, word
+    for model in ("ce", "l2", "um", "umap", "oe-um"):
+        figures = json.loads((project.path / f"metrics/{model}.json").read_text())
+        assert set(figures) == {"id", "own", "msp", "energy"}
+        assert 0 <= figures["own"]["near"]["auroc"] <= 1
+    assert "accuracy_unmasked" in json.loads((project.path / "metrics/umap.json").read_text())["id"]["test"]
+    epochs = sorted(p.name for p in (project.path / "data/models/ce/0/epochs").iterdir())
+    assert epochs == ["001.safetensors", "002.safetensors", "003.safetensors"]
+
+
+def test_pictures_are_pictures(project: Project):
+    for name in ("sets", "atypical", "trace-ce", "trace-l2", "overview"):
+        with Image.open(project.path / f"metrics/pictures/{name}.png") as picture:
+            assert min(picture.size) > 200
+            assert len(picture.convert("L").getcolors()) > 20
+
+
+def test_a_second_run_does_nothing(project: Project):
+    ran, result = project.repro()
+    assert ran == set()
+    assert "up to date" in result.stdout
+
+
+def test_umap_leaves_the_weights_bit_for_bit(project: Project):
+    for seed in ("0", "1"):
+        weights = [(project.path / f"data/models/{run}/{seed}/model.safetensors").read_bytes() for run in ("ce", "umap", "umap-control")]
+        assert weights[0] == weights[1] == weights[2]
+    masks = project.hashes("data/models/umap")
+    assert any(name.endswith("0/mask.safetensors") for name in masks)
+
+
+def test_metrics_and_plots_through_dvc(project: Project):
+    shown = json.loads(project.run(DVC, "metrics", "show", "--json").stdout)
+    files = next(iter(shown.values()))["data"]
+    assert "metrics/ce.json" in files
+    assert "metrics/mask.json" in files
+    project.run(DVC, "plots", "show", "--out", "plots-page")
+    page = (project.path / "plots-page/index.html").read_text()
+    assert "true positive rate" in page
+    assert "umap" in page
+    project.run("rm", "-rf", "plots-page")
+
+
+def test_threshold_reruns_exactly_what_depends_on_it(project: Project):
+    result = project.run(DVC, "exp", "run", "-S", "um.threshold=0.3")
+    ran = {line.split("'")[1] for line in result.stdout.splitlines() if line.startswith("Running stage")}
+    assert ran == {"check", "um", "oe@oe-um", "features@um", "features@oe-um", "evaluate", "report"}
+    spec = json.loads((project.path / "data/models/oe-um/0/model.json").read_text())
+    assert spec["constraint"] == 0.3
+    difference = project.run(DVC, "metrics", "diff").stdout
+    assert "metrics/um.json" in difference
+    assert "metrics/l2.json" not in difference
+    project.run("git", "checkout", "-q", ".")
+    ran, _ = project.repro()  # back to the old value: from the run cache where there is one, and with the old figures
+    assert "pretrain@ce" not in ran
+    assert project.run("git", "status", "--porcelain", "metrics").stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("module", "stale"),
+    [
+        ("ood/report.py", {"report"}),
+        ("ood/config/whole.py", {"check"}),
+        (
+            "ood/scores.py",
+            {"trace@ce", "trace@l2", "features@ce", "features@l2", "features@um", "features@umap", "features@oe-um", "evaluate"},
+        ),
+        ("ood/data/sources/noise.py", {"check", "prepare"}),
+    ],
+)
+def test_editing_a_module_makes_its_users_stale_and_only_those(project: Project, module, stale):
+    path = project.path / module
+    text = path.read_text()
+    path.write_text(text + "\n# edited\n")
+    try:
+        status = json.loads(project.run(DVC, "status", "--json").stdout)
+    finally:
+        path.write_text(text)
+    changed = {name for name, reasons in status.items() if any(module in r.get("changed deps", {}) for r in reasons if isinstance(r, dict))}
+    assert changed >= stale
+    assert changed - stale <= {"report"} if module == "ood/scores.py" else changed == stale
+
+
+# --- bad input: the message, and nothing lost
+
+
+def corrupt_image(project: Project) -> None:
+    folder = project.path / "images" / "mine"
+    for name in ("a", "b"):
+        (folder / name).mkdir(parents=True)
+        for i in range(30):
+            Image.new("RGB", (12, 12), (i * 8, 40 if name == "a" else 200, 90)).save(folder / name / f"{i}.png")
+    (folder / "a" / "5.png").write_bytes(b"no image")
+    project.set({"data.far.mine": {"source": "folder", "path": "images/mine"}})
+
+
+BAD = {
+    "unknown key": (lambda p: p.set({"um.treshold": 0.3}), "um", ["um.treshold", "Did you mean 'threshold'"]),
+    "wrong type": (lambda p: p.set({"pretrain.training.epochs": "many"}), "pretrain ce", ["pretrain.training.epochs", "'many'"]),
+    "out of range": (lambda p: p.set({"mask.keep": 1.7}), "mask", ["mask.keep", "less than or equal to 1"]),
+    "missing folder": (
+        lambda p: p.set({"data.near.mine": {"source": "folder", "path": "images/none"}}), "prepare", ["images/none", "no such folder"],
+    ),
+    "corrupt image": (corrupt_image, "prepare", ["5.png", "cannot be read as an image"]),
+    "too few images": (lambda p: p.set({"data.min_per_class": 60}), "prepare", ["data.min_per_class", "has"]),
+    "another architecture": (None, "um", ["another architecture", "model.safetensors"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input(project: Project, tmp_path, case):
+    """As a plain command and under dvc: the message names key or file and remedy, and the outputs are still there (or come back)."""
+    spoil, command, words = BAD[case]
+    twin = project.copy(tmp_path)
+    twin.__class__ = Project
+    outputs = [twin.hashes(f) for f in ("data/models", "data/prepared", "data/mask", "metrics")]
+    if spoil:
+        spoil(twin)
+    else:  # weights that somebody trained with another net
+        for seed in ("0", "1"):
+            spec_path = twin.path / f"data/models/ce/{seed}/model.json"
+            spec = json.loads(spec_path.read_text())
+            spec["net"]["name"] = "wrn_16_1"
+            spec_path.unlink()
+            spec_path.write_text(json.dumps(spec))
+        outputs[0] = twin.hashes("data/models")
+    plain = twin.stage(command, check=False)
+    assert plain.returncode == 1
+    assert "Traceback" not in plain.stderr
+    for word in words:
+        assert word in plain.stderr, plain.stderr
+    assert [twin.hashes(f) for f in ("data/models", "data/prepared", "data/mask", "metrics")] == outputs
+    if spoil is None:
+        return  # under DVC the damaged output of pretrain would be noticed and made again
+    ran, result = twin.repro(check=False)
+    assert result.returncode != 0
+    for word in words:
+        assert word in result.stdout + result.stderr
+    if case in ("unknown key", "wrong type", "out of range", "missing folder"):
+        assert ran == {"check"}
+        assert [twin.hashes(f) for f in ("data/models", "data/prepared", "data/mask", "metrics")] == outputs
+    else:  # only prepare can find it; it names the way back
+        assert "dvc checkout" in result.stderr
+        twin.run("git", "checkout", "-q", ".")
+        twin.run(DVC, "checkout")
+        assert [twin.hashes(f) for f in ("data/models", "data/prepared", "data/mask", "metrics")] == outputs
+
+
+# --- kills under DVC
+
+
+def start(project: Project, *arguments: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [DVC, "repro", *arguments],
+        cwd=project.path,
+        env=project.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def wait_for(condition, seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def trainers(project: Project) -> list[psutil.Process]:
+    """Processes that run a stage in this project."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "cwd"]):
+        command = process.info["cmdline"] or []
+        if process.info["cwd"] == str(project.path) and "stages" in command:
+            found.append(process)
+    return found
+
+
+def test_killed_dvc_leaves_no_orphan_and_the_next_run_goes_on(fresh: Project, tmp_path_factory):
+    """SIGKILL to dvc alone: the trainer notices and stops; SIGKILL to both: the next dvc repro resumes. Bits as if undisturbed."""
+    fresh.set({"pretrain.training.epochs": 60})
+    whole = fresh.copy(tmp_path_factory.mktemp("whole"))
+    whole.__class__ = Project
+    whole.repro("pretrain@ce")
+
+    dvc = start(fresh, "pretrain@ce")
+    wait_for(lambda: list((fresh.path / ".scratch").rglob("checkpoint.pt")))
+    dvc.kill()
+    dvc.wait()
+    wait_for(lambda: not trainers(fresh), 15)
+    assert not (fresh.path / "data/models/ce").exists(), "it must have stopped, not finished"
+
+    dvc = start(fresh, "pretrain@ce")
+    wait_for(lambda: len(list((fresh.path / ".scratch").rglob("*.safetensors"))) > 20)
+    os.killpg(dvc.pid, signal.SIGKILL)
+    dvc.wait()
+    wait_for(lambda: not trainers(fresh), 15)
+
+    fresh.repro("pretrain@ce")
+    assert fresh.hashes("data/models/ce") == whole.hashes("data/models/ce")
+    assert fresh.hashes("metrics/training") == whole.hashes("metrics/training")
