@@ -40,11 +40,11 @@ def sheet_of_sets(path: Path, sets: dict[str, ItemSet], columns: int = 24) -> No
     _save(figure, path)
 
 
-def sheet_of_atypical(path: Path, images: NDArray, order: NDArray, masked_loss: NDArray, flip_rate: NDArray, count: int) -> None:
-    """The `count` most atypical training images above the `count` most typical, each with its loss under masks and its flip rate.
+def sheet_of_atypical(path: Path, images: NDArray, captions: list[str], order: NDArray, count: int) -> None:
+    """The `count` most atypical training images above the `count` most typical, each under its caption.
 
     Args:
-        images: uint8 (N, 3, H, W). order: most atypical first. masked_loss (nats), flip_rate (share of masks): per image, (N,).
+        images: uint8 (N, 3, H, W). captions: per image. order: most atypical first.
     """
     count = min(count, len(order) // 2)
     columns = min(count, 12)
@@ -53,13 +53,13 @@ def sheet_of_atypical(path: Path, images: NDArray, order: NDArray, masked_loss: 
     halves = figure.subfigures(2, 1)
     groups = (("Most atypical training images", order[:count]), ("Most typical", order[::-1][:count]))
     for half, (title, chosen) in zip(halves, groups, strict=True):
-        half.suptitle(f"{title}  (loss under masks, share of masks that flip it)", x=0.01, ha="left", fontsize=10, fontweight="bold")
+        half.suptitle(f"{title}  (label; loss under masks; share of masks that flip it)", x=0.01, ha="left", fontsize=10, fontweight="bold")
         axes = np.asarray(half.subplots(rows, columns)).reshape(rows, columns)
         for axis in axes.flat:
             axis.set_axis_off()
         for axis, index in zip(axes.flat, chosen, strict=False):
             axis.imshow(images[index].transpose(1, 2, 0))
-            axis.set_title(f"{masked_loss[index]:.3f}  {flip_rate[index]:.0%}", loc="center", fontsize=7, fontweight="normal", pad=2)
+            axis.set_title(captions[index], loc="center", fontsize=7, fontweight="normal", pad=2)
         half.subplots_adjust(left=0.01, right=0.99, top=0.78, bottom=0.02, wspace=0.08, hspace=0.3)
     _save(figure, path)
 

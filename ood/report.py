@@ -83,7 +83,7 @@ def control_table(results: Results, pairs: dict[str, str]) -> str:
     """Every method against its control, paired by seed: on each of the two own scores, and each on its own."""
     groups = groups_in(results)
     role = GROUPS[groups[0]]
-    header = ["method", "control", "score", "ID accuracy", *[f"{g} {m}" for g in groups for m in ("AUROC", "FPR95")], "verdict"]
+    header = ["method", "control", "score", "ID accuracy", *[f"{g} {m}" for g in groups for m in ("AUROC", "FPR95")], "by seed"]
     rows = []
     for method, control in pairs.items():
         one, other = results[method], results[control]
@@ -105,10 +105,10 @@ def control_table(results: Results, pairs: dict[str, str]) -> str:
 
 
 def verdict(gains: np.ndarray) -> str:
-    """'helps' or 'hurts' if the mean AUROC over groups moves the same way for every seed, else 'unclear'."""
+    """Whether the mean AUROC over groups moves the same way for every seed; how far, the row says."""
     if len(gains) < 2:
         return "one seed"
-    return "helps" if (gains > 0).all() else "hurts" if (gains < 0).all() else "unclear"
+    return "every seed better" if (gains > 0).all() else "every seed worse" if (gains < 0).all() else "seeds differ"
 
 
 def set_table(results: Results, key: str, siblings: set[str]) -> str:
@@ -239,7 +239,7 @@ def page(
         main_table(results),
         "## Against their controls",
         "Method minus control (same start, same steps, without the method's idea), paired by seed, on the same score; where their own "
-        "scores differ, also each on its own. 'Helps' or 'hurts' only if the mean AUROC over groups moves the same way for every seed.",
+        "scores differ, also each on its own. The last column counts seeds by the mean AUROC over groups; how far it moves, the row says.",
         control_table(results, pairs),
         "## Every OOD set by itself (own score)",
         *(["† has a sibling of the same kind among the auxiliary outliers: easier for every run that saw those."] if siblings else []),

@@ -26,7 +26,7 @@ def main() -> None:
     params = Params()
     common, mask = Common.read(params), params.section("mask", Mask)
     device = accelerator_for(common.runtime).device
-    train, items = load("id/train"), packed.item_names("id/train")
+    train, items, classes = load("id/train"), packed.item_names("id/train"), packed.info().classes
     console = Console("mask")
     console.begin(len(common.seeds) * mask.masks, "mask")
     summaries, pictured = [], None
@@ -53,8 +53,9 @@ def main() -> None:
             console.step()
     total = mean_where_known(summaries)
     write_text(SUMMARY, json.dumps(total, indent=1) + "\n")
-    shown = (pictured.order().numpy(), pictured.masked_loss.numpy(), pictured.flip_rate.numpy())
-    sheet_of_atypical(PICTURE, train.images.numpy(), *shown, mask.pictured)
+    rows = zip(train.labels.tolist(), pictured.masked_loss.tolist(), pictured.flip_rate.tolist(), strict=True)
+    captions = [f"{classes[label]};  {loss:.3f};  {flips:.0%}" for label, loss, flips in rows]
+    sheet_of_atypical(PICTURE, train.images.numpy(), captions, pictured.order().numpy(), mask.pictured)
     console.note(f"loss constraint {total['constraint']:.4f} +- {total['constraint_std_over_masks']:.4f}, dense {total['dense_loss']:.4f}")
     if total["memorised"] < 1:
         console.note(

@@ -103,6 +103,9 @@ def test_missing_keys_and_files(workspace, tmp_path):
     text = (workspace.path / "params.yaml").read_text()
     (workspace.path / "params.yaml").write_text(text.replace("outlier_batch", "# outlier_batch"))
     assert "oe.outlier_batch: missing" in problem(workspace)
+    (workspace.path / "params.yaml").write_text("models: {ce: msp, ce: energy}")
+    with pytest.raises(InputError, match="duplicate key"):  # a set or model that counts twice would bend every mean
+        Params(workspace.path / "params.yaml")
     (workspace.path / "params.yaml").write_text("seeds: [0")
     with pytest.raises(InputError, match="not valid YAML"):
         Params(workspace.path / "params.yaml")

@@ -25,5 +25,3 @@ def test_every_file_and_key_that_the_readme_names_exists():
         section = params
         for part in key.split("."):
             section = section[part]
-
-

@@ -124,6 +124,48 @@ def test_fast_settings_stay_near_the_reference(tmp_path, change):
     assert losses[1] == pytest.approx(losses[0], rel=0.1)
 
 
+class Counting(torch.nn.Module):
+    """Notes the size of every batch that the network sees."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner, self.fc, self.seen = inner, inner.fc, []
+
+    def forward(self, x):
+        self.seen.append(len(x))
+        return self.inner(x)
+
+
+def test_inliers_and_outliers_share_one_forward_pass(tmp_path):
+    """OE sheet 3: batch normalisation must see the concatenated batch."""
+    counting = Counting(net())
+    trainer = Trainer(Accelerator(cpu=True), Runtime(device="cpu", threads=1), recipe(epochs=1), tmp_path, Silent())
+    trainer.fit(counting, OutlierExposure(0.5), TrainingBatches(images(), 8, Augment(), images(40, 1), 16), 0)
+    assert counting.seen == [24, 24, 20]
+
+
+def plain_training(folder, objective, model, epochs=30):
+    trainer = Trainer(Accelerator(cpu=True), Runtime(device="cpu", threads=1), recipe(epochs=epochs, lr=0.05), folder, Silent())
+    return trainer.fit(model, objective, TrainingBatches(images(24), 8, Augment()), 0)
+
+
+def test_the_constraint_keeps_the_loss_at_its_level(tmp_path):
+    """UM sheet 15: the running cross-entropy hovers around b, where plain cross-entropy goes to zero."""
+    plain = plain_training(tmp_path / "plain", Objective(), net(0.0))
+    constrained = plain_training(tmp_path / "um", Objective(b=0.3), net(0.0))
+    assert plain[-1]["ce"] < 0.05
+    assert 0.15 < sum(row["ce"] for row in constrained[-10:]) / 10 < 0.6
+
+
+def test_normalised_features_get_below_the_floor_of_unit_rows(tmp_path):
+    """L2 sheet 13: the head's rows grow, so the loss falls below ln(1 + (C-1) exp(-C/(C-1))) = 0.37 for three classes."""
+    torch.manual_seed(0)
+    model = nets.build("wrn_10_1", num_classes=3, size=8, normalize=True)
+    history = plain_training(tmp_path, Objective(), model, epochs=60)
+    assert history[-1]["ce"] < math.log(1 + 2 * math.exp(-3 / 2))
+    assert model.fc.weight.norm(dim=1).mean() > 1
+
+
 # --- fingerprint, lock, files
 
 
