@@ -108,7 +108,7 @@ def main() -> None:
                 write_params(trial, setting, models)
                 for command in [*commands, *(f"features {model}" for model in models), "evaluate"]:
                     run(code, trial, command)
-                record(name, setting, trial, models)
+                record(name, sorted({key for s in settings for key in s}), trial, models)
                 shutil.rmtree(trial)
 
 
@@ -137,8 +137,10 @@ def run(code: Path, folder: Path, command: str) -> None:
     subprocess.run([sys.executable, "-m", "stages", *command.split()], cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
 
 
-def record(plan: str, setting: dict, trial: Path, models: list[str]) -> None:
-    """Append a row per judged model."""
+def record(plan: str, keys: list[str], trial: Path, models: list[str]) -> None:
+    """Append a row per judged model, with the value of every key that the plan varies."""
+    params = YAML(typ="safe").load((trial / "params.yaml").read_text(encoding="utf-8"))
+    text = " ".join(f"{key}={json.dumps(value_of(params, key))}" for key in keys)
     rows = []
     for model in models:
         figures = json.loads((trial / "metrics" / f"{model}.json").read_text(encoding="utf-8"))
@@ -146,7 +148,6 @@ def record(plan: str, setting: dict, trial: Path, models: list[str]) -> None:
         specs = [json.loads(p.read_text(encoding="utf-8")) for p in sorted((trial / "data/models" / model).glob("*/model.json"))]
         train = sum(spec["history"]["ce"] for spec in specs) / len(specs)
         own = figures["own"]["validation"]
-        text = " ".join(f"{k}={v}" for k, v in setting.items()) or "as in params.yaml"
         row = (plan, text, model, score, own["auroc"], own["fpr_ood_at_tpr95_id"], figures["id"]["val"]["accuracy"], train)
         rows.append([f"{v:.4f}" if isinstance(v, float) else v for v in row])
         print(*rows[-1], flush=True)
@@ -156,6 +157,13 @@ def record(plan: str, setting: dict, trial: Path, models: list[str]) -> None:
         if new:
             writer.writerow(COLUMNS)
         writer.writerows(rows)
+
+
+def value_of(params: dict, key: str) -> object:
+    """The value at a dotted key."""
+    for part in key.split("."):
+        params = params.get(part)
+    return params
 
 
 if __name__ == "__main__":

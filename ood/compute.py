@@ -21,11 +21,12 @@ def accelerator_for(runtime: Runtime) -> Accelerator:
     on_cpu = runtime.device == "cpu" or (runtime.device == "auto" and not any(available.values()))
     if on_cpu and runtime.precision == "fp16":
         raise InputError("params.yaml: runtime.precision: fp16 needs a GPU. Use fp32 or bf16 on a CPU.")
+    # `accelerate launch --cpu --num_processes 2` sets a port and starts one process; only torchrun starts more on CPUs.
+    launched = "MASTER_PORT" in os.environ and "ACCELERATE_USE_CPU" in os.environ
+    wanted = int(os.environ.get("WORLD_SIZE", "2" if launched else "1"))
     torch.set_num_threads(runtime.threads)
     mixed = runtime.precision if runtime.precision in ("bf16", "fp16") else "no"
     accelerator = Accelerator(cpu=on_cpu, mixed_precision=mixed)
-    # `accelerate launch --cpu --num_processes 2` sets a port and starts one process; only torchrun starts more on CPUs.
-    wanted = int(os.environ.get("WORLD_SIZE", "2" if "MASTER_PORT" in os.environ else "1"))
     if accelerator.num_processes != wanted:
         raise InputError(
             f"several processes were asked for, but {accelerator.num_processes} came together. On CPUs launch with `torchrun "

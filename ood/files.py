@@ -1,4 +1,4 @@
-"""Files that appear at once: readers see the old content or the new, never half of it."""
+"""Files and folders that appear whole: readers see the old content or the new, never half of it."""
 
 import os
 import shutil
@@ -31,14 +31,13 @@ def in_place_of(target: Path) -> Iterator[Path]:
     fresh.mkdir(parents=True)
     try:
         yield fresh
-        remove(target)
-        os.replace(fresh, target)
+        _swap(fresh, target)
     finally:
         remove(fresh)
 
 
 def replace_with(source: Path, target: Path) -> None:
-    """Put a file or folder in the place of `target`, which changes at once; `source` stays (hard links where possible)."""
+    """Put a file or folder in the place of `target`, which is never half there; `source` stays (hard links where possible)."""
     target.parent.mkdir(parents=True, exist_ok=True)
     fresh = target.with_name(f".{target.name}.new")
     remove(fresh)
@@ -46,8 +45,17 @@ def replace_with(source: Path, target: Path) -> None:
         shutil.copytree(source, fresh, copy_function=link_or_copy)
     else:
         link_or_copy(source, fresh)
-    remove(target)
+    _swap(fresh, target)
+
+
+def _swap(fresh: Path, target: Path) -> None:
+    """Two renames: at any moment there is either the whole old content, or nothing (for an instant), or the whole new one."""
+    old = target.with_name(f".{target.name}.old")
+    remove(old)
+    if target.exists():
+        os.replace(target, old)
     os.replace(fresh, target)
+    remove(old)
 
 
 def link_or_copy(source: str | Path, target: str | Path) -> None:

@@ -46,10 +46,10 @@ def fine_tune(
         mask_keep: None trains the weights (UM); a share freezes them and trains a mask that keeps this share (UMAP).
     """
     common, run = Common.read(params), params.section("mask.run", Name)
-    levels = {seed: b(seed) for seed in common.seeds}
+    folder, levels = store.MODELS / run, {seed: b(seed) for seed in common.seeds}
 
     def start(seed: int) -> Start:
-        net, spec = store.load(store.MODELS / run / str(seed))
+        net, spec = store.load(folder / str(seed))
         spec = replace(spec, constraint=levels[seed], mask_keep=mask_keep)
         dense = None
         if mask_keep is not None:
@@ -64,5 +64,8 @@ def fine_tune(
         recipe=recipe,
         runtime=common.runtime,
         settings=[common, recipe, levels, mask_keep],
-        inputs=[packed.PREPARED / "id", *(store.MODELS / run / str(seed) / "model.safetensors" for seed in common.seeds)],
+        inputs=[
+            packed.PREPARED / "id",
+            *(folder / str(seed) / name for seed in common.seeds for name in ("model.safetensors", "model.json")),
+        ],
     ).train(start, TrainingBatches(load("id/train"), recipe.batch_size, common.augment), progress)

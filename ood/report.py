@@ -215,6 +215,7 @@ def page(
     *,
     manifest: dict[str, dict],
     masks: dict[str, float],
+    levels: dict[str, tuple[float | None, float]],
     traces: dict[str, dict[str, float]],
     pairs: dict[str, str],
     seeds: list[int],
@@ -253,6 +254,7 @@ def page(
         calibration_table(results),
         "## What the mask saw",
         mask_text(masks, settings.mask),
+        constraint_table(levels),
     ]
     masked = mask_accuracy_table(results)
     parts += [masked] if masked else []
@@ -263,6 +265,12 @@ def page(
         settings.table(masks["constraint"]),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def constraint_table(levels: dict[str, tuple[float | None, float]]) -> str:
+    """Where each run was told to hold its loss, and where it ended: a constraint that isn't reached has unmasked nothing."""
+    rows = [[run, "none" if b is None else f"{b:.4f}", f"{reached:.4f}"] for run, (b, reached) in levels.items()]
+    return markdown_table(["run", "loss constraint b (nats)", "training loss in the last epoch"], rows)
 
 
 def mask_text(masks: dict[str, float], mask: Mask) -> str:

@@ -40,3 +40,10 @@ def mean_where_known(rows: list[dict[str, float | None]]) -> dict[str, float | N
         known = [value for row in rows if (value := row[key]) is not None]
         means[key] = sum(known) / len(known) if known else None
     return means
+
+
+def last_mean(path: Path, column: str) -> float:
+    """The mean over seeds of a column in the last epoch of a training's CSV."""
+    with path.open(encoding="utf-8", newline="") as stream:
+        last = {row["seed"]: float(row[column]) for row in csv.DictReader(stream)}
+    return sum(last.values()) / len(last)

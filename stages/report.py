@@ -10,6 +10,7 @@ from ood.config.methods import OE, UM, UMAP, Mask
 from ood.config.training import Pretrain, Seeds
 from ood.files import write_text
 from ood.pictures import methods_overview
+from ood.tables import HISTORIES, last_mean
 
 PAGE = Path("metrics/report.md")
 PICTURE = Path("metrics/pictures/overview.png")
@@ -24,11 +25,17 @@ def main() -> None:
     masks = json.loads(Path("metrics/mask.json").read_text(encoding="utf-8"))
     runs = params.section("trace", Trace).runs
     traces = {run: json.loads(Path(f"metrics/trace/{run}.json").read_text(encoding="utf-8")) for run in runs}
+    um, umap, oe = params.section("um", UM), params.section("umap", UMAP), params.section("oe", OE)
+    estimate = masks["constraint"]
+    bs = {"um": um.threshold, "umap": umap.threshold} | {name: um.threshold for name, run in oe.runs.items() if run.constraint == "um"}
+    bs = {name: estimate if b is None else b for name, b in bs.items()} | {"control": None, "umap-control": None}
+    levels = {name: (b, last_mean(HISTORIES / f"{name}.csv", "ce")) for name, b in sorted(bs.items())}
     groups = report.groups_in(results)
     text = report.page(
         results,
         manifest=manifest,
         masks=masks,
+        levels=levels,
         traces=traces,
         pairs=params.section("report", Report).pairs,
         seeds=params.section("seeds", Seeds),
@@ -36,9 +43,9 @@ def main() -> None:
         settings=report.Settings(
             params.section("pretrain", Pretrain),
             params.section("mask", Mask),
-            params.section("um", UM),
-            params.section("umap", UMAP),
-            params.section("oe", OE),
+            um,
+            umap,
+            oe,
         ),
     )
     write_text(PAGE, text)

@@ -71,6 +71,10 @@ BAD = [
     ({"data.far.c": {"source": "torchvision", "name": "MNIST", "classes": [12]}}, ["data.far.c", "no class 12"]),
     ({"data.near.letters.characters": "A "}, ["data.near.letters", "no ink"]),
     ({"oe.runs.mask": {"init": "ce"}}, ["'mask'", "Rename"]),
+    ({"data.validation.flip-vertical.classes": [12]}, ["validation.flip-vertical", "12 is no ID class"]),
+    ({"data.far.flower.image": "china.jpg"}, ["photo china.jpg", "auxiliary.china", "far.flower"]),
+    ({"data.auxiliary.eight": {"source": "digits", "classes": [8]}}, ["digit 8", "two roles"]),
+    ({"report.pairs.l2": "l2"}, ["report.pairs.l2", "its own control"]),
     ({"pretrain.runs.l2.epochs": 7}, ["report.pairs.l2", "trains differently", "epochs 7 against 3"]),
     ({"models.magic": "msp"}, ["models.magic", "no such run"]),
     ({"models.ce": "mps"}, ["models.ce", "msp"]),
@@ -134,6 +138,6 @@ def test_check_needs_no_torch():
 def test_numbers_like_1e_4_are_numbers(workspace):
     """YAML 1.1 reads 1e-4 as text; DVC and this project read YAML 1.2."""
     path = workspace.path / "params.yaml"
-    path.write_text(path.read_text().replace('"lr": 0.01', '"lr": 1e-2'))
-    assert "1e-2" in path.read_text()
-    assert Params(path).section("um.training", Training).lr == 0.01
+    path.write_text(path.read_text().replace('"lr": 0.1,', '"lr": 1e-1,'))
+    assert "1e-1" in path.read_text()
+    assert Params(path).section("um.training", Training).lr == 0.1

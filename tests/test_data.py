@@ -1,15 +1,17 @@
 """The image chain, sources, roles: what enters the benchmark, and what must not."""
 
+import hashlib
 import json
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from PIL import Image
 
 from ood.config import Params
 from ood.config.data import Chain, Corruption, Data, Folder, Glyphs, Photo
 from ood.config.training import Augment
-from ood.data import catalog, roles
+from ood.data import catalog, packed, roles
 from ood.data.batches import ImageSet, TrainingBatches, augmented_copy, crop_and_flip, generator_for
 from ood.data.chain import ImageChain
 from ood.data.items import ItemSet, rng_for
@@ -397,6 +399,77 @@ def test_torchvision_sets_from_local_files(tmp_path, chain):
         vision.load(source.model_copy(update={"name": "SVHN"}), chain, np.random.default_rng(0), lambda: None)
 
 
+def write_torchvision_files(root, name):
+    """Forty images in the data set's own file format; image i is filled with i (SVHN: in the file's axis order)."""
+    import pickle
+
+    import scipy.io
+
+    images = np.repeat(np.arange(40, dtype=np.uint8), 32 * 32 * 3).reshape(40, 32, 32, 3).copy()
+    images[:, 0, 1, 2] = 255  # row 0, column 1, blue: tells a wrong axis order
+    labels = np.arange(40) % 10
+    if name == "SVHN":
+        scipy.io.savemat(root / "test_32x32.mat", {"X": images.transpose(1, 2, 3, 0), "y": np.where(labels == 0, 10, labels)[:, None]})
+        return
+    folder = root / {"CIFAR10": "cifar-10-batches-py", "CIFAR100": "cifar-100-python"}[name]
+    folder.mkdir()
+    entry = {"data": images.transpose(0, 3, 1, 2).reshape(40, -1), "labels" if name == "CIFAR10" else "fine_labels": labels.tolist()}
+    (folder / ("test_batch" if name == "CIFAR10" else "test")).write_bytes(pickle.dumps(entry))
+    meta = {"label_names": [str(i) for i in range(10)], "fine_label_names": [str(i) for i in range(100)]}
+    (folder / ("batches.meta" if name == "CIFAR10" else "meta")).write_bytes(pickle.dumps(meta))
+
+
+@pytest.mark.parametrize("name", ["CIFAR10", "CIFAR100", "SVHN"])
+def test_colour_sets_of_torchvision_in_their_file_formats(tmp_path, monkeypatch, name):
+    """Real readers on small files; only the check against the published checksums is switched off."""
+    from torchvision import datasets
+
+    from ood.config.data import Torchvision
+    from ood.data.sources import vision
+
+    for module in (datasets.cifar, datasets.svhn):
+        monkeypatch.setattr(module, "check_integrity", lambda *_: True)
+    write_torchvision_files(tmp_path, name)
+    source = Torchvision(source="torchvision", name=name, split="test", root=tmp_path, download=False, classes=[2, 7])
+    colour = ImageChain(Chain(size=32, **HALF))
+    found = vision.load(source, colour, np.random.default_rng(0), lambda: None)
+    assert found.labels.tolist() == [0, 1] * 4
+    assert found.images[:, 5, 5, 0].tolist() == [2, 7, 12, 17, 22, 27, 32, 37]
+    assert (found.images[:, 0, 1, 2] == 255).all()
+    assert found.names[0] == f"{name}/test/2"
+
+
+def test_an_impossible_blur_is_an_error_not_a_hang(chain):
+    from ood.config.data import Noise
+
+    with pytest.raises(InputError, match="Lower blur"):
+        noise.load(Noise(source="noise", kind="blobs", count=3, blur=10.0), chain, np.random.default_rng(0))
+
+
+def test_the_readmes_recipe_for_own_images(tmp_path, monkeypatch, workspace):
+    """README's block, put into params.yaml as it stands, passes check and builds every role from folders."""
+    from ruamel.yaml import YAML
+
+    text = (ROOT / "README.md").read_text()
+    block = text[text.index("    data:\n") :].split("\n\n")[0]
+    changes = YAML(typ="safe").load(block)["data"]
+    workspace.set({f"data.{key}": value for key, value in changes.items()})
+    rng = np.random.default_rng(0)
+    monkeypatch.chdir(workspace.path)
+    for folder, classes in (("mine", ("ant", "bee")), ("outliers", ("x",)), ("others", ("y", "z"))):
+        for name in classes:
+            (workspace.path / "images" / folder / name).mkdir(parents=True)
+            for i in range(60):
+                Image.fromarray(rng.integers(0, 255, (40, 50, 3)).astype(np.uint8)).save(f"images/{folder}/{name}/{i}.png")
+    params = Params("params.yaml")
+    own = params.section("data", Data)
+    catalog.check(own)
+    built, _ = catalog.build(own)
+    assert built["id/train"].classes == ["ant", "bee"]
+    assert {len(items.images.shape) for items in built.values()} == {4}
+    assert built["id/train"].images.shape[1:] == (32, 32, 3)
+
+
 # --- batches
 
 
@@ -454,5 +527,8 @@ def test_augmented_copy_keeps_order_and_size():
 def test_manifest(prepared):
     manifest = json.loads((prepared.path / "data/prepared/manifest.json").read_text())
     assert manifest["id/train"]["count"] == sum(manifest["id/train"]["classes"].values())
-    assert all(len(entry["sha256"]) == 64 for entry in manifest.values())
+    for name, entry in manifest.items():
+        images, labels = packed.arrays(name, prepared.path / "data/prepared")
+        assert entry["count"] == len(images) == len(packed.item_names(name, prepared.path / "data/prepared"))
+        assert entry["sha256"] == hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
     assert manifest["far/blobs"]["source"]["kind"] == "blobs"

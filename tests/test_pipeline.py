@@ -150,6 +150,24 @@ def test_editing_a_module_makes_its_users_stale_and_only_those(project: Project,
     assert changed - stale <= {"report"} if module == "ood/scores.py" else changed == stale
 
 
+def test_validation_alone_computes_no_test_figure(project: Project, tmp_path):
+    twin = project.copy(tmp_path)
+    twin.__class__ = Project
+    twin.set({"evaluate.roles": ["val"]})
+    ran, _ = twin.repro()
+    assert ran == {"check", "trace@ce", "trace@l2", "evaluate", "report"}
+    for model in ("ce", "l2", "um", "umap", "oe-um"):
+        figures = json.loads((twin.path / f"metrics/{model}.json").read_text())
+        assert set(figures["id"]) == {"val"}
+        assert set(figures["own"]) == {"validation"}
+    texts = [(twin.path / name).read_text() for name in ("metrics/scores.csv", "metrics/trace/ce.csv", "metrics/plots/roc.csv")]
+    texts.append((twin.path / "data/evaluation/detail.json").read_text())
+    assert not any(word in text for text in texts for word in ("near", "far"))
+    report = (twin.path / "metrics/report.md").read_text()
+    assert "Validation figures only" in report
+    assert "near/" not in report.split("Settings")[0].split("## ")[1]
+
+
 # --- bad input: the message, and nothing lost
 
 

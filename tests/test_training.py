@@ -2,6 +2,7 @@
 
 import math
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -166,6 +167,17 @@ def test_normalised_features_get_below_the_floor_of_unit_rows(tmp_path):
     assert model.fc.weight.norm(dim=1).mean() > 1
 
 
+def test_a_history_of_one_epoch_can_be_drawn(tmp_path):
+    from ood.tracing import draw, summarise
+
+    rows = [{"seed": 0, "epoch": 1, "validation_auroc": 0.7, "validation_fpr_ood_at_tpr95_id": 0.5}]
+    (tmp_path / "h.csv").write_text("seed,epoch,lr,loss\n0,1,0.1,0.5\n")
+    summary = summarise(rows, ["validation"])
+    draw(tmp_path / "p.png", "one", rows, tmp_path / "h.csv", summary)
+    assert summary["picked_epoch"] == summary["last_epoch"] == 1
+    assert (tmp_path / "p.png").stat().st_size > 1000
+
+
 # --- fingerprint, lock, files
 
 
@@ -183,8 +195,11 @@ def test_fingerprint_sees_settings_inputs_and_code(tmp_path, monkeypatch):
 
 def test_lock_names_its_holder_and_ends_with_it(tmp_path, monkeypatch):
     monkeypatch.setenv("OOD_SCRATCH", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
     code = "import sys, time; from ood.checkpoint import Scratch\nwith Scratch('um', 'x'): print('held', flush=True); time.sleep(60)"
-    holder = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT)}
+    )
     assert holder.stdout.readline() == b"held\n"
     with pytest.raises(InputError, match=f"process {holder.pid}"), Scratch("um", "x", patience=0.5):
         pass
@@ -194,8 +209,88 @@ def test_lock_names_its_holder_and_ends_with_it(tmp_path, monkeypatch):
         assert (tmp_path / "um" / "x.lock").read_text() == f"{os.getpid()}\n"
 
 
+def test_two_works_exclude_each_other_in_one_place_only(tmp_path, monkeypatch):
+    """Other settings in the same workspace wait (they write the same outputs); in another workspace they don't."""
+    monkeypatch.setenv("OOD_SCRATCH", str(tmp_path / "scratch"))
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path / "one")
+    with Scratch("um", "x"):
+        with pytest.raises(InputError, match="already running"), Scratch("um", "y", patience=0.3):
+            pass
+        with Scratch("oe", "y", patience=0.3):
+            pass
+        monkeypatch.chdir(tmp_path / "two")
+        with Scratch("um", "y", patience=0.3):
+            pass
+
+
+def test_a_waiter_goes_on_when_the_holder_is_done(tmp_path, monkeypatch):
+    monkeypatch.setenv("OOD_SCRATCH", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    code = "import time; from ood.checkpoint import Scratch\nwith Scratch('um', 'x'): print('held', flush=True); time.sleep(1.5)"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT)}
+    )
+    assert holder.stdout.readline() == b"held\n"
+    begin = time.monotonic()
+    with Scratch("um", "x", patience=30):
+        assert time.monotonic() - begin > 0.5
+    holder.wait()
+
+
+def publish_and_die(folder: Path, die_at: int) -> int:
+    """In a forked process: publish three files, and vanish at the n-th call that changes the disk. Returns the exit status."""
+    pid = os.fork()
+    if pid == 0:
+        left = die_at
+
+        def dying(function):
+            def call(*arguments, **keywords):
+                nonlocal left
+                left -= 1
+                if left == 0:
+                    os._exit(9)
+                return function(*arguments, **keywords)
+
+            return call
+
+        os.chdir(folder)
+        os.environ["OOD_SCRATCH"] = ".scratch"
+        for name in ("replace", "link", "unlink", "rmdir", "mkdir"):
+            setattr(os, name, dying(getattr(os, name)))
+        with Scratch("um", "x") as scratch:
+            model, finished = scratch.path / "model", scratch.path / "finished.json"
+            if not finished.exists():
+                model.mkdir(exist_ok=True)
+                for name in ("a", "b", "c"):
+                    (model / name).write_text(name)
+                finished.write_text("{}")
+            scratch.publish({model: Path("out/model"), finished: Path("out/finished.json")})
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_a_death_at_any_call_while_publishing_loses_nothing(tmp_path):
+    """What is trusted after a death is whole: the next run publishes all three files, whichever system call was the last."""
+    for die_at in range(1, 200):
+        folder = tmp_path / str(die_at)
+        (folder / "out" / "model").mkdir(parents=True)
+        (folder / "out" / "model" / "old").write_text("old")
+        died = publish_and_die(folder, die_at)
+        assert died in (0, 9)
+        assert publish_and_die(folder, 0) == 0
+        assert sorted(p.name for p in (folder / "out/model").iterdir()) == ["a", "b", "c"]
+        assert (folder / "out/finished.json").read_text() == "{}"
+        if died == 0:
+            assert die_at > 15, "the deaths must have covered many calls"
+            return
+    raise AssertionError("it never got through")
+
+
 def test_publish_replaces_outputs_and_clears_the_scratch_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("OOD_SCRATCH", str(tmp_path / "scratch"))
+    monkeypatch.chdir(tmp_path)
     target = tmp_path / "out" / "model"
     target.mkdir(parents=True)
     (target / "old").write_text("old")
@@ -239,9 +334,10 @@ def save(state, path):
             file.truncate(os.path.getsize(path) // 2)
         os.kill(os.getpid(), signal.SIGKILL)
 torch.save = save
-import stages.pretrain
-sys.argv = ["pretrain", "ce"]
-typer.run(stages.pretrain.main)
+import importlib
+command = os.environ["STAGE"].split()
+sys.argv = command
+typer.run(importlib.import_module("stages." + command[0].replace("-", "_")).main)
 """
 
 
@@ -249,7 +345,7 @@ typer.run(stages.pretrain.main)
 def test_kill_during_a_checkpoint_write(trained: Workspace, prepared: Workspace, tmp_path):
     workspace = prepared.copy(tmp_path)
     for die_at in ("2", "3"):
-        result = workspace.run(sys.executable, "-c", DIE_IN_SAVE, check=False, DIE_AT=die_at)
+        result = workspace.run(sys.executable, "-c", DIE_IN_SAVE, check=False, DIE_AT=die_at, STAGE="pretrain ce")
         assert result.returncode == -signal.SIGKILL
         assert not (workspace.path / "data/models").exists()
         assert list(workspace.path.rglob(".checkpoint.pt.*.tmp")), "the kill must have hit an unfinished write"
@@ -264,15 +360,17 @@ STAGES = ["pretrain ce", "um", "control", "umap", "umap-control", "oe oe", "oe o
 @pytest.mark.slow
 @pytest.mark.parametrize("command", STAGES)
 def test_kill_at_random_moments(trained: Workspace, tmp_path, command):
-    """SIGKILL again and again until the stage gets through; the outputs equal an uninterrupted run's, bit for bit."""
+    """SIGKILL while a checkpoint is written, then twice at arbitrary moments; the outputs equal an uninterrupted run's, bit for bit."""
     run = command.split()[-1]
     whole, killed = trained.copy(tmp_path / "whole"), trained.copy(tmp_path / "killed")
     for workspace in (whole, killed):
         # More epochs than the miniature's, so that there is something to kill.
         workspace.set({f"{section}.training.epochs": 8 for section in ("pretrain", "um", "umap", "oe")})
     whole.stage(command)
-    kills = 0
-    for attempt in range(40):
+    died = killed.run(sys.executable, "-c", DIE_IN_SAVE, check=False, DIE_AT="3", STAGE=command)
+    assert died.returncode == -signal.SIGKILL
+    kills, chance = 0, random.Random(command)
+    for _ in range(40):
         process = subprocess.Popen(
             [sys.executable, "-m", "stages", *command.split()], cwd=killed.path, env=killed.environment, stdout=subprocess.DEVNULL
         )
@@ -281,7 +379,7 @@ def test_kill_at_random_moments(trained: Workspace, tmp_path, command):
         # Let it get at least one step further, then kill it at an arbitrary moment.
         while process.poll() is None and progress_of(killed) == before and time.monotonic() < deadline:
             time.sleep(0.01)
-        time.sleep(0.037 * (attempt % 5))
+        time.sleep(chance.uniform(0, 0.4))
         if process.poll() is not None:
             break
         process.send_signal(signal.SIGKILL)

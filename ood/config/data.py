@@ -195,18 +195,28 @@ class Data(Section):
                     same = set(source.classes) & set(self.id.images.classes) if isinstance(source, Digits) else None
                     if same:
                         raise ValueError(f"{role}.{name}: the digit {min(same)} is ID; it can't be OOD as well")
+        roles = {"auxiliary": "auxiliary", "validation": "validation", "near": "test", "far": "test"}
+        owner: dict[str, tuple[str, str]] = {}
+        for section, role in roles.items():
+            for name, source in getattr(self, section).items():
+                marks = [f"photo {source.image}"] if isinstance(source, Photo) else []
+                marks += [f"digit {c}" for c in source.classes] if isinstance(source, Digits) else []
+                for mark in marks:
+                    first, where = owner.setdefault(mark, (role, f"{section}.{name}"))
+                    if first != role:
+                        raise ValueError(f"the {mark} stands under {where} and under {section}.{name}; no image may play two roles")
         shared = set(self.near) & set(self.far)
         if shared:
             raise ValueError(f"the name {sorted(shared)[0]!r} stands under near and under far; a test set counts once")
         return self
 
-    def folders(self) -> dict[str, Path]:
-        """Key -> folder of every image-folder source, for cheap checks."""
-        found = {}
+    def folders(self) -> dict[str, Folder]:
+        """Key -> source of every image folder, for cheap checks."""
         sources = {"data.id.images": self.id.images, "data.id.test": self.id.test}
         for role in ("auxiliary", "validation", "near", "far"):
             sources |= {f"data.{role}.{name}": source for name, source in getattr(self, role).items()}
-        for key, source in sources.items():
-            if isinstance(source, Folder):
-                found[f"{key}.path"] = source.path
-        return found
+        return {f"{key}.path": source for key, source in sources.items() if isinstance(source, Folder)}
+
+    def id_classes(self) -> list[str] | None:
+        """Names of the ID classes where the parameters tell them (the digits), else None."""
+        return [str(c) for c in self.id.images.classes] if isinstance(self.id.images, Digits) else None

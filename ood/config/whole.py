@@ -76,6 +76,8 @@ def _disagreements(
         if name not in known:
             yield f"models.{name}: no such run. Known: {_known(known)}."
     for method, control in report.pairs.items():
+        if method == control:
+            yield f"report.pairs.{method}: a method can't be its own control. Name another model, or remove the pair."
         missing = [name for name in (method, control) if name not in models]
         if missing:
             yield f"report.pairs.{method}: {missing[0]!r} is not evaluated. Add it to models, or remove the pair."

@@ -37,6 +37,7 @@ def build(data: Data, tick: Callable[[], None] = lambda: None) -> tuple[Sets, di
         if source.source == "corruption":
             sets[name] = corruptions.load(source, sets["id/val"], chain, rng_for(data.seed, name))
     sets, again = roles.separate({name: sets[name] for name in [*(n for n in sets if n.startswith("id/")), *sources]}, data.duplicates)
+    _enough(sets, data.min_per_class)
     return sets, {name: dropped.get(name, 0) + again.get(name, 0) for name in {**dropped, **again}}
 
 
@@ -46,13 +47,22 @@ def check(data: Data) -> None:
     Raises:
         InputError: naming the key and the remedy.
     """
-    for key, path in data.folders().items():
+    listings = {}
+    for key, source in data.folders().items():
         try:
-            listing = folders.list_images(path)
+            listings[key] = folders.list_images(source.path, source.classes)
         except InputError as error:
             raise InputError(f"params.yaml: {key}: {error}") from None
-        if key.startswith("data.id.") and len(listing) < 2:
-            raise InputError(f"params.yaml: {key}: {path} holds one class; a classifier needs at least two class folders.")
+    own = listings.get("data.id.images.path")
+    if own is not None and len(own) < 2:
+        raise InputError(f"params.yaml: data.id.images.path: {data.id.images.path} holds one class; a classifier needs at least two.")
+    classes = list(own) if own is not None else data.id_classes()
+    for name, source in data.validation.items():
+        if source.source == "corruption" and classes is not None:
+            try:
+                corruptions.labels_of(source, classes)
+            except InputError as error:
+                raise InputError(f"params.yaml: data.validation.{name}: {error}") from None
     for role in ROLES:
         for name, source in getattr(data, role).items():
             if source.source == "glyphs":

@@ -20,13 +20,7 @@ def load(source: Corruption, parents: ItemSet, chain: ImageChain, rng: np.random
     """
     chosen = range(len(parents))
     if source.classes is not None:
-        names = dict(zip(parents.classes, range(len(parents.classes)), strict=True))
-        labels = {c: names.get(c, -1) if isinstance(c, str) else c for c in source.classes}
-        unknown = [c for c, label in labels.items() if not 0 <= label < len(names)]
-        if unknown:
-            known = ", ".join(f"{label}: {name}" for name, label in names.items())
-            raise InputError(f"corruption {source.kind}: {unknown[0]!r} is no ID class. By label and name they are {known}.")
-        wanted = set(labels.values())
+        wanted = labels_of(source, parents.classes)
         chosen = [i for i in chosen if int(parents.labels[i]) in wanted]
     images, names, keys = [], [], []
     for i in chosen:
@@ -43,6 +37,21 @@ def load(source: Corruption, parents: ItemSet, chain: ImageChain, rng: np.random
         names.append(name)
         keys.append((name,))
     return outliers(images, names, keys)
+
+
+def labels_of(source: Corruption, classes: list[str]) -> set[int]:
+    """The labels that source.classes means, given the ID classes' names.
+
+    Raises:
+        InputError: a name or label that isn't an ID class; it lists those there are.
+    """
+    by_name = {name: label for label, name in enumerate(classes)}
+    labels = {c: by_name.get(c, -1) if isinstance(c, str) else c for c in source.classes or ()}
+    unknown = [c for c, label in labels.items() if not 0 <= label < len(classes)]
+    if unknown:
+        known = ", ".join(f"{label}: {name}" for name, label in by_name.items())
+        raise InputError(f"{source.kind}: {unknown[0]!r} is no ID class. By label and name they are {known}. Correct or remove it.")
+    return set(labels.values())
 
 
 def jigsaw(image: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:

@@ -20,7 +20,7 @@ from ood.data.items import ItemSet, outliers
 from ood.errors import InputError
 
 # Characters that are read as 0, 1, ... 9; accents are stripped before the look-up.
-READS_AS_DIGIT = frozenset("OoQDΟοОоσØøЮ○●◯°օѲѳθΘ∅⊙ʘⵔIil|!jJıΙιІіӀǀוℓ∣ZzΖЗзƷʒЭэε∃ȜЧчSsЅѕ§$ՏbGбЬьƃ⁊⅂BΒβВß&Ɓgqϱρ")
+READS_AS_DIGIT = frozenset("OoQDΟοОоσØøЮ○●◯°օѲѳθΘ∅⊙ʘⵔIil|!jJıΙιІіӀǀוℓ∣ZzΖЗзƷʒЭэε∃ȜЧчSsЅѕ§$ՏbGбЬьƃ⁊⅂BΒβВß&ƁȢȣgqϱρƍə│ɩƧƨƻƼƽ")
 LOOKED_AT = "0123456789OQDIlZSBbGgq"  # whose rasters no character may resemble
 # Capitals of other scripts that are drawn like a Latin letter: one shape, whatever the code point.
 HOMOGLYPHS = dict(zip("ΑΕΗΚΜΝΡΤΥΧАЕНКМРСТУХгαеіусхр", "aehkmnptyxaehkmpctyxraeiycxp", strict=True))
@@ -92,7 +92,9 @@ def _digit_reason(character: str, fonts: list[str]) -> str | None:
         ours = _render(character, font, 32, 0.0) > 0
         for digit in LOOKED_AT:
             theirs = _render(digit, font, 32, 0.0) > 0
-            if (ours & theirs).sum() / (ours | theirs).sum() > LOOKS_LIKE:
+            # Mirrored or upside down, a digit (and S, Z) is still read as one by a net that sees eight pixels.
+            turned = [theirs, theirs[:, ::-1], theirs[::-1, ::-1]] if digit in "0123456789SZ" else [theirs]
+            if any((ours & t).sum() / (ours | t).sum() > LOOKS_LIKE for t in turned):
                 return f"is drawn like {digit} in {font}"
     return None
 

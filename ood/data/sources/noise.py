@@ -9,7 +9,9 @@ from scipy.ndimage import gaussian_filter
 from ood.config.data import Noise
 from ood.data.chain import ImageChain
 from ood.data.items import ItemSet, outliers
+from ood.errors import InputError
 
+PATIENCE = 50  # tries per wanted image before the setting counts as hopeless
 CANVAS = 32  # blobs are drawn on at least this canvas and cut from its middle, away from the blur's border effects
 
 
@@ -21,11 +23,15 @@ def load(source: Noise, chain: ImageChain, rng: np.random.Generator) -> ItemSet:
         "uniform": uniform,
         "blobs": lambda rng, size: blobs(rng, size, source.blur),
     }[source.kind]
-    images = []
-    while len(images) < source.count:
+    images: list[np.ndarray] = []
+    for _ in range(source.count * PATIENCE):
+        if len(images) == source.count:
+            break
         values = draw(rng, chain.config.size)[..., : chain.channels]
         if (values > -1).any():  # a window of blobs can be all background: a black image shows nothing
             images.append(chain.quantise((values + 1) / 2))
+    else:
+        raise InputError(f"blobs with blur {source.blur} are almost all background. Lower blur (the paper: 1.5 pixels).")
     names = [f"noise/{source.kind}/{i}" for i in range(source.count)]
     return outliers(images, names, [(name,) for name in names])
 
