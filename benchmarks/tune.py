@@ -29,6 +29,8 @@ def grid(**values: list) -> list[dict]:
     return [dict(zip(keys, combination, strict=True)) for combination in itertools.product(*values.values())]
 
 
+OE_RUNS = ("oe", "energy", "no-outliers", "oe-scratch", "oe-um", "oe-control")
+
 # name: (what is trained before, settings, what each trial runs, models that are judged)
 PLANS = {
     "base": (
@@ -83,6 +85,12 @@ PLANS = {
         [{"oe.runs.oe-scratch.weight": weight} for weight in (0.1, 0.5, 1.0)],
         ["oe oe-scratch"],
         ["oe-scratch"],
+    ),
+    "defaults": (
+        ["prepare", "pretrain ce", "pretrain l2", "pretrain scratch", "mask"],
+        [{}],
+        ["um", "control", "umap", "umap-control", *(f"oe {run}" for run in OE_RUNS)],
+        ["ce", "l2", "um", "control", "umap", "umap-control", *OE_RUNS],
     ),
 }
 
@@ -140,7 +148,7 @@ def run(code: Path, folder: Path, command: str) -> None:
 def record(plan: str, keys: list[str], trial: Path, models: list[str]) -> None:
     """Append a row per judged model, with the value of every key that the plan varies."""
     params = YAML(typ="safe").load((trial / "params.yaml").read_text(encoding="utf-8"))
-    text = " ".join(f"{key}={json.dumps(value_of(params, key))}" for key in keys)
+    text = " ".join(f"{key}={json.dumps(value_of(params, key))}" for key in keys) or "the defaults of this release"
     rows = []
     for model in models:
         figures = json.loads((trial / "metrics" / f"{model}.json").read_text(encoding="utf-8"))
