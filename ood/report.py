@@ -52,7 +52,7 @@ def main_table(results: Results) -> str:
     groups = groups_in(results)
     header = ["model", "ID accuracy", "own score"]
     header += [f"{g} {m}" for g in groups for m in ("AUROC", "FPR95")]
-    header += ["picked score", *[f"{g} AUROC" for g in groups]]
+    header += ["picked score", *[f"picked: {g} AUROC" for g in groups]]
     rows = []
     for model, summary in results.items():
         role = GROUPS[groups[0]]

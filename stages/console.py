@@ -1,5 +1,6 @@
 """Progress for people: a bar on a terminal, plain lines elsewhere; and the watch over the parent process."""
 
+import atexit
 import os
 import sys
 import time
@@ -32,7 +33,7 @@ class Console:
     def begin(self, total: int, unit: str) -> None:
         """`total` units of work follow."""
         self._done, self._total, self._unit = 0, total, unit
-        if self.main and sys.stdout.isatty():
+        if self.main and total and sys.stdout.isatty():
             from rich.progress import (
                 BarColumn,
                 MofNCompleteColumn,
@@ -46,6 +47,7 @@ class Console:
             self._bar = Progress(*columns, TextColumn("{task.fields[message]}"))
             self._task = self._bar.add_task(self.title, total=total, message="")
             self._bar.start()
+            atexit.register(self.close)  # an error or Ctrl-C must not leave the terminal without its cursor
 
     def step(self) -> None:
         """Raises InputError when the DVC process that started this stage is gone."""
