@@ -25,11 +25,13 @@ COLUMNS = ("plan", "setting", "model", "score", "validation_auroc", "validation_
 
 def grid(**values: list) -> list[dict]:
     """All combinations of dotted keys (with __ for the dot) and values."""
-    keys = [key.replace("__", ".") for key in values]
+    keys = [key.replace("__", ".").replace("dream_id", "dream-id") for key in values]
     return [dict(zip(keys, combination, strict=True)) for combination in itertools.product(*values.values())]
 
 
 OE_RUNS = ("oe", "energy", "no-outliers", "oe-scratch", "oe-um", "oe-control")
+
+DREAM = ("diffusion", "align", "embed outliers", "synthesize outliers")
 
 # name: (what is trained before, settings, what each trial runs, models that are judged)
 PLANS = {
@@ -85,6 +87,46 @@ PLANS = {
         [{"oe.runs.oe-scratch.weight": weight} for weight in (0.1, 0.5, 1.0)],
         ["oe oe-scratch"],
         ["oe-scratch"],
+    ),
+    "dream": (  # how to train against a given set of dreamed outliers
+        ["prepare", "pretrain ce", *DREAM],
+        [
+            *grid(oe__runs__dream__phi=["affine", "mlp"], oe__runs__dream__lr=[0.001, 0.003, 0.01, 0.03]),
+        ],
+        ["oe dream"],
+        ["dream"],
+    ),
+    "dream-embed": (  # where to dream, and how to paint it
+        ["prepare", "pretrain ce", "diffusion", "align"],
+        [
+            *grid(embed__runs__outliers__cosine=[0.46, 0.6, 0.7, 0.8, 0.9]),
+            *grid(embed__runs__outliers__cosine=[0.46, 0.7], oe__runs__dream__cut=[0.5, 1.0]),
+            *grid(embed__runs__outliers__cosine=[0.46, 0.7], painting__guidance=[1.5, 5.0]),
+            *grid(embed__runs__outliers__selection=["reference"]),
+            {"embed.runs.outliers.method": "interpolation", "embed.runs.outliers.cosine": None},
+            {"embed.runs.outliers.method": "noise"},
+        ],
+        ["embed outliers", "synthesize outliers", "oe dream"],
+        ["dream"],
+    ),
+    "dream-weight": (
+        ["prepare", "pretrain ce", *DREAM],
+        [
+            *grid(oe__runs__dream__weight=[0.3, 1.0, 2.5]),
+            *grid(oe__runs__dream__lr=[0.05, 0.1]),
+            *grid(oe__runs__dream__outlier_batch=[64]),
+        ],
+        ["oe dream"],
+        ["dream"],
+    ),
+    "dream-align": (  # nearer to the class words, and dreamed inliers
+        ["prepare", "pretrain ce", "pretrain scratch", "diffusion"],
+        [
+            *grid(align__temperature=[0.1, 0.3], oe__runs__dream_id__cut=[0.5, 0.9]),
+            *grid(embed__runs__inliers__cosine=[0.9, 0.99]),
+        ],
+        ["align", "embed outliers", "embed inliers", "synthesize outliers", "synthesize inliers", "oe dream", "oe dream-id"],
+        ["dream", "dream-id"],
     ),
     "defaults": (
         ["prepare", "pretrain ce", "pretrain l2", "pretrain scratch", "mask"],

@@ -26,16 +26,17 @@ from ood.files import replace_with
 LOCK_PATIENCE = 60.0  # seconds that a new run waits for one that is about to stop
 
 
-def fingerprint(entry: str, settings: Any, inputs: Iterable[Path], device: str) -> str:
+def fingerprint(entry: str, settings: Any, inputs: Iterable[Path], device: str, *, processes: bool = True) -> str:
     """A hash of all that a stage's result depends on: settings, input files, code, versions, device, processes.
 
     Args:
         entry: the stage's file, e.g. 'stages/um.py'; its import closure is hashed.
         settings: what json can write.
         inputs: files, or folders with all files in them.
+        processes: whether their number matters to the result.
     """
     digest = hashlib.sha256()
-    versions = [torch.__version__, platform.python_version(), device, world_size()]
+    versions = [torch.__version__, platform.python_version(), device, world_size() if processes else None]
     digest.update(json.dumps([settings, versions], sort_keys=True, default=str).encode())
     for path in closure(entry):
         digest.update(path.encode() + (ROOT / path).read_bytes())

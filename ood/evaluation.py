@@ -1,7 +1,7 @@
 """From cached tensors to figures: every score on every set, ID figures, near and far means, the score that validation picks."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,9 @@ from ood.config.evaluation import Evaluate, Scores
 from ood.errors import InputError
 from ood.features import Cached, load
 
-GROUPS = {"validation": "val", "near": "test", "far": "test"}  # group of OOD sets -> the role it is read in
+# Group of sets -> the role it is read in. decoder: ID test images through the diffusion model's autoencoder, the control of dreamed
+# outliers; a detector that tells them from ID (AUROC far from 50 %) has learned the decoder's traces.
+GROUPS = {"validation": "val", "near": "test", "far": "test", "decoder": "test"}
 SCORES = ("msp", "max_logit", "energy", "odin", "mahalanobis", "knn", "vim", "react", "feature_norm")
 Grid = dict[str, dict[str, dict[str, float]]]  # score -> OOD set -> metric
 
@@ -39,7 +41,7 @@ def score_all(cached: Cached, setting: Scores) -> dict[str, dict[str, NDArray]]:
         raise InputError(f"params.yaml: scores: {error}. Lower the value.") from None
     table: dict[str, dict[str, NDArray]] = {name: {} for name in SCORES}
     for name, tensors in cached.sets.items():
-        if name == "id/train":
+        if name == "id/train" or name.startswith("corrupted/"):
             continue
         logits, raw = tensors["logits"], tensors["features"]
         values = {
@@ -72,10 +74,11 @@ def id_figures(tensors: dict[str, torch.Tensor]) -> dict[str, float]:
 
 @dataclass
 class SeedResult:
-    """Figures of one model and seed. grid: score -> OOD set -> metric; id: role -> figure."""
+    """Figures of one model and seed. grid: score -> OOD set -> metric; id: role -> figure; corrupted: corruption -> accuracy."""
 
     grid: Grid = field(default_factory=dict)
     id: dict[str, dict[str, float]] = field(default_factory=dict)
+    corrupted: dict[str, float] = field(default_factory=dict)
 
 
 def evaluate_seed(cached: Cached, table: dict[str, dict[str, NDArray]], roles: list[str], rule: metrics.Rule) -> SeedResult:
@@ -83,6 +86,10 @@ def evaluate_seed(cached: Cached, table: dict[str, dict[str, NDArray]], roles: l
     result = SeedResult()
     for role in roles:
         result.id[role] = id_figures(cached.sets[f"id/{role}"])
+    if "test" in roles:
+        for name in cached.names("corrupted"):
+            tensors = cached.sets[name]
+            result.corrupted[name.removeprefix("corrupted/")] = metrics.accuracy(tensors["logits"].numpy(), tensors["labels"].numpy())
     for score, by_set in table.items():
         result.grid[score] = {
             name: metrics.detection_metrics(by_set[f"id/{GROUPS[group]}"], by_set[name], rule)
@@ -121,8 +128,8 @@ def evaluate_model(model: str, own: str, seeds: list[int], scores: Scores, setti
     """Everything about one model.
 
     Returns:
-        summary with keys own, picked (names of scores), seeds (seed -> grid, id) and intervals (score -> group -> metric -> [low, high],
-        for the own and the picked score, over resampled images, averaged over seeds).
+        summary with keys own, picked (names of scores), seeds (seed -> grid, id, corrupted) and intervals (score -> group -> metric ->
+        [low, high], for the own and the picked score, over resampled images, averaged over seeds).
     """
     results, tables = {}, {}
     for seed in seeds:
@@ -133,7 +140,7 @@ def evaluate_model(model: str, own: str, seeds: list[int], scores: Scores, setti
     summary = {
         "own": own,
         "picked": picked,
-        "seeds": {str(seed): {"grid": result.grid, "id": result.id} for seed, result in results.items()},
+        "seeds": {str(seed): asdict(result) for seed, result in results.items()},
         "intervals": {score: intervals(tables, score, setting) for score in {own: 0, picked: 0}},
     }
     wanted = {f"id/{role}" for role in setting.roles} | set(results[seeds[0]].grid[own])
@@ -150,7 +157,7 @@ def intervals(tables: dict[int, dict], score: str, setting: Evaluate) -> dict[st
     tail = (1 - setting.confidence) / 2
     spans: dict[str, dict[str, list[float]]] = {}
     shown = "test" if "test" in setting.roles else "val"
-    for group in (g for g, role in GROUPS.items() if role == shown):
+    for group in (g for g, role in GROUPS.items() if role == shown and g != "decoder"):
         draws = []
         for table in tables.values():
             by_set = table[score]
@@ -165,6 +172,8 @@ def headline(summary: dict[str, Any]) -> dict[str, Any]:
     """What metrics/<model>.json holds, means over seeds: ID figures, and group means of the own score, MSP and Energy."""
     seeds = list(summary["seeds"].values())
     figures: dict[str, Any] = {"id": mean_over_seeds([seed["id"] for seed in seeds])}
+    if seeds[0]["corrupted"]:
+        figures["corrupted"] = mean_over_seeds([seed["corrupted"] for seed in seeds])
     for label, score in (("own", summary["own"]), ("msp", "msp"), ("energy", "energy")):
         means = mean_over_seeds([group_means(seed["grid"][score]) for seed in seeds])
         figures[label] = {g: {k: values[k] for k in ("auroc", "fpr_ood_at_tpr95_id")} for g, values in means.items()}

@@ -1,7 +1,7 @@
 """One forward pass per model over everything that scores and figures need; cached tensors from there on.
 
 data/features/<model>/<seed>.safetensors holds, per set: '<set>:logits' (N, C), '<set>:features' (N, D, raw), '<set>:labels' (N,), for
-all but the training images '<set>:odin' (N,); and 'head:weight', 'head:bias', 'head:normalize'. A net with a mask adds
+all but the training and the corrupted images '<set>:odin' (N,); and 'head:weight', 'head:bias', 'head:normalize'. A net with a mask adds
 '<set>:unmasked_logits' for ID, from the dense net underneath.
 """
 

@@ -41,11 +41,21 @@ def energy_margin(logits: Tensor, outlier_logits: Tensor, m_in: float, m_out: fl
     return global_mean(inside) + global_mean(outside)
 
 
+def energy_regularizer(logits: Tensor, outlier_logits: Tensor, phi: nn.Module) -> Tensor:
+    """Two-class cross-entropy on phi(logsumexp(z)), ID = 1, outliers = 0, one mean over both (DREAM-OOD, 2023).
+
+    With an affine phi this is binary cross-entropy on an affine function of the energy.
+    """
+    energies = torch.cat([logits, outlier_logits]).logsumexp(1, keepdim=True)
+    sides = torch.cat([torch.ones(len(logits)), torch.zeros(len(outlier_logits))]).long().to(energies.device)
+    return global_mean(F.cross_entropy(phi(energies), sides, reduction="none"))
+
+
 class Objective(nn.Module):
     """ID term plus weighted outlier term.
 
-    forward(logits, labels, outlier_logits or None) -> (loss, its terms). A module, so that an objective may have parameters of its
-    own, which are then trained along with the network.
+    forward(logits, labels, outlier_logits or None, labels of these or None) -> (loss, its terms). A module, so that an objective may
+    have parameters of its own, which are then trained along with the network.
 
     Args:
         b: the loss constraint on the ID term, None for plain cross-entropy.
@@ -55,7 +65,9 @@ class Objective(nn.Module):
         super().__init__()
         self.b = b
 
-    def forward(self, logits: Tensor, labels: Tensor, outlier_logits: Tensor | None) -> tuple[Tensor, Terms]:
+    def forward(
+        self, logits: Tensor, labels: Tensor, outlier_logits: Tensor | None, outlier_labels: Tensor | None = None
+    ) -> tuple[Tensor, Terms]:
         ce = cross_entropy(logits, labels)
         loss = ce if self.b is None else loss_constraint(ce, self.b)
         terms = {"ce": ce.detach()}
@@ -90,6 +102,51 @@ class EnergyMargin(Objective):
 
     def outlier_term(self, logits: Tensor, outlier_logits: Tensor) -> tuple[float, Tensor]:
         return self.weight, energy_margin(logits, outlier_logits, self.m_in, self.m_out)
+
+
+class EnergyRegularizer(Objective):
+    """Cross-entropy (or its constrained form) + beta x energy_regularizer, with the head phi that learns along (DREAM-OOD, 2023).
+
+    Args:
+        weight: beta; the paper's 1.0 (ImageNet-100), 2.5 (CIFAR-100).
+        phi: 'affine', Linear(1, 2), or 'mlp', Linear(1, 512)-ReLU-Linear(512, 2); the paper's for CIFAR-100 and ImageNet-100. It
+            isn't needed for testing: the score is the energy itself.
+    """
+
+    def __init__(self, weight: float, phi: str = "mlp", b: float | None = None):
+        super().__init__(b)
+        self.weight = weight
+        self.phi = nn.Linear(1, 2) if phi == "affine" else nn.Sequential(nn.Linear(1, 512), nn.ReLU(), nn.Linear(512, 2))
+        _orient(self.phi)
+
+    def outlier_term(self, logits: Tensor, outlier_logits: Tensor) -> tuple[float, Tensor]:
+        return self.weight, energy_regularizer(logits, outlier_logits, self.phi)
+
+
+@torch.no_grad()
+def _orient(phi: nn.Module, low: float = 0.0, high: float = 20.0) -> None:
+    """Swap phi's two outputs where the draw would call a high logsumexp an outlier's.
+
+    The released code leaves this sign to chance. The regulariser doesn't mind, the score does: it says that ID has the higher one, and a
+    net that was pushed the other way is a detector turned upside down.
+    """
+    last = phi if isinstance(phi, nn.Linear) else phi[-1]
+    outputs = phi(torch.tensor([[low], [high]], dtype=last.weight.dtype))
+    votes = outputs[:, 1] - outputs[:, 0]
+    if votes[1] < votes[0]:
+        last.weight.copy_(last.weight.flip(0))
+        last.bias.copy_(last.bias.flip(0))
+
+
+class LabelledInliers(Objective):
+    """Plain cross-entropy on ID images and dreamed inliers together, one mean over both (DREAM-ID)."""
+
+    def forward(
+        self, logits: Tensor, labels: Tensor, outlier_logits: Tensor | None, outlier_labels: Tensor | None = None
+    ) -> tuple[Tensor, Terms]:
+        loss = cross_entropy(torch.cat([logits, outlier_logits]), torch.cat([labels, outlier_labels]))
+        ce, dreamed = cross_entropy(logits, labels), cross_entropy(outlier_logits, outlier_labels)
+        return loss, {"loss": loss.detach(), "ce": ce.detach(), "inliers": dreamed.detach()}
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> Tensor:

@@ -39,11 +39,12 @@ class _Step(nn.Module):
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         # One concatenated forward pass: batch normalisation sees ID and outliers together (OE's reference).
-        logits = self.net(batch.images.double() if self.net.fc.bias.dtype == torch.float64 else batch.images)
+        exact = next(self.net.parameters()).dtype == torch.float64
+        logits = self.net(batch.images.double() if exact else batch.images)
         logits = logits if logits.dtype == torch.float64 else logits.float()
         inliers = len(batch.labels)
         outliers = logits[inliers:] if batch.total > batch.global_inliers else None
-        loss, terms = self.objective(logits[:inliers], batch.labels, outliers)
+        loss, terms = self.objective(logits[:inliers], batch.labels, outliers, batch.extra_labels)
         return loss, terms | {"accuracy": accuracy(logits[:inliers].detach(), batch.labels)}
 
 

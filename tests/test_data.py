@@ -237,9 +237,57 @@ def test_split_is_stratified_and_complete(sets):
 
 
 def test_default_sets_are_separate(sets):
-    separated, dropped = roles.separate(sets, "error")
+    roled = {name: items for name, items in sets.items() if not name.startswith("corrupted/")}  # ID test again, read for accuracy alone
+    separated, dropped = roles.separate(roled, "error")
     assert dropped == {}
-    assert list(separated) == list(sets)
+    assert list(separated) == list(roled)
+
+
+def test_the_world_shares_no_shape_with_any_other_role_and_no_font_with_a_tested_one(sets):
+    def marks(prefixes, kind):
+        return {k for name in sets if name.startswith(prefixes) for keys in sets[name].keys for k in keys if k.startswith(kind)}
+
+    others = ("id/", "auxiliary/", "validation/", "near/", "far/")
+    for kind in ("glyph:", "raster:"):
+        assert marks(("world/",), kind)
+        assert not marks(("world/",), kind) & marks(others, kind)
+    assert not marks(("world/",), "font:") & marks(("near/", "far/", "validation/"), "font:")
+
+
+def test_no_glyph_of_the_world_looks_like_a_tested_one(sets):
+    """Also mirrored and upside down, drawn in its own font: what the diffusion model is taught must not be what is tested."""
+    pairs = {tuple(name.split("/")[1:3]) for key in sets if key.startswith("world/") for name in sets[key].names}
+    tested = {name.split("/")[2] for name in sets["near/letters"].names}
+    for font, character in pairs - {(font, "") for font, _ in pairs}:
+        ours = glyphs._render(character, font, 32, 0.0) > 0
+        for letter in sorted(tested | {c.lower() for c in tested} | set("89")):
+            theirs = glyphs._render(letter, font, 32, 0.0) > 0
+            for turned in (theirs, theirs[:, ::-1], theirs[::-1], theirs[::-1, ::-1]):
+                assert (ours & turned).sum() / (ours | turned).sum() < 0.8, (character, letter, font)
+
+
+def test_captions_of_the_world(sets):
+    words = {word for name in sets if name.startswith("world/") for word in sets[name].words}
+    assert {"omega", "zhe", "leftwardsarrow", "infinity", "c"} <= words
+    assert all(" " not in word and word == word.lower() for word in words)
+    characters = {name.split("/")[2] or "/" for key in sets if key.startswith("world/") for name in sets[key].names}
+    assert len(words) == len(characters)
+
+
+def test_a_font_may_serve_auxiliary_and_world_but_no_shape_may():
+    font = {"auxiliary/a": items(1, keys=[("font:STIX",)]), "world/b": items(2, keys=[("font:STIX",)])}
+    assert roles.separate(font, "error")[1] == {}
+    with pytest.raises(InputError, match="font:STIX"):
+        roles.separate({"near/a": items(1, keys=[("font:STIX",)]), "world/b": items(2, keys=[("font:STIX",)])}, "error")
+    with pytest.raises(InputError, match="glyph:a"):
+        roles.separate({"auxiliary/a": items(1, keys=[("glyph:a",)]), "world/b": items(2, keys=[("glyph:a",)])}, "error")
+
+
+def test_corrupted_images_keep_their_labels(sets):
+    for kind in ("speckle", "pixelate", "jigsaw"):
+        spoilt = sets[f"corrupted/{kind}"]
+        assert np.array_equal(spoilt.labels, sets["id/test"].labels)
+        assert (spoilt.images != sets["id/test"].images).any((1, 2, 3)).mean() > 0.9
 
 
 def items(*images, keys=None, label=-1):

@@ -15,6 +15,7 @@ from PIL import Image
 
 pytestmark = pytest.mark.slow
 DVC = str(Path(sys.executable).parent / "dvc")
+MODELS = ("ce", "l2", "um", "umap", "oe-um", "dream", "dream-id")
 CODE = ("ood", "stages", "dvc.yaml", "requirements.lock", ".dvcignore", "images", ".gitignore")
 
 
@@ -57,20 +58,33 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture
 def fresh(tmp_path: Path) -> Project:
-    return Project(tmp_path, {"seeds": [0], "oe.runs": {"oe": {"init": "ce"}}, "models": {"ce": "msp"}, "report.pairs": {}})
+    runs = {"oe": {"init": "ce", "outliers": "prepared/auxiliary"}}
+    return Project(tmp_path, {"seeds": [0], "oe.runs": runs, "models": {"ce": "msp"}, "report.pairs": {}})
 
 
 def test_everything_runs(project: Project):
     runs = {"pretrain@ce", "pretrain@l2", "pretrain@scratch", "trace@ce", "trace@l2", "mask", "um", "umap", "control", "umap-control"}
-    runs |= {f"oe@{name}" for name in ("oe", "oe-um", "oe-control", "oe-scratch", "no-outliers")}
-    runs |= {f"features@{name}" for name in ("ce", "l2", "um", "umap", "oe-um")}
+    runs |= {f"oe@{name}" for name in ("oe", "oe-um", "oe-control", "oe-scratch", "no-outliers", "dream", "dream-id")}
+    runs |= {f"features@{name}" for name in MODELS}
+    runs |= {"diffusion", "align", "embed@outliers", "embed@inliers", "embed@others", "synthesize@outliers", "synthesize@inliers"}
     assert project.first_run == runs | {"check", "prepare", "evaluate", "report"}
     report = (project.path / "metrics/report.md").read_text()
-    for word in ("| ce ", "| oe-um ", "Against their controls", "near/letters †", "far/gaussian |", "oracle"):
+    for word in (
+        "| ce ",
+        "| oe-um ",
+        "Against their controls",
+        "near/letters †",
+        "far/gaussian |",
+        "oracle",
+        "| dream-id ",
+        "decoder's traces",
+    ):
         assert word in report, word
-    for model in ("ce", "l2", "um", "umap", "oe-um"):
+    for model in MODELS:
         figures = json.loads((project.path / f"metrics/{model}.json").read_text())
-        assert set(figures) == {"id", "own", "msp", "energy"}
+        assert set(figures) == {"id", "corrupted", "own", "msp", "energy"}
+        assert set(figures["corrupted"]) == {"speckle", "pixelate", "jigsaw"}
+        assert set(figures["own"]) == {"validation", "near", "far", "decoder"}
         assert 0 <= figures["own"]["near"]["auroc"] <= 1
     assert "accuracy_unmasked" in json.loads((project.path / "metrics/umap.json").read_text())["id"]["test"]
     epochs = sorted(p.name for p in (project.path / "data/models/ce/0/epochs").iterdir())
@@ -78,7 +92,8 @@ def test_everything_runs(project: Project):
 
 
 def test_pictures_are_pictures(project: Project):
-    for name in ("sets", "atypical", "trace-ce", "trace-l2", "overview"):
+    dreams = ("prompts", "embeddings-outliers", "embeddings-inliers", "embeddings-others", "dreamed-outliers", "dreamed-inliers")
+    for name in ("sets", "atypical", "trace-ce", "trace-l2", "overview", *dreams):
         with Image.open(project.path / f"metrics/pictures/{name}.png") as picture:
             assert min(picture.size) > 200
             assert len(picture.convert("L").getcolors()) > 20
@@ -128,11 +143,18 @@ def test_threshold_reruns_exactly_what_depends_on_it(project: Project):
 @pytest.mark.parametrize(
     ("module", "stale"),
     [
-        ("ood/report.py", {"report"}),
+        ("ood/report/dream.py", {"report"}),
+        ("ood/dream/sampling.py", {"embed@outliers", "embed@inliers", "embed@others"}),
+        ("ood/dream/small.py", {"diffusion"}),
         ("ood/config/whole.py", {"check"}),
         (
             "ood/scores.py",
-            {"trace@ce", "trace@l2", "features@ce", "features@l2", "features@um", "features@umap", "features@oe-um", "evaluate"},
+            {
+                "trace@ce",
+                "trace@l2",
+                *(f"features@{name}" for name in ("ce", "l2", "um", "umap", "oe-um", "dream", "dream-id")),
+                "evaluate",
+            },
         ),
         ("ood/data/sources/noise.py", {"check", "prepare"}),
     ],
@@ -156,16 +178,28 @@ def test_validation_alone_computes_no_test_figure(project: Project, tmp_path):
     twin.set({"evaluate.roles": ["val"]})
     ran, _ = twin.repro()
     assert ran == {"check", "trace@ce", "trace@l2", "evaluate", "report"}
-    for model in ("ce", "l2", "um", "umap", "oe-um"):
+    for model in MODELS:
         figures = json.loads((twin.path / f"metrics/{model}.json").read_text())
         assert set(figures["id"]) == {"val"}
+        assert "corrupted" not in figures
         assert set(figures["own"]) == {"validation"}
     texts = [(twin.path / name).read_text() for name in ("metrics/scores.csv", "metrics/trace/ce.csv", "metrics/plots/roc.csv")]
     texts.append((twin.path / "data/evaluation/detail.json").read_text())
-    assert not any(word in text for text in texts for word in ("near", "far"))
+    assert not any(word in text for text in texts for word in ("near", "far", "decoder/"))
     report = (twin.path / "metrics/report.md").read_text()
     assert "Validation figures only" in report
     assert "near/" not in report.split("Settings")[0].split("## ")[1]
+
+
+def test_the_filters_cut_repaints_nothing(project: Project, tmp_path):
+    twin = project.copy(tmp_path)
+    twin.__class__ = Project
+    twin.set({"oe.runs.dream.cut": 0.999})
+    ran, _ = twin.repro()
+    assert ran == {"check", "oe@dream", "features@dream", "evaluate", "report"}
+    twin.set({"embed.runs.outliers.cosine": 0.6})
+    ran, _ = twin.repro("synthesize@outliers")
+    assert ran == {"check", "embed@outliers", "synthesize@outliers"}
 
 
 # --- bad input: the message, and nothing lost

@@ -102,6 +102,12 @@ class Corruption(Section):
     classes: list[int | str] | None = None
 
 
+class Corrupted(Corruption):
+    """ID test images, spoilt but still of their class: how well a classifier holds up."""
+
+    kind: Literal["jigsaw", "speckle", "pixelate", "ghost", "invert"]
+
+
 class Folder(Section):
     """An image folder in the layout of torchvision.datasets.ImageFolder: <path>/<class>/<image>."""
 
@@ -168,7 +174,11 @@ class InDistribution(Section):
 
 
 class Data(Section):
-    """Every role and its sets."""
+    """Every role and its sets.
+
+    corrupted: ID test images under a corruption, labels kept. world: captioned images that the small diffusion model learns beside ID;
+    a caption is a glyph's name, a folder's or data set's class, else the set's own name.
+    """
 
     seed: int = Field(0, ge=0)
     duplicates: Literal["error", "drop"] = "error"
@@ -179,23 +189,26 @@ class Data(Section):
     validation: Sources = Field(min_length=1)
     near: Sources = Field(min_length=1)
     far: Sources = Field(min_length=1)
+    corrupted: dict[Name, Corrupted] = Field(default_factory=dict)
+    world: Sources = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _names_and_roles(self) -> "Data":
-        for role in ("auxiliary", "near", "far"):
+        for role in ("auxiliary", "near", "far", "world"):
             for name, source in getattr(self, role).items():
                 if source.source == "corruption":
                     raise ValueError(f"{role}.{name}: corruptions of ID validation images can only be validation OOD")
-        for name, source in self.validation.items():
-            if source.source == "corruption" and self.chain.grey and source.kind in ("ghost", "invert"):
-                raise ValueError(f"validation.{name}: {source.kind} rolls colour channels, but data.chain is grey; take it out")
+        for role in ("validation", "corrupted"):
+            for name, source in getattr(self, role).items():
+                if source.source == "corruption" and self.chain.grey and source.kind in ("ghost", "invert"):
+                    raise ValueError(f"{role}.{name}: {source.kind} rolls colour channels, but data.chain is grey; take it out")
         if isinstance(self.id.images, Digits):
-            for role in ("auxiliary", "validation", "near", "far"):
+            for role in ("auxiliary", "validation", "near", "far", "world"):
                 for name, source in getattr(self, role).items():
                     same = set(source.classes) & set(self.id.images.classes) if isinstance(source, Digits) else None
                     if same:
                         raise ValueError(f"{role}.{name}: the digit {min(same)} is ID; it can't be OOD as well")
-        roles = {"auxiliary": "auxiliary", "validation": "validation", "near": "test", "far": "test"}
+        roles = {"auxiliary": "auxiliary", "validation": "validation", "near": "test", "far": "test", "world": "world"}
         owner: dict[str, tuple[str, str]] = {}
         for section, role in roles.items():
             for name, source in getattr(self, section).items():
@@ -213,7 +226,7 @@ class Data(Section):
     def folders(self) -> dict[str, Folder]:
         """Key -> source of every image folder, for cheap checks."""
         sources = {"data.id.images": self.id.images, "data.id.test": self.id.test}
-        for role in ("auxiliary", "validation", "near", "far"):
+        for role in ("auxiliary", "validation", "near", "far", "world"):
             sources |= {f"data.{role}.{name}": source for name, source in getattr(self, role).items()}
         return {f"{key}.path": source for key, source in sources.items() if isinstance(source, Folder)}
 

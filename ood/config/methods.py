@@ -36,23 +36,38 @@ class UMAP(Section):
     training: Training
 
 
-OUTLIER_WEIGHTS = {"uniform": 0.5, "energy": 0.1, "none": 0.0}  # lambda of the OE paper; of Liu et al. 2020
+# lambda of the OE paper; of Liu et al. 2020; beta of DREAM-OOD on ImageNet-100 (2.5 on CIFAR-100)
+OUTLIER_WEIGHTS = {"uniform": 0.5, "energy": 0.1, "dream": 1.0, "label": 1.0, "none": 0.0}
+AUXILIARY, DREAMED = "prepared/auxiliary", "dreamed/"  # folders below data/ that hold images to train against
 
 
 class OERun(Overrides):
     """One named training with outliers.
 
-    init: the run whose weights it starts from. objective: what the outliers teach: uniform softmax (OE), energy margins m_in and m_out
-    on -logsumexp (Liu et al. 2020), or nothing. weight: of that term; null: its paper's. constraint: on the ID loss; `um` takes the level
-    that the starting model was fine-tuned with.
+    init: the run whose weights it starts from. outliers: the folder below data/ that they are in, prepared/auxiliary or
+    dreamed/<synthesize run>. objective: what they teach: uniform softmax (OE); energy margins m_in and m_out on -logsumexp (Liu et al.
+    2020); dream, two-class cross-entropy on phi of the energy (DREAM-OOD); label, their own class (DREAM-ID, dreamed inliers); or none.
+    weight: of that term; null: its paper's. constraint: on the ID loss; `um` takes the level that the starting model was fine-tuned with.
+    cut: filter of dreamed images (see ood.dreamed.Dreamed.kept). per_class: how many of each class to use; null: all that pass.
+    outlier_batch: this run's own, null: the stage's.
     """
 
     init: Name
-    objective: Literal["uniform", "energy", "none"] = "uniform"
+    outliers: Annotated[str, Field(pattern=r"^(prepared/auxiliary|dreamed/[a-z0-9][a-z0-9-]*)$")]
+    objective: Literal["uniform", "energy", "dream", "label", "none"] = "uniform"
     constraint: Literal["none", "um"] = "none"
     weight: float | None = Field(None, ge=0)
     m_in: float | None = None
     m_out: float | None = None
+    phi: Literal["affine", "mlp"] | None = None
+    cut: float | None = Field(None, ge=0, le=1)
+    per_class: int | None = Field(None, ge=1)
+    outlier_batch: int | None = Field(None, ge=1)
+
+    @property
+    def dreamed(self) -> str | None:
+        """The synthesize run whose images it trains with, if any."""
+        return self.outliers.removeprefix(DREAMED) if self.outliers.startswith(DREAMED) else None
 
     @property
     def outlier_weight(self) -> float:
@@ -61,8 +76,16 @@ class OERun(Overrides):
 
     @model_validator(mode="after")
     def _consistent(self) -> "OERun":
-        if self.objective == "none" and self.weight is not None:
-            raise ValueError("weight has no meaning with objective 'none'; remove one of the two")
+        if self.objective in ("none", "label") and self.weight is not None:
+            raise ValueError(f"weight has no meaning with objective {self.objective!r}; remove one of the two")
+        if (self.objective == "dream") != (self.phi is not None):
+            raise ValueError("phi (affine or mlp) belongs to objective 'dream' and only there")
+        if self.dreamed is None and (self.cut is not None or self.per_class is not None):
+            raise ValueError("cut and per_class filter dreamed images; these outliers are not dreamed. Remove them")
+        if self.dreamed is not None and self.cut is None:
+            raise ValueError("dreamed images need a cut: how sure of an ID class the judge may be of an outlier (1: keep all)")
+        if self.objective == "label" and (self.dreamed is None or self.constraint != "none"):
+            raise ValueError("objective 'label' trains on dreamed inliers under their classes, without a constraint")
         margins = [margin is not None for margin in (self.m_in, self.m_out)]
         if not all(margins) if self.objective == "energy" else any(margins):
             raise ValueError("m_in and m_out belong to objective 'energy', both of them and only there")

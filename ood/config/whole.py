@@ -1,9 +1,11 @@
 """All of params.yaml at once: every section on its own, then what they must agree on. Imports no torch."""
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from ood.config import Params
 from ood.config.data import Data
+from ood.config.dream import Align, Diffusion, Embed, Painting, Prompts, Synthesize
 from ood.config.evaluation import Evaluate, Features, Models, Report, Scores, Trace
 from ood.config.methods import OE, UM, UMAP, Mask
 from ood.config.training import Augment, Net, Pretrain, Runtime, Seeds
@@ -20,6 +22,12 @@ SECTIONS = {
     "mask": Mask,
     "um": UM,
     "umap": UMAP,
+    "prompts": Prompts,
+    "diffusion": Diffusion,
+    "align": Align,
+    "embed": Embed,
+    "painting": Painting,
+    "synthesize": Synthesize,
     "oe": OE,
     "models": Models,
     "features": Features,
@@ -27,7 +35,7 @@ SECTIONS = {
     "evaluate": Evaluate,
     "report": Report,
 }
-RESERVED = {"mask", "data"}
+RESERVED = {"mask", "data"}  # names of other files in metrics/
 FINE_TUNES = ("um", "control", "umap", "umap-control")
 
 
@@ -43,7 +51,8 @@ def check(params: Params) -> None:
         except InputError as error:
             problems.append(str(error))
     if not problems:
-        problems = [f"{params.path}: {problem}" for problem in _disagreements(**sections)]
+        found = (*_disagreements(**sections), *_dreams(**sections))
+        problems = [f"{params.path}: {problem}" for problem in found]
     if problems:
         raise InputError("\n".join(problems))
 
@@ -85,6 +94,44 @@ def _disagreements(
             pairs = zip(recipes[method], recipes[control], strict=True)
             unequal = ", ".join(f"{key} {one} against {other}" for (key, one), (_, other) in pairs if one != other)
             yield f"report.pairs.{method}: {control} is no control, it trains differently ({unequal}). Make them equal."
+
+
+def _dreams(
+    *, pretrain: Pretrain, prompts: Prompts, diffusion: Diffusion, embed: Embed, synthesize: Synthesize, oe: OE, data: Data, **_
+) -> Iterator[str]:
+    trained = [name for name, run in pretrain.runs.items() if run.over(pretrain.training).epochs]
+    classes = data.id_classes()
+    for key in ("names", "words"):
+        for label in getattr(prompts, key):
+            if classes is not None and label not in classes:
+                yield f"prompts.{key}.{label}: no such ID class. Known: {_known(classes)}."
+    for label in classes or prompts.words:
+        if prompts.word(label).lower() not in prompts.prompt(label).lower():
+            yield f"prompts.words.{label}: {prompts.word(label)!r} isn't in the prompt {prompts.prompt(label)!r}. Correct one of the two."
+    if diffusion.model is None and not data.world:
+        yield "data.world: empty, but diffusion.model is null: a model that has seen only ID classes paints only those. Add sources."
+    if diffusion.model and diffusion.model.startswith((".", "/", "~")) and not Path(diffusion.model).is_dir():
+        yield f"diffusion.model: {diffusion.model}: no such folder. Give a hub id, an existing folder, or null."
+    if synthesize.judge not in trained:
+        yield f"synthesize.judge: {synthesize.judge!r} is not a pretraining run with at least one epoch. Known: {_known(trained)}."
+    for name, run in synthesize.runs.items():
+        if name in ("align", "diffusion") or name.startswith("embed-"):
+            yield f"synthesize.runs.{name}: metrics/dream/{name}.json is another file. Rename the run."
+        if run.embed not in embed.runs:
+            yield f"synthesize.runs.{name}.embed: no run {run.embed!r} in embed.runs. Known: {_known(embed.runs)}."
+    for name, run in oe.runs.items():
+        if run.dreamed is None or run.objective == "none":
+            continue
+        if run.dreamed not in synthesize.runs:
+            yield f"oe.runs.{name}.outliers: no run {run.dreamed!r} in synthesize.runs. Known: {_known(synthesize.runs)}."
+            continue
+        source = synthesize.runs[run.dreamed]
+        mode = embed.runs[source.embed].mode if source.embed in embed.runs else None
+        if mode and (mode == "inlier") != (run.objective == "label"):
+            wanted = "inlier" if run.objective == "label" else "outlier"
+            yield f"oe.runs.{name}: objective {run.objective!r} needs dreamed {wanted}s, {run.dreamed!r} holds {mode}s. Change one."
+        if run.per_class and run.per_class > source.count:
+            yield f"oe.runs.{name}.per_class: {run.per_class} of each class, but {run.dreamed!r} paints {source.count}. Lower it."
 
 
 def _known(names: Iterable[str]) -> str:

@@ -35,13 +35,14 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class Batch:
-    """This process's rows of a global batch: float images in [0, 1], ID rows first, then outliers.
+    """This process's rows of a global batch: float images in [0, 1], ID rows first, then outliers (or dreamed inliers).
 
-    labels: of the ID rows. total: rows of the global batch; rows: which of them are here.
+    labels: of the ID rows; extra_labels: of the others (-1: none). total: rows of the global batch; rows: which of them are here.
     """
 
     images: Tensor
     labels: Tensor
+    extra_labels: Tensor
     total: int
     rows: Tensor
     global_inliers: int
@@ -113,14 +114,16 @@ class TrainingBatches:
             rows = rows_of(len(index))
             images = self._draw(self.inliers, index, rows, generator)
             labels = self.inliers.labels[index[rows].to(self.inliers.labels.device)]
+            extra_labels = labels[:0]
             total = inlier_count = len(index)
             if stream is not None:
                 outlier_index = stream[step * self.outlier_batch : (step + 1) * self.outlier_batch]
                 outlier_rows = rows_of(len(outlier_index))
                 images = torch.cat([images, self._draw(self.outliers, outlier_index, outlier_rows, generator)])
+                extra_labels = self.outliers.labels[outlier_index[outlier_rows].to(labels.device)]
                 rows = torch.cat([rows, total + outlier_rows])
                 total += len(outlier_index)
-            yield Batch(to_float(images), labels, total, rows, inlier_count)
+            yield Batch(to_float(images), labels, extra_labels, total, rows, inlier_count)
 
     def _outlier_stream(self, generator: torch.Generator) -> Tensor:
         needed, available = self.steps * self.outlier_batch, len(self.outliers)

@@ -1,6 +1,7 @@
 """From the data section of params.yaml to the images of every role."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,11 +12,12 @@ from ood.data.items import ItemSet, Sets, rng_for
 from ood.data.sources import corruptions, digits, folders, glyphs, noise, photos, vision
 from ood.errors import InputError
 
-ROLES = ("auxiliary", "validation", "near", "far")
+ROLES = ("auxiliary", "validation", "near", "far", "world")
 
 
 def build(data: Data, tick: Callable[[], None] = lambda: None) -> tuple[Sets, dict[str, int]]:
-    """Every set by its name: id/train, id/val, id/test, auxiliary/*, validation/*, near/*, far/*; native images, roles separated.
+    """Every set by its name: id/train, id/val, id/test, auxiliary/*, validation/*, near/*, far/*, world/*, corrupted/*; native images,
+    roles separated.
 
     Returns:
         The sets, and how many images of each were dropped as duplicates (data.duplicates: drop).
@@ -29,6 +31,8 @@ def build(data: Data, tick: Callable[[], None] = lambda: None) -> tuple[Sets, di
     for name, source in sources.items():
         if source.source != "corruption":
             sets[name] = _outliers(source, name, data, chain, tick)
+            if name.startswith("world/"):
+                sets[name] = replace(sets[name], words=sets[name].words or [name.removeprefix("world/")] * len(sets[name]))
             tick()
     # Only then the corruptions: an image that gives way to a test image must not live on as validation OOD.
     sets, dropped = roles.separate(sets, data.duplicates)
@@ -38,6 +42,8 @@ def build(data: Data, tick: Callable[[], None] = lambda: None) -> tuple[Sets, di
             sets[name] = corruptions.load(source, sets["id/val"], chain, rng_for(data.seed, name))
     sets, again = roles.separate({name: sets[name] for name in [*(n for n in sets if n.startswith("id/")), *sources]}, data.duplicates)
     _enough(sets, data.min_per_class)
+    for name, source in data.corrupted.items():  # ID test images once more, for accuracy alone: they play no role of their own
+        sets[f"corrupted/{name}"] = corruptions.load_labelled(source, sets["id/test"], chain, rng_for(data.seed, f"corrupted/{name}"))
     return sets, {name: dropped.get(name, 0) + again.get(name, 0) for name in {**dropped, **again}}
 
 
@@ -67,6 +73,8 @@ def check(data: Data) -> None:
         for name, source in getattr(data, role).items():
             if source.source == "glyphs":
                 glyphs.check(source, f"params.yaml: data.{role}.{name}")
+                if role == "world":
+                    glyphs.check_words(source, f"params.yaml: data.{role}.{name}")
 
 
 def _in_distribution(data: Data, chain: ImageChain, tick: Callable[[], None]) -> Sets:
@@ -112,7 +120,13 @@ def _outliers(source: Source, name: str, data: Data, chain: ImageChain, tick: Ca
             return noise.load(source, chain, rng)
         case _:
             images = _labelled(source, chain, rng, tick)
-            return ItemSet(images.images, np.full(len(images), -1, np.int64), images.names, images.keys)
+            return ItemSet(
+                images.images,
+                np.full(len(images), -1, np.int64),
+                images.names,
+                images.keys,
+                words=[images.classes[label] for label in images.labels],
+            )
 
 
 def _stratified(labels: np.ndarray, shares: list[float], rng: np.random.Generator) -> list[np.ndarray]:

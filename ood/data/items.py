@@ -12,7 +12,8 @@ class ItemSet:
     """Images of one set.
 
     images: uint8 (N, H, W, C); labels: int64 (N,), -1 outside ID; names: one per image, unique within a source ("digits/17");
-    keys: per image, the things that no other role may share (its photo, its glyph's shape, the image itself).
+    keys: per image, the things that no other role may share (its photo, its glyph's shape, the image itself). words: per image, what
+    a caption calls it; empty where no one asked.
     """
 
     images: np.ndarray
@@ -20,6 +21,7 @@ class ItemSet:
     names: list[str]
     keys: list[tuple[str, ...]]
     classes: list[str] = field(default_factory=list)
+    words: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         counts = {len(self.images), len(self.labels), len(self.names), len(self.keys)}
@@ -37,6 +39,7 @@ class ItemSet:
             labels=self.labels[index],
             names=[self.names[i] for i in index],
             keys=[self.keys[i] for i in index],
+            words=[self.words[i] for i in index] if self.words else [],
         )
 
     def hashes(self) -> list[str]:

@@ -2,7 +2,8 @@
 
 data/prepared/id/{train,val,test}.npy        uint8 (N, H, W, 3), with .labels.npy (int64) and .items.json (image ids)
 data/prepared/id/info.json                   classes, side, mean, std
-data/prepared/auxiliary/<name>.npy           and validation/<name>.npy, test/near/<name>.npy, test/far/<name>.npy
+data/prepared/auxiliary/<name>.npy           and validation/<name>.npy, test/near/<name>.npy, test/far/<name>.npy, test/corrupted/<name>.npy
+data/prepared/world/<name>.npy               with .words.json (what a caption calls each image)
 data/prepared/manifest.json                  source, count and sha256 of every set
 """
 
@@ -15,6 +16,7 @@ import numpy as np
 from ood.errors import InputError
 
 PREPARED = Path("data/prepared")
+ROUND_TRIP = Path("data/round-trip")  # decoder/id-test: ID test images through the diffusion model's autoencoder, in the same layout
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,8 @@ class Info:
 
 
 def path_of(name: str) -> str:
-    """Where a set lies below the prepared folder: near and far are test sets."""
-    return f"test/{name}" if name.split("/")[0] in ("near", "far") else name
+    """Where a set lies below the prepared folder: near, far and corrupted are test sets."""
+    return f"test/{name}" if name.split("/")[0] in ("near", "far", "corrupted") else name
 
 
 def info(root: Path = PREPARED) -> Info:
@@ -57,6 +59,12 @@ def item_names(name: str, root: Path = PREPARED) -> list[str]:
     """The image ids of a set."""
     base = root / path_of(name)
     return json.loads(_existing(base.with_name(f"{base.name}.items.json")).read_text(encoding="utf-8"))
+
+
+def words(name: str, root: Path = PREPARED) -> list[str]:
+    """What a caption calls each image of a set of the world."""
+    base = root / path_of(name)
+    return json.loads(_existing(base.with_name(f"{base.name}.words.json")).read_text(encoding="utf-8"))
 
 
 def _existing(path: Path) -> Path:

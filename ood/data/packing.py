@@ -15,15 +15,16 @@ from ood.data.packed import path_of
 def save(sets: Sets, data: Data, dropped: dict[str, int], root: Path) -> dict:
     """Enlarge, write every set and the manifest below `root`; returns the manifest."""
     chain = ImageChain(data.chain)
+    for role in ("test/corrupted", "world"):  # folders that other stages depend on, also when no set is in them
+        (root / role).mkdir(parents=True, exist_ok=True)
     manifest = {}
     for name, items in sets.items():
-        target = root / path_of(name)
-        target.parent.mkdir(parents=True, exist_ok=True)
         images = chain.finish(items.images)
-        np.save(target.with_name(f"{target.name}.npy"), images)
-        np.save(target.with_name(f"{target.name}.labels.npy"), items.labels)
+        target = save_images(root, name, images, items.labels)
         target.with_name(f"{target.name}.items.json").write_text(json.dumps(items.names), encoding="utf-8")
         role, _, key = name.partition("/")
+        if role == "world":
+            target.with_name(f"{target.name}.words.json").write_text(json.dumps(items.words), encoding="utf-8")
         source = data.id.images if role == "id" else getattr(data, role)[key]
         if name == "id/test" and data.id.test is not None:
             source = data.id.test
@@ -43,3 +44,12 @@ def save(sets: Sets, data: Data, dropped: dict[str, int], root: Path) -> dict:
     (root / "id" / "info.json").write_text(json.dumps(info, indent=1) + "\n", encoding="utf-8")
     (root / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     return manifest
+
+
+def save_images(root: Path, name: str, images: np.ndarray, labels: np.ndarray) -> Path:
+    """Write finished images (N, side, side, 3) and their labels as the set `name`; returns the set's path without ending."""
+    target = root / path_of(name)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    np.save(target.with_name(f"{target.name}.npy"), images)
+    np.save(target.with_name(f"{target.name}.labels.npy"), labels)
+    return target

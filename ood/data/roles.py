@@ -6,13 +6,18 @@ from ood.data.items import Sets
 from ood.errors import InputError
 
 # A duplicate is dropped from the role that comes later here: training gives way to testing.
-PRECEDENCE = ("test", "id/test", "id/val", "validation", "id/train", "auxiliary")
+PRECEDENCE = ("test", "id/test", "id/val", "validation", "id/train", "auxiliary", "world")
 
 
 def role_of(name: str) -> str:
     """The role of a set by its name: near- and far-OOD are one role, the three ID splits are three."""
     head = name.split("/")[0]
     return "test" if head in ("near", "far") else name if head == "id" else head
+
+
+def _both_train(mark: str, one: str, other: str) -> bool:
+    """A font may serve auxiliary outliers and the captioned world: both are there to learn from. Their shapes stay apart."""
+    return mark.startswith("font:") and {one, other} == {"auxiliary", "world"}
 
 
 def separate(sets: Sets, duplicates: str) -> tuple[Sets, dict[str, int]]:
@@ -33,7 +38,8 @@ def separate(sets: Sets, duplicates: str) -> tuple[Sets, dict[str, int]]:
         role, items, clean = role_of(name), sets[name], []
         for i, (item, keys, digest) in enumerate(zip(items.names, items.keys, items.hashes(), strict=True)):
             marks = [*keys, f"content:{digest}"]
-            clash = next((mark for mark in marks if owner.get(mark, (role, ""))[0] != role), None)
+            held = ((mark, owner.get(mark, (role, ""))[0]) for mark in marks)
+            clash = next((mark for mark, other in held if other != role and not _both_train(mark, role, other)), None)
             if clash is None:
                 clean.append(i)
                 owner.update((mark, (role, name)) for mark in marks if mark not in owner)

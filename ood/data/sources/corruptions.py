@@ -39,6 +39,14 @@ def load(source: Corruption, parents: ItemSet, chain: ImageChain, rng: np.random
     return outliers(images, names, keys)
 
 
+def load_labelled(source: Corruption, parents: ItemSet, chain: ImageChain, rng: np.random.Generator) -> ItemSet:
+    """As load, with the labels and keys of the parents: the same things, harder to see."""
+    kept = [i for i in range(len(parents)) if source.classes is None or int(parents.labels[i]) in labels_of(source, parents.classes)]
+    spoilt = load(source, parents, chain, rng)
+    taken = parents.take(np.array(kept, dtype=np.int64))
+    return ItemSet(spoilt.images, taken.labels, spoilt.names, taken.keys, parents.classes)
+
+
 def labels_of(source: Corruption, classes: list[str]) -> set[int]:
     """The labels that source.classes means, given the ID classes' names.
 

@@ -7,6 +7,7 @@ look-alikes, and by comparing its raster with those of 0 to 9 in the same font.
 import hashlib
 import importlib.util
 import unicodedata
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -24,6 +25,7 @@ READS_AS_DIGIT = frozenset("OoQDΟοОоσØøЮ○●◯°օѲѳθΘ∅⊙ʘⵔ
 LOOKED_AT = "0123456789OQDIlZSBbGgq"  # whose rasters no character may resemble
 # Capitals of other scripts that are drawn like a Latin letter: one shape, whatever the code point.
 HOMOGLYPHS = dict(zip("ΑΕΗΚΜΝΡΤΥΧАЕНКМРСТУХгαеіусхр", "aehkmnptyxaehkmpctyxraeiycxp", strict=True))
+UNSAID = {"LATIN", "GREEK", "CYRILLIC", "CAPITAL", "SMALL", "LETTER", "SIGN", "SYMBOL"}  # parts of names that tell no shape
 LOOKS_LIKE = 0.9  # intersection over union of two rasters above which they show the same thing
 
 
@@ -31,15 +33,37 @@ def load(source: Glyphs, chain: ImageChain, rng: np.random.Generator) -> ItemSet
     """`source.count` images, spread evenly over characters and fonts, each rotated by a random angle."""
     pairs = [(character, font) for font in source.fonts for character in source.characters]
     canvas = 4 * chain.config.size
-    images, names, keys = [], [], []
+    images, names, keys, words = [], [], [], []
     for index in range(source.count):
         character, font = pairs[index % len(pairs)]
         angle = rng.uniform(-source.rotation, source.rotation)
         images.append(chain.native(_render(character, font, canvas, angle)))
         names.append(f"glyph/{font}/{character}/{index // len(pairs)}")
         raster = hashlib.sha256(_render(character, font, canvas, 0.0).tobytes()).hexdigest()[:32]
+        words.append(word_of(character))
         keys.append((f"glyph:{shape_of(character)}", f"font:{family_of(font)}", f"raster:{raster}"))
-    return outliers(images, names, keys)
+    return replace(outliers(images, names, keys), words=words)
+
+
+def word_of(character: str) -> str:
+    """What a caption calls a character, in one word: its Unicode name without script, case and kind ('omega', 'leftwardsarrow')."""
+    parts = unicodedata.name(character).replace("-", " ").split()
+    return "".join(part for part in parts if part not in UNSAID).lower() or character
+
+
+def check_words(source: Glyphs, key: str) -> None:
+    """Refuse two characters that a caption would call the same.
+
+    Raises:
+        InputError: naming the key and both characters.
+    """
+    owner: dict[str, str] = {}
+    for character in source.characters:
+        other = owner.setdefault(word_of(character), character)
+        if other != character:
+            raise InputError(
+                f"{key}.characters: captions would call {other!r} and {character!r} {word_of(character)!r}. Take one of them out."
+            )
 
 
 def check(source: Glyphs, key: str) -> None:

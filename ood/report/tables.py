@@ -1,14 +1,10 @@
-"""The tables that a person reads: methods, controls beside their methods, every OOD set by itself, settings."""
+"""The tables of figures: methods, controls beside their methods, every OOD set by itself."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ood.config.evaluation import Evaluate
-from ood.config.methods import OE, UM, UMAP, Mask
-from ood.config.training import Pretrain, Training
 from ood.evaluation import GROUPS, group_means
 
 PERCENT = 100.0
@@ -169,122 +165,7 @@ def trace_table(traces: dict[str, dict[str, float]]) -> str:
     return markdown_table(["run", "which epoch", "epoch", *[f"{group} AUROC" for group in groups]], rows)
 
 
-@dataclass(frozen=True)
-class Settings:
-    """The sections whose values the last table lists."""
-
-    pretrain: Pretrain
-    mask: Mask
-    um: UM
-    umap: UMAP
-    oe: OE
-
-    def table(self, constraint: float) -> str:
-        """What was set, and where the value comes from."""
-        um, umap, oe = self.um, self.umap, self.oe
-        rows = [[name, recipe(run.over(self.pretrain.training))] for name, run in self.pretrain.runs.items()]
-        rows.append(["mask", f"keep {self.mask.keep:g}, {self.mask.masks} masks"])
-        rows.append(["um, control", f"b = {level(um.threshold, constraint)} (control: none); {recipe(um.training)}"])
-        rows.append(
-            ["umap, umap-control", f"b = {level(umap.threshold, constraint)} (control: none), keep {umap.keep:g}; {recipe(umap.training)}"]
-        )
-        for name, run in oe.runs.items():
-            outliers = {
-                "uniform": f"uniform loss x {run.outlier_weight:g}",
-                "energy": f"energy margins {run.m_in}, {run.m_out} x {run.outlier_weight:g}",
-                "none": "no outliers",
-            }[run.objective]
-            constraint_text = ", um's b on ID" if run.constraint == "um" else ""
-            rows.append([name, f"from {run.init}; {outliers}{constraint_text}; {recipe(run.over(oe.training))}"])
-        return markdown_table(["run", "settings"], rows)
-
-
-def recipe(training: Training) -> str:
-    """A training's numbers in a few words."""
-    rate = f"lr {training.lr:g} {training.schedule}"
-    return f"{training.epochs} epochs, {rate}, batch {training.batch_size}, weight decay {training.weight_decay:g}"
-
-
-def level(threshold: float | None, estimate: float) -> str:
-    """The loss constraint and whether it was set or estimated."""
-    return f"{estimate:.3g} (estimated by mask, mean over seeds)" if threshold is None else f"{threshold:g} (set)"
-
-
-def page(
-    results: Results,
-    *,
-    manifest: dict[str, dict],
-    masks: dict[str, float],
-    levels: dict[str, tuple[float | None, float]],
-    traces: dict[str, dict[str, float]],
-    pairs: dict[str, str],
-    seeds: list[int],
-    evaluate: Evaluate,
-    settings: Settings,
-) -> str:
-    """The whole report as Markdown."""
-    groups = groups_in(results)
-    siblings = siblings_of(manifest)
-    classes = manifest["id/train"]["classes"]
-    counts = ", ".join(f"{name} {entry['count']}" for name, entry in manifest.items() if name.split("/")[0] in groups)
-    parts = ["# Who knows what it doesn't know?"]
-    if groups == ["validation"]:
-        parts.append("**Validation figures only** (`evaluate.roles: [val]`): no figure on test images was computed.")
-    parts += [
-        f"ID: {len(classes)} classes ({', '.join(classes)}), {manifest['id/train']['count']} images to train, "
-        f"{manifest['id/val']['count']} to validate, {manifest['id/test']['count']} to test. OOD: {counts}. "
-        f"Seeds: {', '.join(map(str, seeds))}; figures are percent, mean ± standard deviation over seeds.",
-        "FPR95 is the share of OOD images let through when 95 % of ID is kept (`fpr_ood_at_tpr95_id`, rule "
-        f"`{evaluate.fpr_rule}`); the other FPR95 (ID flagged when 95 % of OOD is caught) is in `metrics/scores.csv`. "
-        "The *own score* is the one of the method's paper; the *picked score* is the best on validation OOD, chosen there alone.",
-        main_table(results),
-        "## Against their controls",
-        "Method minus control (same start, same steps, without the method's idea), paired by seed, on the same score; where their own "
-        "scores differ, also each on its own. The last column counts seeds by the mean AUROC over groups; how far it moves, the row says.",
-        control_table(results, pairs),
-        "## Every OOD set by itself (own score)",
-        *(["† has a sibling of the same kind among the auxiliary outliers: easier for every run that saw those."] if siblings else []),
-        "AUROC:",
-        set_table(results, "auroc", siblings),
-        "FPR95:",
-        set_table(results, "fpr_ood_at_tpr95_id", siblings),
-        f"## How sure: {evaluate.confidence:.0%} bootstrap intervals over test images (own score)",
-        interval_table(results),
-        "## ID calibration",
-        calibration_table(results),
-        "## What the mask saw",
-        mask_text(masks, settings.mask),
-        constraint_table(levels),
-    ]
-    masked = mask_accuracy_table(results)
-    parts += [masked] if masked else []
-    parts += ["## Which epoch?", trace_table(traces)] if traces else []
-    parts += [
-        "## Settings",
-        "Chosen on validation data only; every setting tried is in `docs/tuning.csv`.",
-        settings.table(masks["constraint"]),
-    ]
-    return "\n\n".join(parts) + "\n"
-
-
 def constraint_table(levels: dict[str, tuple[float | None, float]]) -> str:
     """Where each run was told to hold its loss, and where it ended: a constraint that isn't reached has unmasked nothing."""
     rows = [[run, "none" if b is None else f"{b:.4f}", f"{reached:.4f}"] for run, (b, reached) in levels.items()]
     return markdown_table(["run", "loss constraint b (nats)", "training loss in the last epoch"], rows)
-
-
-def mask_text(masks: dict[str, float], mask: Mask) -> str:
-    """The loss constraint in words, and whether it means anything."""
-    level, spread_ = masks["constraint"], masks["constraint_std_over_masks"]
-    text = (
-        f"Masking a random {1 - mask.keep:.1%} of every layer's weights lifts the training loss of `{mask.run}` from "
-        f"{masks['dense_loss']:.4f} to {level:.4f} ± {spread_:.4f} (over masks): the loss constraint. "
-        f"{masks['share_flipped_by_any_mask']:.1%} of the training images are misclassified under at least one mask"
-    )
-    if masks["median_margin_flipped"] is not None:
-        flipped, rest = masks["median_margin_flipped"], masks["median_margin_rest"]
-        text += f"; their median margin in the unmasked net is {flipped:.1f} (logits), the others' {rest:.1f}"
-    text += "."
-    if masks["memorised"] < 1:
-        text += " **The base model has not memorised its training set, so the constraint means little: train it longer.**"
-    return text

@@ -1,0 +1,216 @@
+"""Sections of DREAM-OOD: prompts, the diffusion model, aligned features, outlier embeddings, painting."""
+
+from string import Formatter
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from ood.config import Params, Section
+from ood.config.training import Name, Training
+
+
+def _one_name(template: str) -> str:
+    try:
+        fields = [name for _, name, _, _ in Formatter().parse(template) if name is not None]
+    except ValueError as error:
+        raise ValueError(f"not a template: {error}") from None
+    if fields != ["name"]:
+        raise ValueError("the template must hold {name} exactly once, and no other braces")
+    return template
+
+
+class Naming(Section):
+    """template: the prompt, {name} in it. names: class -> what stands for {name} (a class that isn't listed: its own name)."""
+
+    template: Annotated[str, AfterValidator(_one_name)]
+    names: dict[str, Annotated[str, Field(min_length=1)]] = Field(default_factory=dict)
+
+    @classmethod
+    def read(cls, params: Params) -> "Naming":
+        """From the prompts section: all that captions need, so that a change of its other keys trains no diffusion model again."""
+        return cls(template=params.section("prompts.template", str), names=params.section("prompts.names", dict[str, str]))
+
+    def name(self, label: str) -> str:
+        """What the prompt calls a class."""
+        return self.names.get(label, label)
+
+    def prompt(self, label: str) -> str:
+        """The whole prompt of a class."""
+        return self.template.format(name=self.name(label))
+
+
+class Prompts(Naming):
+    """What is said to the text encoder.
+
+    words: class -> the part of the prompt whose embedding an outlier takes (not listed: the whole name).
+    pieces: a word that the tokenizer splits is one place for the whole, its first piece alone (the paper's code), or an error.
+    """
+
+    words: dict[str, Annotated[str, Field(min_length=1)]] = Field(default_factory=dict)
+    pieces: Literal["whole", "first", "refuse"] = "whole"
+
+    def word(self, label: str) -> str:
+        """The part of the prompt that an embedding takes the place of."""
+        return self.words.get(label, self.name(label))
+
+
+class Optimiser(Section):
+    """AdamW under a one-cycle schedule."""
+
+    steps: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    lr: float = Field(gt=0)
+
+
+Channels = Annotated[list[Annotated[int, Field(ge=8, multiple_of=8)]], Field(min_length=1, max_length=4)]
+
+
+class Autoencoder(Section):
+    """AutoencoderKL: every further entry of `channels` halves the image once; `kl` weighs the latents' divergence from N(0, 1)."""
+
+    channels: Channels
+    latents: int = Field(4, ge=1)
+    kl: float = Field(1e-4, ge=0)
+    training: Optimiser
+
+
+class Text(Section):
+    """CLIPTextModel; `spread` is the standard deviation that the token table starts with."""
+
+    width: int = Field(ge=8)
+    layers: int = Field(ge=1)
+    heads: int = Field(ge=1)
+    spread: float = Field(0.4, gt=0)
+
+    @model_validator(mode="after")
+    def _divisible(self) -> "Text":
+        if self.width % self.heads:
+            raise ValueError(f"width ({self.width}) must be a multiple of heads ({self.heads})")
+        return self
+
+
+class Unet(Section):
+    """UNet2DConditionModel, cross-attention in all but the outermost blocks, and how it learns.
+
+    empty: share of captions left empty, which is what guidance needs. ema: decay of the averaged weights that are kept.
+    id_share: share of ID images in a batch; the rest are the captioned world's.
+    """
+
+    channels: Annotated[Channels, Field(min_length=2)]
+    empty: float = Field(0.1, ge=0, lt=1)
+    ema: float = Field(0.99, ge=0, lt=1)
+    id_share: float = Field(0.5, gt=0, le=1)
+    training: Optimiser
+
+
+class Small(Section):
+    """The pipeline that is trained here; `size`: pixels it draws (prepared images are enlarged to it), `save_every` in steps."""
+
+    size: int = Field(ge=8, multiple_of=8)
+    autoencoder: Autoencoder
+    text: Text
+    unet: Unet
+    save_every: int = Field(100, ge=1)
+
+    @model_validator(mode="after")
+    def _divisible(self) -> "Small":
+        latent = self.size >> (len(self.autoencoder.channels) - 1)
+        if latent % (1 << (len(self.unet.channels) - 1)):
+            raise ValueError(f"latents of {latent} pixels can't be halved {len(self.unet.channels) - 1} times; use fewer unet.channels")
+        return self
+
+
+class Diffusion(Section):
+    """The Stable Diffusion v1-format pipeline: a hub id or folder, or null to train `small`.
+
+    revision: of the hub's model. round_trip: at most so many ID test images are sent through the autoencoder, as a control.
+    """
+
+    model: str | None = None
+    revision: str | None = None
+    seed: int = Field(0, ge=0)
+    round_trip: int = Field(2000, ge=1)
+    small: Small
+
+
+class Align(Section):
+    """Phase 1: features aligned with the token embeddings of the class names. temperature: cosines are divided by it."""
+
+    seed: int = Field(0, ge=0)
+    temperature: float = Field(0.1, gt=0)
+    samples: int = Field(12, ge=1)
+    training: Training
+
+
+class EmbedRun(Section):
+    """Phase 2, one way to draw embeddings.
+
+    mode: outlier (away from the class) or inlier (near it; trained on under its label). count: vectors per class.
+    method: knn (the paper); its ablations: noise on the token embedding, interpolation between classes, other names.
+    cosine: expected cosine of a candidate to the point that it was drawn around; stands for the spread of the Gaussian.
+    k, boundary: for features_per_class features of a class, scaled in proportion to what a class has.
+    seeds_per_round, candidates, keep: per round so many boundary points, candidates around each, and kept ones of each.
+    selection: farthest (as described; the nearest for inliers) or reference (the released code's, which is a random pick).
+    names: the other names (method names).
+    """
+
+    mode: Literal["outlier", "inlier"] = "outlier"
+    method: Literal["knn", "noise", "interpolation", "names"] = "knn"
+    count: int = Field(ge=1)
+    cosine: float | None = Field(None, gt=0, lt=1)
+    k: int = Field(300, ge=2)
+    boundary: int = Field(200, ge=1)
+    features_per_class: int = Field(1000, ge=1)
+    seeds_per_round: int = Field(50, ge=1)
+    candidates: int = Field(1500, ge=1)
+    keep: int = Field(2, ge=1)
+    selection: Literal["farthest", "reference"] = "farthest"
+    names: list[str] | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "EmbedRun":
+        if (self.cosine is not None) != (self.method in ("knn", "noise")):
+            raise ValueError(f"cosine belongs to the methods knn and noise, and only there; method is {self.method!r}")
+        if (self.names is not None) != (self.method == "names") or self.names == []:
+            raise ValueError("names (at least one) belong to method 'names' and only there")
+        if self.mode == "inlier" and self.method != "knn":
+            raise ValueError(f"mode 'inlier' needs method 'knn'; {self.method!r} draws outliers")
+        if self.keep > self.candidates:
+            raise ValueError(f"keep ({self.keep}) can't exceed candidates ({self.candidates})")
+        if max(self.k, self.boundary) > self.features_per_class:
+            raise ValueError(f"k ({self.k}) and boundary ({self.boundary}) are given for {self.features_per_class} features; lower them")
+        return self
+
+
+class Embed(Section):
+    """Named ways to draw embeddings."""
+
+    seed: int = Field(0, ge=0)
+    runs: dict[Name, EmbedRun] = Field(min_length=1)
+
+
+class SynthesizeRun(Section):
+    """`count` images per class, painted from an embed run's vectors."""
+
+    embed: Name
+    count: int = Field(ge=1)
+
+
+class Painting(Section):
+    """How the pipeline is run; every batch is a shard, saved when it is done.
+
+    sampler: dpm, DPM-Solver++ of second order, fast; plms, the paper's, with 50 steps and guidance 7.5.
+    """
+
+    sampler: Literal["dpm", "plms"] = "dpm"
+    steps: int = Field(20, ge=1)
+    guidance: float = Field(7.5, ge=1)
+    batch_size: int = Field(ge=1)
+
+
+class Synthesize(Section):
+    """Sets of dreamed images. judge: the run whose confidence in every image is written down (mean softmax over seeds)."""
+
+    seed: int = Field(0, ge=0)
+    judge: Name
+    runs: dict[Name, SynthesizeRun] = Field(min_length=1)

@@ -1,0 +1,114 @@
+"""Phase 1 of DREAM-OOD: an image encoder whose features point at the frozen token embeddings of the class names.
+
+    p(y | x) = softmax_j( cos(z, T_j) / t )_y,   z = h(x),   loss = -log p(y | x)
+
+data/align/ holds encoder.safetensors, features.npy (n, d) with labels.npy (n,), anchors.npy (C, d), tokens.json.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ood.config.dream import Prompts
+from ood.data.batches import ImageSet, plain_batches
+from ood.dream.tokens import anchor, piece_ids, place
+from ood.errors import InputError
+from ood.nets import Classifier
+
+ALIGNED = Path("data/align")
+
+
+class AlignedEncoder(nn.Module):
+    """h(x) and the cosine head: features(x) -> (N, d), forward(x) -> cos(z, T) / t, shape (N, C).
+
+    Args:
+        encoder: a Classifier whose `classes` are the d dimensions of the embedding space.
+        anchors: (C, d), frozen; only their directions matter.
+    """
+
+    def __init__(self, encoder: Classifier, anchors: Tensor, temperature: float):
+        super().__init__()
+        self.encoder, self.temperature = encoder, temperature
+        self.register_buffer("anchors", anchors.clone(), persistent=False)
+
+    def features(self, x: Tensor) -> Tensor:
+        return self.encoder(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cosine_logits(self.encoder(x), self.anchors, self.temperature)
+
+
+def cosine_logits(features: Tensor, anchors: Tensor, temperature: float) -> Tensor:
+    """Cosines of features (N, d) with anchors (C, d), divided by the temperature: (N, C)."""
+    return F.normalize(features, dim=1) @ F.normalize(anchors.to(features), dim=1).T / temperature
+
+
+@torch.inference_mode()
+def forward(function: Callable[[Tensor], Tensor], images: ImageSet, device: torch.device, batch_size: int = 256) -> Tensor:
+    """What `function` gives for every image of a set, in order, on the CPU."""
+    return torch.cat([function(batch.to(device)).float().cpu() for batch, _ in plain_batches(images, batch_size)])
+
+
+def agreement(model: nn.Module, images: ImageSet, device: torch.device) -> NDArray:
+    """Per image: whether the model's class is the label, (N,) bool."""
+    return (forward(model, images, device).argmax(1) == images.labels.cpu()).numpy()
+
+
+def anchors_from_names(text_encoder: nn.Module, tokenizer: object, prompts: Prompts, labels: list[str]) -> tuple[Tensor, list[dict]]:
+    """The class anchors, (C, d), and how each class word was tokenised.
+
+    Raises:
+        InputError: a word isn't in its prompt, has no tokens, or two classes share an anchor.
+    """
+    rows, report = [], []
+    for label in labels:
+        word, prompt = prompts.word(label), prompts.prompt(label)
+        placed = place(tokenizer, prompt, word, prompts.pieces)
+        rows.append(anchor(text_encoder, tokenizer, word, prompts.pieces))
+        ids = piece_ids(tokenizer, word, prompts.pieces)
+        report.append(
+            {
+                "class": label,
+                "prompt": prompt,
+                "word": word,
+                "tokens": tokenizer.convert_ids_to_tokens(ids),
+                "places": placed.positions,
+                "norm": float(rows[-1].norm()),
+            }
+        )
+    anchors = torch.stack(rows)
+    same = (torch.cdist(anchors, anchors) + torch.eye(len(anchors)) < 1e-6).nonzero()
+    if len(same):
+        one, other = (labels[int(i)] for i in same[0])
+        raise InputError(
+            f"params.yaml: prompts: the classes {one!r} and {other!r} have the same embedding (prompts.pieces: {prompts.pieces}). Choose "
+            "other words, or set prompts.pieces to whole."
+        )
+    return anchors, report
+
+
+def save(folder: Path, features: Tensor, labels: Tensor, anchors: Tensor, report: list[dict]) -> None:
+    """Write what phase 2 reads."""
+    np.save(folder / "features.npy", features.float().cpu().numpy())
+    np.save(folder / "labels.npy", labels.cpu().numpy())
+    np.save(folder / "anchors.npy", anchors.float().cpu().numpy())
+    (folder / "tokens.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+def load(folder: Path = ALIGNED) -> tuple[NDArray, NDArray, NDArray, list[str]]:
+    """Features (n, d), labels (n,), anchors (C, d), class names.
+
+    Raises:
+        InputError: not there yet.
+    """
+    if not (folder / "tokens.json").is_file():
+        raise InputError(f"{folder}: not there. Run `python -m stages align` first (or `dvc repro`).")
+    report = json.loads((folder / "tokens.json").read_text(encoding="utf-8"))
+    arrays = [np.load(folder / f"{name}.npy") for name in ("features", "labels", "anchors")]
+    return *arrays, [row["class"] for row in report]

@@ -1,0 +1,106 @@
+"""Painting with any Stable Diffusion v1-format pipeline: batches of different prompts, vectors and seeds."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ood.dream.tokens import Placed, encode, place
+
+
+def paint(
+    pipeline: object,
+    prompts: Sequence[str],
+    class_words: Sequence[str],
+    embeddings: Tensor | None,
+    seeds: Sequence[int],
+    *,
+    sampler: str = "dpm",
+    steps: int = 20,
+    guidance: float = 7.5,
+    pieces: str = "whole",
+) -> NDArray:
+    """One picture per prompt, painted as one batch.
+
+    Args:
+        pipeline: a diffusers StableDiffusionPipeline. Its weights, scheduler and safety checker stay as they are; the checker isn't
+            asked, because it would put black images in the place of those it objects to.
+        class_words: what each embedding takes the place of, a part of its prompt.
+        embeddings: (N, d) token embeddings, or None to paint the prompts as they are.
+        seeds: one per picture; the same seed gives the same picture in any batch, up to rounding.
+        sampler: 'dpm' (DPM-Solver++, 2nd order) or 'plms' (the paper's; 50 steps make 51 calls of the denoiser).
+        pieces: what to do with words of several tokens, see config.dream.Prompts.
+
+    Returns:
+        uint8 (N, H, W, 3), at the size that the pipeline draws.
+
+    Raises:
+        InputError: a class word isn't in its prompt.
+    """
+    tokenizer, text = pipeline.tokenizer, pipeline.text_encoder
+    placed = [place(tokenizer, prompt, word, pieces) for prompt, word in zip(prompts, class_words, strict=True)]
+    said = encode(text, placed, embeddings)
+    empty = tokenizer("", padding="max_length", max_length=tokenizer.model_max_length, truncation=True)["input_ids"]
+    unsaid = encode(text, [Placed(empty, [])], None).expand_as(said)
+    channels, side = pipeline.unet.config.in_channels, pipeline.unet.config.sample_size
+    # Drawn on the CPU, one generator per picture: equal on every device, whatever the batch.
+    noise = torch.stack([torch.randn(channels, side, side, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+    with _sampler(pipeline, sampler), _silent(pipeline), torch.no_grad():
+        latents = pipeline(
+            prompt_embeds=said,
+            negative_prompt_embeds=unsaid,
+            latents=noise.to(said),
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            output_type="latent",
+        ).images
+        return decode(pipeline.vae, latents)
+
+
+@torch.no_grad()
+def decode(autoencoder: torch.nn.Module, latents: Tensor) -> NDArray:
+    """Scaled latents (N, c, h, w) -> uint8 (N, H, W, 3), rounded."""
+    images = autoencoder.decode(latents.to(autoencoder.dtype) / autoencoder.config.scaling_factor).sample
+    images = (images.float() / 2 + 0.5).clamp(0, 1) * 255
+    return images.round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+
+
+@torch.no_grad()
+def round_trip(autoencoder: torch.nn.Module, images: Tensor) -> NDArray:
+    """uint8 (N, 3, H, W) through encoder (its mean) and decoder -> uint8 (N, H, W, 3): what the decoder alone does to a picture."""
+    signed = (images.float() / 127.5 - 1).to(autoencoder.device, autoencoder.dtype)
+    return decode(autoencoder, autoencoder.encode(signed).latent_dist.mean * autoencoder.config.scaling_factor)
+
+
+def image_size(pipeline: object) -> int:
+    """Pixels along a side of what the pipeline draws."""
+    return pipeline.unet.config.sample_size * pipeline.vae_scale_factor
+
+
+@contextmanager
+def _sampler(pipeline: object, name: str) -> Iterator[None]:
+    """Within: the pipeline samples so; afterwards as before."""
+    from diffusers import DPMSolverMultistepScheduler, PNDMScheduler
+
+    before = pipeline.scheduler
+    if name == "plms":
+        pipeline.scheduler = PNDMScheduler.from_config(before.config, skip_prk_steps=True)
+    else:
+        pipeline.scheduler = DPMSolverMultistepScheduler.from_config(before.config, algorithm_type="dpmsolver++", solver_order=2)
+    try:
+        yield
+    finally:
+        pipeline.scheduler = before
+
+
+@contextmanager
+def _silent(pipeline: object) -> Iterator[None]:
+    """Within: no progress bar of diffusers' own."""
+    before = getattr(pipeline, "_progress_bar_config", {})
+    pipeline.set_progress_bar_config(disable=True)
+    try:
+        yield
+    finally:
+        pipeline.set_progress_bar_config(**before)

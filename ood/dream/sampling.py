@@ -1,0 +1,142 @@
+"""Phase 2 of DREAM-OOD: embeddings at the edge of a class (outliers), or in its midst (inliers), by nearest-neighbour distances.
+
+Per class, on unit features Z (n, d):
+ 1. every feature's distance to its k-th nearest neighbour in its class, itself counted as the first (k-NN score);
+ 2. the boundary points: the features with the largest scores (inliers: all features);
+ 3. candidates normalise(z + sigma e), e ~ N(0, I), around boundary points; of each point's candidates those with the largest score stay
+    (inliers: the smallest);
+ 4. times the norm of the class's token embedding, whose place they take.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ood.config.dream import EmbedRun
+from ood.data.batches import generator_for
+from ood.errors import InputError
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Vectors of one class: (count, d), at the norm of the class's anchor. seeds: the feature each was drawn around (-1: none).
+    distance: to the k-th neighbour among the class's features. boundary: indices of the boundary points."""
+
+    vectors: Tensor
+    seeds: Tensor
+    distance: Tensor
+    boundary: Tensor
+
+
+def spread_for(cosine: float, width: int) -> float:
+    """The standard deviation sigma at which normalise(z + sigma e) has this expected cosine to z in `width` dimensions.
+
+    cos = 1 / sqrt(1 + d sigma^2); the paper's 0.03 and 0.07 at d = 768 are cosines of 0.77 and 0.46.
+    """
+    return float(np.sqrt((1 / cosine**2 - 1) / width))
+
+
+def knn_distance(queries: Tensor, features: Tensor, k: int) -> Tensor:
+    """Distance of unit vectors (..., d) to their k-th nearest among unit features (n, d), shape (...).
+
+    Of a feature itself, its own zero distance counts as the first. On unit vectors the order of distances is that of cosines, so the k-th
+    largest cosine is all that is needed.
+    """
+    return _distance(_kth(queries @ features.T, k))
+
+
+def around(unit: Tensor, chosen: Tensor, sigma: float, noise: Tensor, k: int) -> Tensor:
+    """k-NN distances of all candidates normalise(unit[chosen] + sigma noise), shape (seeds, candidates), without making one of them.
+
+    A candidate's inner products with the features are sums of two that are known: (z + sigma e) f = z f + sigma e f. That takes
+    seeds + candidates products with the features instead of seeds x candidates, and no memory for the candidates.
+    """
+    inner = (unit[chosen] @ unit.T)[:, None] + sigma * (noise @ unit.T)[None]
+    squared = 1 + 2 * sigma * (unit[chosen] @ noise.T) + sigma**2 * noise.square().sum(1)[None]
+    return _distance(_kth(inner, k) / squared.clamp_min(1e-12).sqrt())
+
+
+def _kth(inner: Tensor, k: int) -> Tensor:
+    return inner.topk(k, dim=-1, sorted=False).values.amin(-1)
+
+
+def _distance(cosine: Tensor) -> Tensor:
+    return (2 - 2 * cosine).clamp_min(0).sqrt()
+
+
+def scaled(number: int, run: EmbedRun, available: int) -> int:
+    """A count that was given for `features_per_class`, for a class with `available` features."""
+    return min(available, max(1, round(number * available / run.features_per_class)))
+
+
+def draw(features: Tensor, anchor: Tensor, run: EmbedRun, key: tuple[int, ...], name: str = "") -> Drawn:
+    """`run.count` vectors of one class by the paper's method.
+
+    Args:
+        features: (n, d), of any norm. anchor: (d,). key: what the random numbers depend on. name: of the class, for errors.
+
+    Raises:
+        InputError: too few features, or features without a direction.
+    """
+    if run.features_per_class and len(features) < 2:
+        raise InputError(f"class {name!r} has {len(features)} training images; embeddings need at least 2.")
+    if not bool((features.norm(dim=1) > 0).all()) or not bool(features.isfinite().all()):
+        raise InputError(f"class {name!r}: a feature is zero or not finite, so it has no direction. Train `align` again, with a lower lr.")
+    unit = F.normalize(features, dim=1)
+    k = max(2, scaled(run.k, run, len(unit)))
+    generator = generator_for(*key)
+    score = knn_distance(unit, unit, k)
+    inlier = run.mode == "inlier"
+    boundary = torch.arange(len(unit)) if inlier else score.topk(scaled(run.boundary, run, len(unit))).indices
+    sigma = spread_for(run.cosine, unit.shape[1])
+    per_round = min(run.seeds_per_round, len(boundary))
+    vectors, seeds, distances, have = [], [], [], 0
+    while have < run.count:
+        chosen = boundary[torch.randperm(len(boundary), generator=generator)[:per_round]]
+        noise = torch.randn(run.candidates, unit.shape[1], generator=generator)
+        distance = around(unit, chosen, sigma, noise, k)
+        kept = _kept(distance, run, inlier)
+        rows = torch.arange(len(chosen))[:, None].expand_as(kept)
+        vectors.append(F.normalize(unit[chosen[rows]] + sigma * noise[kept], dim=2).flatten(0, 1))
+        distances.append(distance[rows, kept].flatten())
+        seeds.append(chosen[rows].flatten())
+        have += len(vectors[-1])
+    # The last round gives more than is asked for: leave out at random, not the last seed points.
+    kept = torch.randperm(have, generator=generator)[: run.count]
+    norm = anchor.norm()
+    return Drawn(torch.cat(vectors)[kept] * norm, torch.cat(seeds)[kept], torch.cat(distances)[kept], boundary)
+
+
+def _kept(distance: Tensor, run: EmbedRun, inlier: bool) -> Tensor:
+    """Which candidates stay of every seed point, (seeds, keep), from their distances (seeds, candidates)."""
+    if run.selection == "farthest":
+        return distance.topk(run.keep, dim=1, largest=not inlier).indices
+    # The released code reads a table of seeds x candidates as one of candidates x seeds: what it keeps has nothing to do with the
+    # distances that won, and amounts to a random pick.
+    misread = distance.flatten().view(distance.shape[1], distance.shape[0])
+    return misread.topk(run.keep, dim=0, largest=not inlier).indices.T
+
+
+def noisy_anchor(anchor: Tensor, run: EmbedRun, key: tuple[int, ...]) -> Tensor:
+    """Ablation: Gaussian noise on the class's own token embedding, at the same expected cosine; (count, d)."""
+    generator, width = generator_for(*key), len(anchor)
+    noise = torch.randn(run.count, width, generator=generator)
+    return F.normalize(F.normalize(anchor, dim=0) + spread_for(run.cosine, width) * noise, dim=1) * anchor.norm()
+
+
+def interpolated(anchors: Tensor, label: int, run: EmbedRun, key: tuple[int, ...]) -> Tensor:
+    """Ablation: half way between the class's embedding and that of another, drawn class; (count, d)."""
+    generator = generator_for(*key)
+    others = torch.tensor([i for i in range(len(anchors)) if i != label])
+    partner = anchors[others[torch.randint(len(others), (run.count,), generator=generator)]]
+    own = F.normalize(anchors[label], dim=0)
+    return F.normalize(own + F.normalize(partner, dim=1), dim=1) * anchors[label].norm()
+
+
+def named(rows: Tensor, run: EmbedRun, key: tuple[int, ...]) -> Tensor:
+    """Ablation: the embeddings (m, d) of other names, in turn from a drawn beginning, at their own norms; (count, d)."""
+    start = int(torch.randint(len(rows), (1,), generator=generator_for(*key)))
+    return rows[(start + torch.arange(run.count)) % len(rows)]

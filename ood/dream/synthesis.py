@@ -1,0 +1,94 @@
+"""Painting a whole set: shards of whole batches, any of which a killed or another process may do, and each is done once."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ood.data.batches import generator_for
+from ood.distributed import rank, world_size
+from ood.dream.studio import Studio, seed_of
+from ood.errors import InputError
+from ood.files import atomically
+from ood.progress import Progress
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to paint: picture n is of class labels[n], from vector chosen[n] of that class, with seeds[n]. All (N,)."""
+
+    labels: NDArray
+    chosen: NDArray
+    seeds: list[int]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def order(classes: int, count: int, available: int, seed: int) -> Order:
+    """`count` pictures of every class; vectors in a drawn order, from the start again when there are fewer of them.
+
+    The released code draws vectors with replacement and classes at random; here no vector is used twice before all were, and every class
+    gets exactly as many.
+    """
+    labels = np.repeat(np.arange(classes), count)
+    chosen = [
+        torch.randperm(available, generator=generator_for(seed, label, 50)).numpy()[np.arange(count) % available]
+        for label in range(classes)
+    ]
+    return Order(labels, np.concatenate(chosen), [seed_of(seed, int(label), i % count) for i, label in enumerate(labels)])
+
+
+def paint_shards(studio: Studio, wanted: Order, vectors: NDArray, classes: list[str], batch: int, folder: Path, progress: Progress) -> None:
+    """Paint what is missing below `folder`, a file per batch; of several processes each does its own batches.
+
+    The batches are the same whoever paints them, so the pictures are too, bit for bit.
+    """
+    starts = range(0, len(wanted), batch)
+    own = [number for number in range(len(starts)) if number % world_size() == rank()]
+    progress.begin(len(own), "batch")
+    for number in own:
+        progress.step()
+        path = folder / f"{number:06d}.npy"
+        if not path.is_file():
+            rows = range(starts[number], min(starts[number] + batch, len(wanted)))
+            picked = torch.from_numpy(np.stack([vectors[wanted.labels[n], wanted.chosen[n]] for n in rows]))
+            images = studio.paint([classes[wanted.labels[n]] for n in rows], picked, [wanted.seeds[n] for n in rows])
+            atomically(path, _writer(images))
+        progress.advance(f"picture {min((number + 1) * batch, len(wanted))} of {len(wanted)}")
+
+
+def collect(folder: Path, wanted: Order, batch: int) -> NDArray:
+    """All pictures in order, uint8 (N, side, side, 3).
+
+    Raises:
+        InputError: a shard is missing or of the wrong length, which only another process's failure can cause.
+    """
+    shards = []
+    for number, start in enumerate(range(0, len(wanted), batch)):
+        path = folder / f"{number:06d}.npy"
+        images = np.load(path) if path.is_file() else np.empty(0)
+        if len(images) != min(batch, len(wanted) - start):
+            raise InputError(f"{path}: this batch of pictures is not whole. Run the stage again: it paints what is missing.")
+        shards.append(images)
+    return np.concatenate(shards)
+
+
+def nearest(images: NDArray, others: NDArray, block: int = 256) -> tuple[NDArray, NDArray]:
+    """Per image the index of the nearest of `others` and the root mean squared difference to it, in [0, 1] units."""
+    flat = torch.from_numpy(images.reshape(len(images), -1)).float() / 255
+    table = torch.from_numpy(others.reshape(len(others), -1)).float() / 255
+    found = [torch.cdist(part, table).min(1) for part in flat.split(block)]
+    distance = torch.cat([f.values for f in found]) / flat.shape[1] ** 0.5
+    return torch.cat([f.indices for f in found]).numpy(), distance.numpy()
+
+
+def _writer(images: NDArray) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        with path.open("wb") as stream:  # np.save would put .npy behind the temporary name
+            np.save(stream, images)
+
+    return write

@@ -1,0 +1,91 @@
+"""Dreamed sets on disk, and the filter that training puts on them. Reading them needs neither diffusers nor a pipeline.
+
+data/dreamed/<run>/images.npy     uint8 (N, side, side, 3)
+data/dreamed/<run>/manifest.csv   a row per image: class, prompt, word, embedding, seed, sampler, steps, guidance, and what the judge (a
+                                  trained classifier, mean softmax over its seeds) makes of it: predicted, confidence, own (the
+                                  probability of the class it was painted for); nearest (ID training image), distance to it
+data/dreamed/<run>/info.json      mode (outlier or inlier), classes, judge
+"""
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ood.data.batches import ImageSet
+from ood.errors import InputError
+
+DREAMED = Path("data/dreamed")
+
+
+@dataclass(frozen=True)
+class Dreamed:
+    """A dreamed set. images: uint8 (N, H, W, 3); labels: class painted for; confidence, own: the judge's, (N,)."""
+
+    images: NDArray
+    labels: NDArray
+    confidence: NDArray
+    own: NDArray
+    mode: str
+    classes: list[str]
+
+    def kept(self, cut: float) -> NDArray:
+        """Which images training uses, (N,) bool.
+
+        Outliers: those in which the judge is at most `cut` sure of any ID class, for what it takes for confident ID is no outlier.
+        Inliers: those in which it is at least `cut` sure of the class that they were painted for.
+        """
+        return self.own >= cut if self.mode == "inlier" else self.confidence <= cut
+
+
+def load(run: str, root: Path = DREAMED) -> Dreamed:
+    """A dreamed set.
+
+    Raises:
+        InputError: not there yet.
+    """
+    folder = root / run
+    if not (folder / "info.json").is_file():
+        raise InputError(f"{folder}: not there. Run `python -m stages synthesize {run}` first (or `dvc repro`).")
+    info = json.loads((folder / "info.json").read_text(encoding="utf-8"))
+    with (folder / "manifest.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    position = {name: i for i, name in enumerate(info["classes"])}
+    return Dreamed(
+        np.load(folder / "images.npy"),
+        np.array([position[row["class"]] for row in rows], np.int64),
+        np.array([float(row["confidence"]) for row in rows]),
+        np.array([float(row["own"]) for row in rows]),
+        info["mode"],
+        info["classes"],
+    )
+
+
+def filtered(dreamed: Dreamed, cut: float, per_class: int | None, key: str) -> tuple[ImageSet, float]:
+    """The images that pass the cut, and the share of all that did.
+
+    Args:
+        per_class: use exactly so many of each class, the first ones; None: all.
+        key: of the run in params.yaml, for errors.
+
+    Raises:
+        InputError: a class has fewer than asked for, or none at all.
+    """
+    kept = dreamed.kept(cut)
+    chosen = []
+    for label, name in enumerate(dreamed.classes):
+        members = np.flatnonzero(kept & (dreamed.labels == label))
+        if len(members) < (per_class or 1):
+            total = int((dreamed.labels == label).sum())
+            raise InputError(
+                f"params.yaml: {key}: of {total} images dreamed for class {name!r} {len(members)} pass the cut {cut:g}, "
+                f"{per_class or 1} are asked for. Change cut, lower per_class, or paint more (synthesize.runs)."
+            )
+        chosen.append(members[:per_class])
+    index = np.sort(np.concatenate(chosen))
+    images = torch.from_numpy(dreamed.images[index]).permute(0, 3, 1, 2).contiguous()
+    return ImageSet(images, torch.from_numpy(dreamed.labels[index])), float(kept.mean())
