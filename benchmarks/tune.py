@@ -147,25 +147,26 @@ def main() -> None:
             code = Path(folder) / "code"  # a copy, so that the repository can be worked on meanwhile
             for package in ("ood", "stages"):
                 shutil.copytree(ROOT / package, code / package)
+            shutil.copy(ROOT / "params.yaml", code / "params.yaml")
             base = Path(folder) / "base"
             base.mkdir()
-            write_params(base, {}, models)
+            write_params(code, base, {}, models)
             for command in before:
                 run(code, base, command)
             for number, setting in enumerate(settings):
                 trial = Path(folder) / str(number)
                 shutil.copytree(base, trial, copy_function=os.link)
-                write_params(trial, setting, models)
+                write_params(code, trial, setting, models)
                 for command in [*commands, *(f"features {model}" for model in models), "evaluate"]:
                     run(code, trial, command)
                 record(name, sorted({key for s in settings for key in s}), trial, models)
                 shutil.rmtree(trial)
 
 
-def write_params(folder: Path, setting: dict, models: list[str]) -> None:
+def write_params(code: Path, folder: Path, setting: dict, models: list[str]) -> None:
     """params.yaml with a setting's values, validation only, and just the judged models."""
     yaml = YAML()
-    params = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    params = yaml.load((code / "params.yaml").read_text(encoding="utf-8"))
     params["evaluate"]["roles"] = ["val"]
     params["evaluate"]["bootstrap"] = 0
     params["models"] = {model: params["models"][model] for model in models}

@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from copy import copy, deepcopy
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from ood.config.dream import EmbedRun, Optimiser, Painting, Prompts, Small
 from ood.config.training import Augment, Runtime, Training
 from ood.data.batches import ImageSet, TrainingBatches
 from ood.data.chain import ImageChain
-from ood.dream import alignment, sampling, small, synthesis, tokenizer
+from ood.dream import alignment, painting, sampling, small, synthesis, tokenizer
 from ood.dream.loop import Loop, one_cycle
 from ood.dream.painting import paint, round_trip
 from ood.dream.studio import Studio, seed_of
@@ -371,6 +372,24 @@ def test_samplers_make_the_calls_the_sheet_counts(pipeline, sampler, steps, call
         assert seen[:4] == [981, 961, 961, 941]
         assert seen[-1] == 1
     assert pipeline.scheduler is scheduler
+
+
+def test_half_precision_paints_nearly_the_same(pipeline):
+    """As a named pipeline is on a GPU: denoiser and text encoder in bf16, decoder in float32."""
+    half = copy(pipeline)
+    half.unet, half.text_encoder = (deepcopy(part).to(torch.bfloat16) for part in (pipeline.unet, pipeline.text_encoder))
+    vectors = torch.randn(2, 32, generator=torch.Generator().manual_seed(2))
+    one, other = (paint(p, [prompt("one")] * 2, ["one"] * 2, vectors, [3, 4], steps=4).astype(int) for p in (pipeline, half))
+    assert np.abs(one - other).mean() < 6
+    assert np.abs(one[0] - one[1]).mean() > 12
+
+
+def test_large_pictures_are_decoded_in_parts(pipeline, monkeypatch):
+    words = ["zero", "one", "sigma"]
+    whole = paint(pipeline, [prompt(w) for w in words], words, None, [0, 1, 2], steps=2)
+    monkeypatch.setattr(painting, "PIXELS", 2 * 16 * 16)
+    parts = paint(pipeline, [prompt(w) for w in words], words, None, [0, 1, 2], steps=2)
+    assert np.abs(whole.astype(int) - parts.astype(int)).max() <= 1
 
 
 def test_a_safety_checker_can_not_black_pictures_out(pipeline):

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from ood.dream.tokens import Placed, encode, place
 
+PIXELS = 2**21  # decoded at once: 8 pictures of 512 x 512
+
 
 def paint(
     pipeline: object,
@@ -62,8 +64,11 @@ def paint(
 @torch.no_grad()
 def decode(autoencoder: torch.nn.Module, latents: Tensor) -> NDArray:
     """Scaled latents (N, c, h, w) -> uint8 (N, H, W, 3), rounded."""
-    images = autoencoder.decode(latents.to(autoencoder.dtype) / autoencoder.config.scaling_factor).sample
-    images = (images.float() / 2 + 0.5).clamp(0, 1) * 255
+    scaled = latents.to(autoencoder.dtype) / autoencoder.config.scaling_factor
+    factor = 2 ** (len(autoencoder.config.block_out_channels) - 1)
+    at_once = max(1, PIXELS // (factor**2 * latents[0, 0].numel()))  # decoding takes far more memory a picture than denoising
+    images = torch.cat([autoencoder.decode(part).sample.float() for part in scaled.split(at_once)])
+    images = (images / 2 + 0.5).clamp(0, 1) * 255
     return images.round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
 

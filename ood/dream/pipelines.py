@@ -28,7 +28,10 @@ def describe(folder: Path, model: str | None, revision: str | None) -> None:
 
 
 def load(device: torch.device, precision: str = "fp32", root: Path = DIFFUSION) -> "StableDiffusionPipeline":
-    """The pipeline, frozen and in eval mode; bf16 on a GPU where `precision` is bf16 or fp16, else float32.
+    """The pipeline, frozen and in eval mode: a named one in bf16 on a GPU (but its decoder in float32, against banding), else float32.
+
+    Args:
+        precision: the runtime section's; fp64, which is for checks, keeps float32 on a GPU too.
 
     Raises:
         InputError: nothing there yet, or no pipeline of this format.
@@ -37,7 +40,7 @@ def load(device: torch.device, precision: str = "fp32", root: Path = DIFFUSION) 
     if not path.is_file():
         raise InputError(f"{path}: not there. Run `python -m stages diffusion` first (or `dvc repro`).")
     source = json.loads(path.read_text(encoding="utf-8"))
-    half = device.type == "cuda" and precision in ("bf16", "fp16")
+    half = device.type == "cuda" and source["model"] is not None and precision != "fp64"
     return open_pipeline(source["model"] or str(root / "pipeline"), source["revision"], device, torch.bfloat16 if half else torch.float32)
 
 
@@ -67,6 +70,7 @@ def open_pipeline(model: str, revision: str | None, device: torch.device, dtype:
         )
     for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
         part.requires_grad_(False).eval()
+    pipeline.vae.to(torch.float32)
     return pipeline.to(device)
 
 
