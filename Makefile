@@ -41,4 +41,4 @@ deps: .venv/ready
 
 clean:
 	rm -rf .scratch data/check.txt data/evaluation data/features data/mask data/models data/prepared
-	rm -rf data/align data/diffusion data/dreamed data/embeddings data/round-trip
+	rm -rf data/align data/diffusion data/dreamed data/embeddings data/painted data/proofs

@@ -1,10 +1,10 @@
 """Dreamed sets on disk, and the filter that training puts on them. Reading them needs neither diffusers nor a pipeline.
 
-data/dreamed/<run>/images.npy     uint8 (N, side, side, 3)
-data/dreamed/<run>/manifest.csv   a row per image: class, prompt, word, embedding, seed, sampler, steps, guidance, and what the judge (a
-                                  trained classifier, mean softmax over its seeds) makes of it: predicted, confidence, own (the
-                                  probability of the class it was painted for); nearest (ID training image), distance to it
-data/dreamed/<run>/info.json      mode (outlier or inlier), classes, judge
+data/painted/<run>/   images.npy, uint8 (N, side, side, 3); pictures.csv, a row per image: class, prompt, word, embedding, seed, sampler,
+                      steps, guidance; info.json: mode (outlier or inlier), classes
+data/dreamed/<run>/   the same images; manifest.csv, those rows and what the judge (a trained classifier, mean softmax over its seeds)
+                      makes of each: predicted, confidence, own (the probability of the class it was painted for); nearest (ID training
+                      image), distance to it; info.json, with the judge
 """
 
 import csv
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ood.data.batches import ImageSet
 from ood.errors import InputError
 
-DREAMED = Path("data/dreamed")
+PAINTED, DREAMED = Path("data/painted"), Path("data/dreamed")
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,20 @@ class Dreamed:
         return self.own >= cut if self.mode == "inlier" else self.confidence <= cut
 
 
+def painted(run: str, root: Path = PAINTED) -> tuple[NDArray, list[dict], dict]:
+    """Images (read as needed), their rows and info, as they were painted.
+
+    Raises:
+        InputError: not there yet.
+    """
+    folder = root / run
+    if not (folder / "info.json").is_file():
+        raise InputError(f"{folder}: not there. Run `python -m stages synthesize {run}` first (or `dvc repro`).")
+    with (folder / "pictures.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    return np.load(folder / "images.npy", mmap_mode="r"), rows, json.loads((folder / "info.json").read_text(encoding="utf-8"))
+
+
 def load(run: str, root: Path = DREAMED) -> Dreamed:
     """A dreamed set.
 
@@ -50,7 +64,7 @@ def load(run: str, root: Path = DREAMED) -> Dreamed:
     """
     folder = root / run
     if not (folder / "info.json").is_file():
-        raise InputError(f"{folder}: not there. Run `python -m stages synthesize {run}` first (or `dvc repro`).")
+        raise InputError(f"{folder}: not there. Run `python -m stages judge {run}` first (or `dvc repro`).")
     info = json.loads((folder / "info.json").read_text(encoding="utf-8"))
     with (folder / "manifest.csv").open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))

@@ -1,6 +1,6 @@
 """Training objectives: what a classifier is taught, as formulas.
 
-Every mean is over the global batch, each over its own half: ID terms over ID samples, outlier terms over outliers.
+Every mean is over the global batch: ID terms over ID samples, outlier terms over outliers; where two kinds share one mean, it says so.
 Shapes: logits (N, C), labels (N,), outlier_logits (M, C).
 """
 

@@ -14,6 +14,7 @@ from ood.files import atomically
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # the backend must be chosen first
 
+SHOWN_CLASSES = 20  # rows of a sheet; of more classes an even choice is shown
 COLOURS = {"validation": "#7a7a7a", "near": "#c1440e", "far": "#1f5fa8", "id": "#2f7d4f"}
 plt.rcParams.update(
     {
@@ -126,8 +127,12 @@ def sheet_of_prompts(path: Path, images: NDArray, agreed: NDArray, words: list[s
         images: uint8 (classes x count, 3, H, W), class by class. agreed: (classes x count,) bool.
     """
     count = len(images) // len(words)
+    columns, chosen = min(count, 16), np.linspace(0, len(words) - 1, min(SHOWN_CLASSES, len(words))).astype(int)
+    picked = [label * count + i for label in chosen for i in range(columns)]
+    words = [words[label] for label in chosen]
+    count = columns
     figure, axes = plt.subplots(len(words), count, figsize=(0.5 * count + 1.4, 0.52 * len(words) + 0.4), squeeze=False)
-    for i, axis in enumerate(axes.flat):
+    for i, axis in zip(picked, axes.flat, strict=True):
         axis.imshow(images[i].transpose(1, 2, 0))
         _bare(axis, None if agreed[i] else COLOURS["near"])
     for axis, word in zip(axes[:, 0], words, strict=True):
@@ -142,6 +147,7 @@ def sheet_of_dreams(path: Path, images: NDArray, rows: list[dict], classes: list
     Args:
         images: uint8 (N, H, W, 3). rows: the manifest's, with class, confidence and predicted.
     """
+    classes = [classes[i] for i in np.linspace(0, len(classes) - 1, min(SHOWN_CLASSES, len(classes))).astype(int)]
     figure, axes = plt.subplots(len(classes), columns, figsize=(0.62 * columns + 0.8, 0.82 * len(classes) + 0.5), squeeze=False)
     confidence = np.array([row["confidence"] for row in rows])
     for line, name in zip(axes, classes, strict=True):

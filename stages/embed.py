@@ -7,12 +7,14 @@ from typing import Annotated
 import torch
 import typer
 
+from ood.checkpoint import Scratch, fingerprint
+from ood.compute import accelerator_for
 from ood.config import Params
 from ood.config.dream import Embed, EmbedRun, Prompts
 from ood.config.training import Runtime
 from ood.dream import alignment, embeddings, pipelines
 from ood.dream.tokens import anchor
-from ood.files import in_place_of, write_text
+from ood.files import remove, write_text
 from ood.pictures import map_of_embeddings
 from ood.tables import pick
 from stages.console import Console
@@ -21,22 +23,29 @@ from stages.console import Console
 def main(run: Annotated[str, typer.Argument(help="one of embed.runs")]) -> None:
     """Write data/embeddings/<run>, its figures, and a two-dimensional picture."""
     params = Params()
-    embed = params.section("embed", Embed)
-    setting = pick(embed.runs, run, "embed.runs")
-    features, labels, anchors, classes = alignment.load()
-    torch.set_num_threads(params.section("runtime", Runtime).threads)
-    names = _rows(setting, params.section("prompts", Prompts)) if setting.names else None
-    console = Console(f"embed {run}")
-    drawn = embeddings.draw_all(features, labels, anchors, classes, setting, embed.seed, names, console)
-    figures = embeddings.figures(drawn, features, labels, anchors)
-    with in_place_of(embeddings.EMBEDDINGS / run) as folder:
-        embeddings.save(folder, drawn, setting.mode)
-    write_text(Path(f"metrics/dream/embed-{run}.json"), json.dumps(figures, indent=1) + "\n")
-    map_of_embeddings(Path(f"metrics/pictures/embeddings-{run}.png"), features, labels, anchors, drawn, classes, setting.mode)
-    console.note(", ".join(f"{key} {value:.3f}" for key, value in figures.items()))
+    embed, prompts, runtime = params.section("embed", Embed), params.section("prompts", Prompts), params.section("runtime", Runtime)
+    setting, console = pick(embed.runs, run, "embed.runs"), Console(f"embed {run}")
+    accelerator = accelerator_for(runtime)
+    settings, inputs = [setting, embed.seed, runtime, prompts], [alignment.ALIGNED, pipelines.DIFFUSION]
+    mark = fingerprint("stages/embed.py", settings, inputs, accelerator.device.type, processes=False)
+    if accelerator.is_main_process:  # of several processes only one draws: it takes seconds a class
+        space = embeddings.Space(*alignment.load(), _rows(setting, prompts, runtime) if setting.names else None)
+        with Scratch(f"embed-{run}", mark) as scratch:
+            drawn = embeddings.draw_all(space, setting, embed.seed, accelerator.device, scratch.path / "classes", console)
+            figures = embeddings.figures(drawn, space.features, space.labels, space.anchors)
+            made, table, picture = (scratch.path / name for name in ("made", "figures.json", "map.png"))
+            remove(made)
+            made.mkdir()
+            embeddings.save(made, drawn, setting.mode)
+            write_text(table, json.dumps(figures, indent=1) + "\n")
+            map_of_embeddings(picture, space.features, space.labels, space.anchors, drawn, space.classes, setting.mode)
+            targets = {table: Path(f"metrics/dream/embed-{run}.json"), picture: Path(f"metrics/pictures/embeddings-{run}.png")}
+            scratch.publish({made: embeddings.EMBEDDINGS / run, **targets})
+        console.note(", ".join(f"{key} {value:.3f}" for key, value in figures.items()))
+    accelerator.end_training()
 
 
-def _rows(setting: EmbedRun, prompts: Prompts) -> torch.Tensor:
+def _rows(setting: EmbedRun, prompts: Prompts, runtime: Runtime) -> torch.Tensor:
     """Token embeddings of the run's own names, read from the text encoder that will paint."""
-    pipeline = pipelines.load(torch.device("cpu"))
+    pipeline = pipelines.load(torch.device("cpu"), runtime)
     return torch.stack([anchor(pipeline.text_encoder, pipeline.tokenizer, name, prompts.pieces) for name in setting.names])

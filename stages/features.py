@@ -17,14 +17,14 @@ from stages.console import Console
 
 
 def main(model: Annotated[str, typer.Argument(help="one of models")]) -> None:
-    """Forward every prepared set but those that training saw, and the diffusion decoder's round trip, through every seed of a model."""
+    """Forward every prepared set but those that training saw, and ID as the diffusion model renders it, through every seed of a model."""
     params = Params()
     seeds, setting = params.section("seeds", Seeds), params.section("features", Features)
     device = accelerator_for(params.section("runtime", Runtime)).device
     names = [f"id/{part}" for part in ("train", "val", "test")]
     names += [name for role in ("validation", "near", "far", "corrupted") for name in packed.names(role)]
     sets = {name: load(name).to(device) for name in names}
-    sets |= {name: load(name, packed.ROUND_TRIP).to(device) for name in packed.names("decoder", packed.ROUND_TRIP)}
+    sets |= {name: load(name, packed.PROOFS).to(device) for name in packed.names("painted", packed.PROOFS)}
     console = Console(f"features {model}")
     console.begin(len(seeds), "seed")
     with in_place_of(FEATURES / model) as folder:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ood import dreamed, report
 from ood.config import Params
-from ood.config.dream import Diffusion, Embed, Painting, Synthesize
+from ood.config.dream import Diffusion, Embed, Judge, Painting, Synthesize
 from ood.config.evaluation import Evaluate, Models, Report, Trace
 from ood.config.methods import OE, UM, UMAP, Mask
 from ood.config.training import Pretrain, Seeds
@@ -41,7 +41,7 @@ def main() -> None:
         masks=masks,
         levels=levels,
         traces=traces,
-        dreams=_dreams(params.section("diffusion", Diffusion), embed, synthesize, oe),
+        dreams=_dreams(params.section("diffusion", Diffusion), params.section("judge", Judge).run, embed, synthesize, oe),
         pairs=params.section("report", Report).pairs,
         seeds=params.section("seeds", Seeds),
         evaluate=params.section("evaluate", Evaluate),
@@ -67,7 +67,7 @@ def main() -> None:
     methods_overview(PICTURE, rows, groups)
 
 
-def _dreams(diffusion: Diffusion, embed: Embed, synthesize: Synthesize, oe: OE) -> Dreams:
+def _dreams(diffusion: Diffusion, judge: str, embed: Embed, synthesize: Synthesize, oe: OE) -> Dreams:
     """What the dream stages measured, and what each run's filter leaves."""
     kept = {}
     for name, run in oe.runs.items():
@@ -76,10 +76,11 @@ def _dreams(diffusion: Diffusion, embed: Embed, synthesize: Synthesize, oe: OE) 
             kept[name] = (run.dreamed, run.cut, share, len(images))
     return Dreams(
         painter=f"`{diffusion.model}`" if diffusion.model else "a small Stable Diffusion v1-format pipeline trained here (`diffusion`)",
-        diffusion=_figures("diffusion"),
+        judge=judge,
         aligned=_figures("align"),
+        proofs=_figures("proofs"),
         embedded={run: _figures(f"embed-{run}") for run in embed.runs},
-        painted={run: _figures(run) for run in synthesize.runs},
+        judged={run: _figures(run) for run in synthesize.runs},
         kept=kept,
     )
 

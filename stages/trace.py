@@ -14,7 +14,7 @@ from ood.config.evaluation import Evaluate, Trace
 from ood.config.training import Runtime, Seeds
 from ood.data import packed
 from ood.data.batches import load
-from ood.evaluation import GROUPS
+from ood.evaluation import OOD_GROUPS
 from ood.features import extract
 from ood.files import write_text
 from ood.metrics import detection_metrics
@@ -33,7 +33,7 @@ def main(run: Annotated[str, typer.Argument(help="one of trace.runs")]) -> None:
     seeds, trace = params.section("seeds", Seeds), params.section("trace", Trace)
     score, evaluate = pick(trace.runs, run, "trace.runs"), params.section("evaluate", Evaluate)
     device = accelerator_for(params.section("runtime", Runtime)).device
-    groups = {g: packed.names(g) for g, role in GROUPS.items() if role in evaluate.roles}
+    groups = {g: packed.names(g) for g, role in OOD_GROUPS.items() if role in evaluate.roles}
     ids = {role: load(f"id/{role}").to(device) for role in evaluate.roles}
     sets = {name: load(name).to(device) for members in groups.values() for name in members}
     console = Console(f"trace {run}")
@@ -50,7 +50,7 @@ def main(run: Annotated[str, typer.Argument(help="one of trace.runs")]) -> None:
             of = {name: tracing.score_of(score, extract(net, s, BATCH, console.step)) for name, s in (ids | sets).items()}
             row = {"seed": seed, "epoch": int(file.stem)}
             for group, members in groups.items():
-                each = [detection_metrics(of[GROUPS[group]], of[name], evaluate.fpr_rule) for name in members]
+                each = [detection_metrics(of[OOD_GROUPS[group]], of[name], evaluate.fpr_rule) for name in members]
                 row |= {f"{group}_{key}": float(np.mean([m[key] for m in each])) for key in tracing.KEYS}
             rows.append(row)
             console.advance(f"seed {seed} epoch {row['epoch']} validation AUROC {row['validation_auroc']:.4f}")

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from conftest import ROOT
 
-from ood import nets
+from ood import judging, nets
 from ood.config.data import Chain
 from ood.config.dream import EmbedRun, Optimiser, Painting, Prompts, Small
 from ood.config.training import Augment, Runtime, Training
@@ -21,6 +21,7 @@ from ood.data.chain import ImageChain
 from ood.dream import alignment, painting, sampling, small, synthesis, tokenizer
 from ood.dream.loop import Loop, one_cycle
 from ood.dream.painting import paint, round_trip
+from ood.dream.resizing import enlarge
 from ood.dream.studio import Studio, seed_of
 from ood.dream.tokens import anchor, encode, injected, piece_ids, place
 from ood.dreamed import Dreamed, filtered
@@ -305,6 +306,23 @@ def test_inliers_keep_the_nearest_and_cover_all_seed_points():
     assert drawn.distance.mean() < typical.quantile(0.02, dim=1).mean()
 
 
+@pytest.mark.parametrize(("width", "given", "kept"), [(768, 0.77, 0.74), (768, 0.46, 0.39), (64, 0.46, 0.15), (64, 0.7, 0.5)])
+def test_what_is_kept_lies_farther_out_the_more_so_in_few_dimensions(width, given, kept):
+    """params.yaml says so at embed.runs: the given cosine is that of a candidate, and two of 1500 candidates are kept."""
+    z = features(107, width, spread=0.5 / width**0.5)
+    drawn = sampling.draw(z, torch.ones(width), run(cosine=given, candidates=1500, k=32, boundary=21, features_per_class=107), (0,))
+    cosine = (F.normalize(drawn.vectors, dim=1) * F.normalize(z[drawn.seeds], dim=1)).sum(1).mean().item()
+    assert cosine == pytest.approx(kept, abs=0.06)
+    assert cosine < given
+
+
+def test_drawn_vectors_read_back(tmp_path):
+    drawn = sampling.draw(features(), torch.ones(768), run(), (0,))
+    drawn.write(tmp_path / "one.npz")
+    again = sampling.Drawn.read(tmp_path / "one.npz")
+    assert all(torch.equal(one, other) for one, other in zip(vars(drawn).values(), vars(again).values(), strict=True))
+
+
 def test_degenerate_features_are_errors_not_nans():
     broken = features()
     broken[3] = 0
@@ -392,6 +410,32 @@ def test_large_pictures_are_decoded_in_parts(pipeline, monkeypatch):
     assert np.abs(whole.astype(int) - parts.astype(int)).max() <= 1
 
 
+def test_time_steps_do_not_depend_on_who_wrote_the_folder(pipeline):
+    """A saved scheduler says 'leading', one in memory nothing: DPM-Solver++ must begin at the noisiest step with either."""
+    from diffusers import PNDMScheduler
+
+    begin, before = [], pipeline.scheduler
+    handle = pipeline.unet.register_forward_pre_hook(lambda _m, inputs: begin.append(int(inputs[1])))
+    try:
+        for spacing in ("leading", "linspace", "trailing"):
+            pipeline.scheduler = PNDMScheduler.from_config(before.config, timestep_spacing=spacing)
+            paint(pipeline, [prompt("one")], ["one"], None, [0], steps=3)
+    finally:
+        handle.remove()
+        pipeline.scheduler = before
+    assert begin[:3] == begin[3:6] == begin[6:]
+    assert begin[0] == 999
+
+
+def test_damaged_weights_paint_no_black_pictures(pipeline):
+    broken = copy(pipeline)
+    broken.vae = deepcopy(pipeline.vae)
+    with torch.no_grad():
+        next(broken.vae.decoder.parameters()).fill_(float("nan"))
+    with pytest.raises(InputError, match="isn't finite"):
+        paint(broken, [prompt("one")], ["one"], None, [0], steps=2)
+
+
 def test_a_safety_checker_can_not_black_pictures_out(pipeline):
     before = pipeline.safety_checker
     pipeline.safety_checker = lambda images, **_: (np.zeros_like(images), [True] * len(images))
@@ -404,7 +448,7 @@ def test_a_safety_checker_can_not_black_pictures_out(pipeline):
 def test_pictures_go_through_the_image_chain(pipeline):
     """Sheet, 9.17: what training sees is the resized picture, never a crop of a larger one."""
     chain = ImageChain(Chain(grey=True, size=8, levels=17, mean=[0.5] * 3, std=[0.5] * 3))
-    studio = Studio(pipeline, Prompts(template=TEMPLATE), Painting(steps=3, batch_size=4), chain)
+    studio = Studio(pipeline, Prompts(template=TEMPLATE, names={}), Painting(steps=3, batch_size=4), chain)
     images = studio.paint(["zero", "one"], None, [1, 2])
     large = paint(pipeline, [prompt("zero"), prompt("one")], ["zero", "one"], None, [1, 2], steps=3)
     grey = (large @ np.array([0.299, 0.587, 0.114])).reshape(2, 8, 2, 8, 2).mean((2, 4))
@@ -417,10 +461,10 @@ def test_enlarging_by_whole_factors_is_undone_by_the_chain():
     chain = ImageChain(Chain(grey=True, size=8, levels=17, mean=[0.5] * 3, std=[0.5] * 3))
     native = chain.quantise(np.random.default_rng(0).random((5, 8, 8, 1)))
     finished = chain.finish(native)
-    large = small.enlarge(torch.from_numpy(finished).permute(0, 3, 1, 2), 16)
+    large = enlarge(torch.from_numpy(finished).permute(0, 3, 1, 2), 16)
     back = chain.finish(np.stack([chain.native(image) for image in large.permute(0, 2, 3, 1).numpy()]))
     assert np.array_equal(back, finished)
-    assert small.enlarge(torch.zeros(1, 3, 10, 10, dtype=torch.uint8), 16).shape == (1, 3, 16, 16)
+    assert enlarge(torch.zeros(1, 3, 10, 10, dtype=torch.uint8), 16).shape == (1, 3, 16, 16)
 
 
 def test_round_trip_is_the_decoder_of_the_encoder(pipeline):
@@ -448,11 +492,12 @@ def test_order_is_exact_and_seeds_are_all_different():
 
 def test_shards_are_painted_once_by_whoever_comes(pipeline, tmp_path, monkeypatch):
     chain = ImageChain(Chain(size=8, mean=[0.5] * 3, std=[0.5] * 3))
-    studio = Studio(pipeline, Prompts(template=TEMPLATE), Painting(steps=2, batch_size=3), chain)
+    studio = Studio(pipeline, Prompts(template=TEMPLATE, names={}), Painting(steps=2, batch_size=3), chain)
     wanted, vectors = synthesis.order(2, 5, 6, 0), torch.randn(2, 6, 32, generator=torch.Generator().manual_seed(0)).numpy()
     arguments = (studio, wanted, vectors, ["zero", "one"], 3)
     synthesis.paint_shards(*arguments, tmp_path / "one", Silent())
-    alone = synthesis.collect(tmp_path / "one", wanted, 3)
+    alone = synthesis.collect(tmp_path / "one", wanted, 3, tmp_path / "one.npy")
+    assert np.array_equal(np.load(tmp_path / "one.npy"), alone)
     assert alone.shape == (10, 8, 8, 3)
     monkeypatch.setattr(synthesis, "world_size", lambda: 2)
     for process in (0, 1):
@@ -461,8 +506,8 @@ def test_shards_are_painted_once_by_whoever_comes(pipeline, tmp_path, monkeypatc
         if process == 0:
             assert sorted(p.name for p in (tmp_path / "two").iterdir()) == ["000000.npy", "000002.npy"]
             with pytest.raises(InputError, match="not whole"):
-                synthesis.collect(tmp_path / "two", wanted, 3)
-    assert np.array_equal(synthesis.collect(tmp_path / "two", wanted, 3), alone)
+                synthesis.collect(tmp_path / "two", wanted, 3, tmp_path / "two.npy")
+    assert np.array_equal(synthesis.collect(tmp_path / "two", wanted, 3, tmp_path / "two.npy"), alone)
 
 
 def dreamed(mode="outlier"):
@@ -492,11 +537,13 @@ def test_too_few_survivors_are_an_error(cut, per_class, words):
 
 
 def test_nearest_training_image():
-    others = np.zeros((3, 4, 4, 3), np.uint8)
-    others[1], others[2] = 100, 200
-    index, distance = synthesis.nearest(np.full((1, 4, 4, 3), 110, np.uint8), others)
-    assert index.tolist() == [1]
-    assert distance[0] == pytest.approx(10 / 255, rel=1e-4)
+    others = np.zeros((9, 4, 4, 3), np.uint8)
+    others[1], others[7] = 100, 200
+    queries = np.stack([np.full((4, 4, 3), value, np.uint8) for value in (110, 190, 3)])
+    for block in (1, 2, 256):
+        index, distance = judging.nearest(queries, others, block)
+        assert index.tolist()[:2] == [1, 7]
+        assert distance == pytest.approx([10 / 255, 10 / 255, 3 / 255], rel=1e-3)
 
 
 # --- phase 3
@@ -647,7 +694,7 @@ def test_latents_have_unit_variance(tmp_path):
 
     autoencoder = AutoencoderKL.from_pretrained(tmp_path / "pipeline" / "vae")
     with torch.no_grad():
-        latents = autoencoder.encode(small.to_signed(small.enlarge(small_data().images, 16))).latent_dist.mean
+        latents = autoencoder.encode(small.to_signed(enlarge(small_data().images, 16))).latent_dist.mean
     assert (latents * autoencoder.config.scaling_factor).std().item() == pytest.approx(1, abs=0.01)
     assert figures["latent_scale"] == pytest.approx(autoencoder.config.scaling_factor)
 

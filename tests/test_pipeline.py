@@ -67,6 +67,7 @@ def test_everything_runs(project: Project):
     runs |= {f"oe@{name}" for name in ("oe", "oe-um", "oe-control", "oe-scratch", "no-outliers", "dream", "dream-id")}
     runs |= {f"features@{name}" for name in MODELS}
     runs |= {"diffusion", "align", "embed@outliers", "embed@inliers", "embed@others", "synthesize@outliers", "synthesize@inliers"}
+    runs |= {"proofs", "judge@outliers", "judge@inliers"}
     assert project.first_run == runs | {"check", "prepare", "evaluate", "report"}
     report = (project.path / "metrics/report.md").read_text()
     for word in (
@@ -77,14 +78,14 @@ def test_everything_runs(project: Project):
         "far/gaussian |",
         "oracle",
         "| dream-id ",
-        "decoder's traces",
+        "The painter's traces",
     ):
         assert word in report, word
     for model in MODELS:
         figures = json.loads((project.path / f"metrics/{model}.json").read_text())
         assert set(figures) == {"id", "corrupted", "own", "msp", "energy"}
         assert set(figures["corrupted"]) == {"speckle", "pixelate", "jigsaw"}
-        assert set(figures["own"]) == {"validation", "near", "far", "decoder"}
+        assert set(figures["own"]) == {"validation", "near", "far", "painted"}
         assert 0 <= figures["own"]["near"]["auroc"] <= 1
     assert "accuracy_unmasked" in json.loads((project.path / "metrics/umap.json").read_text())["id"]["test"]
     epochs = sorted(p.name for p in (project.path / "data/models/ce/0/epochs").iterdir())
@@ -185,7 +186,7 @@ def test_validation_alone_computes_no_test_figure(project: Project, tmp_path):
         assert set(figures["own"]) == {"validation"}
     texts = [(twin.path / name).read_text() for name in ("metrics/scores.csv", "metrics/trace/ce.csv", "metrics/plots/roc.csv")]
     texts.append((twin.path / "data/evaluation/detail.json").read_text())
-    assert not any(word in text for text in texts for word in ("near", "far", "decoder/"))
+    assert not any(word in text for text in texts for word in ("near", "far", "painted"))
     report = (twin.path / "metrics/report.md").read_text()
     assert "Validation figures only" in report
     assert "near/" not in report.split("Settings")[0].split("## ")[1]
@@ -197,9 +198,12 @@ def test_the_filters_cut_repaints_nothing(project: Project, tmp_path):
     twin.set({"oe.runs.dream.cut": 0.999})
     ran, _ = twin.repro()
     assert ran == {"check", "oe@dream", "features@dream", "evaluate", "report"}
-    twin.set({"embed.runs.outliers.cosine": 0.6})
-    ran, _ = twin.repro("synthesize@outliers")
-    assert ran == {"check", "embed@outliers", "synthesize@outliers"}
+    twin.set({"embed.runs.outliers.cosine": 0.6, "judge.run": "l2"})
+    ran, _ = twin.repro("judge@outliers", "judge@inliers")
+    assert ran == {"check", "embed@outliers", "synthesize@outliers", "judge@outliers", "judge@inliers"}, "a new judge repaints nothing"
+    twin.set({"painting.guidance": 4.0, "proofs.round_trip": 50})
+    ran, _ = twin.repro("proofs")
+    assert ran == {"check", "proofs"}, "neither trains a model again"
 
 
 # --- bad input: the message, and nothing lost

@@ -5,16 +5,16 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from ood.config import Params, Section
+from ood.config import Section
 from ood.config.training import Name, Training
 
 
 def _one_name(template: str) -> str:
     try:
-        fields = [name for _, name, _, _ in Formatter().parse(template) if name is not None]
+        fields = [field[1:] for field in Formatter().parse(template) if field[1] is not None]
     except ValueError as error:
         raise ValueError(f"not a template: {error}") from None
-    if fields != ["name"]:
+    if fields != [("name", "", None)]:
         raise ValueError("the template must hold {name} exactly once, and no other braces")
     return template
 
@@ -23,12 +23,7 @@ class Naming(Section):
     """template: the prompt, {name} in it. names: class -> what stands for {name} (a class that isn't listed: its own name)."""
 
     template: Annotated[str, AfterValidator(_one_name)]
-    names: dict[str, Annotated[str, Field(min_length=1)]] = Field(default_factory=dict)
-
-    @classmethod
-    def read(cls, params: Params) -> "Naming":
-        """From the prompts section: all that captions need, so that a change of its other keys trains no diffusion model again."""
-        return cls(template=params.section("prompts.template", str), names=params.section("prompts.names", dict[str, str]))
+    names: dict[str, Annotated[str, Field(min_length=1)]]
 
     def name(self, label: str) -> str:
         """What the prompt calls a class."""
@@ -123,13 +118,12 @@ class Small(Section):
 class Diffusion(Section):
     """The Stable Diffusion v1-format pipeline: a hub id or folder, or null to train `small`.
 
-    revision: of the hub's model. round_trip: at most so many ID test images are sent through the autoencoder, as a control.
+    revision: of the hub's model.
     """
 
     model: str | None = None
     revision: str | None = None
     seed: int = Field(0, ge=0)
-    round_trip: int = Field(2000, ge=1)
     small: Small
 
 
@@ -138,8 +132,16 @@ class Align(Section):
 
     seed: int = Field(0, ge=0)
     temperature: float = Field(0.1, gt=0)
-    samples: int = Field(12, ge=1)
     training: Training
+
+
+class Proofs(Section):
+    """ID as the pipeline renders it: `round_trip`, at most so many ID test images through its autoencoder; `samples` pictures of every
+    class from its plain prompt."""
+
+    seed: int = Field(0, ge=0)
+    round_trip: int = Field(2000, ge=1)
+    samples: int = Field(24, ge=1)
 
 
 class EmbedRun(Section):
@@ -173,11 +175,13 @@ class EmbedRun(Section):
             raise ValueError(f"cosine belongs to the methods knn and noise, and only there; method is {self.method!r}")
         if (self.names is not None) != (self.method == "names") or self.names == []:
             raise ValueError("names (at least one) belong to method 'names' and only there")
+        if self.names and (len({name.strip().lower() for name in self.names}) < len(self.names) or not all(map(str.strip, self.names))):
+            raise ValueError("a name is empty or stands twice; every name must be a word of its own")
         if self.mode == "inlier" and self.method != "knn":
             raise ValueError(f"mode 'inlier' needs method 'knn'; {self.method!r} draws outliers")
         if self.keep > self.candidates:
             raise ValueError(f"keep ({self.keep}) can't exceed candidates ({self.candidates})")
-        if max(self.k, self.boundary) > self.features_per_class:
+        if max(self.k, self.boundary if self.mode == "outlier" else 0) > self.features_per_class:
             raise ValueError(f"k ({self.k}) and boundary ({self.boundary}) are given for {self.features_per_class} features; lower them")
         return self
 
@@ -209,8 +213,13 @@ class Painting(Section):
 
 
 class Synthesize(Section):
-    """Sets of dreamed images. judge: the run whose confidence in every image is written down (mean softmax over seeds)."""
+    """Sets of dreamed images."""
 
     seed: int = Field(0, ge=0)
-    judge: Name
     runs: dict[Name, SynthesizeRun] = Field(min_length=1)
+
+
+class Judge(Section):
+    """run: the classifier whose opinion of every dreamed image is written down (mean softmax over its seeds)."""
+
+    run: Name

@@ -82,7 +82,9 @@ class OERun(Overrides):
             raise ValueError("phi (affine or mlp) belongs to objective 'dream' and only there")
         if self.dreamed is None and (self.cut is not None or self.per_class is not None):
             raise ValueError("cut and per_class filter dreamed images; these outliers are not dreamed. Remove them")
-        if self.dreamed is not None and self.cut is None:
+        if self.objective == "none" and (self.cut is not None or self.per_class is not None):
+            raise ValueError("cut and per_class have no meaning with objective 'none'; remove them")
+        if self.dreamed is not None and self.objective != "none" and self.cut is None:
             raise ValueError("dreamed images need a cut: how sure of an ID class the judge may be of an outlier (1: keep all)")
         if self.objective == "label" and (self.dreamed is None or self.constraint != "none"):
             raise ValueError("objective 'label' trains on dreamed inliers under their classes, without a constraint")

@@ -1,11 +1,12 @@
 """All of params.yaml at once: every section on its own, then what they must agree on. Imports no torch."""
 
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ood.config import Params
 from ood.config.data import Data
-from ood.config.dream import Align, Diffusion, Embed, Painting, Prompts, Synthesize
+from ood.config.dream import Align, Diffusion, Embed, Judge, Painting, Prompts, Proofs, Synthesize
 from ood.config.evaluation import Evaluate, Features, Models, Report, Scores, Trace
 from ood.config.methods import OE, UM, UMAP, Mask
 from ood.config.training import Augment, Net, Pretrain, Runtime, Seeds
@@ -27,7 +28,9 @@ SECTIONS = {
     "align": Align,
     "embed": Embed,
     "painting": Painting,
+    "proofs": Proofs,
     "synthesize": Synthesize,
+    "judge": Judge,
     "oe": OE,
     "models": Models,
     "features": Features,
@@ -97,7 +100,16 @@ def _disagreements(
 
 
 def _dreams(
-    *, pretrain: Pretrain, prompts: Prompts, diffusion: Diffusion, embed: Embed, synthesize: Synthesize, oe: OE, data: Data, **_
+    *,
+    pretrain: Pretrain,
+    prompts: Prompts,
+    diffusion: Diffusion,
+    embed: Embed,
+    synthesize: Synthesize,
+    judge: Judge,
+    oe: OE,
+    data: Data,
+    **_,
 ) -> Iterator[str]:
     trained = [name for name, run in pretrain.runs.items() if run.over(pretrain.training).epochs]
     classes = data.id_classes()
@@ -105,29 +117,39 @@ def _dreams(
         for label in getattr(prompts, key):
             if classes is not None and label not in classes:
                 yield f"prompts.{key}.{label}: no such ID class. Known: {_known(classes)}."
-    for label in classes or prompts.words:
-        if prompts.word(label).lower() not in prompts.prompt(label).lower():
+    for label in classes or {**prompts.names, **prompts.words}:
+        if not re.search(rf"(?<!\w){re.escape(prompts.word(label))}(?!\w)", prompts.prompt(label), re.IGNORECASE):
             yield f"prompts.words.{label}: {prompts.word(label)!r} isn't in the prompt {prompts.prompt(label)!r}. Correct one of the two."
+    said = [prompts.name(label).lower() for label in classes or prompts.names]
+    for name in sorted({name for name in said if said.count(name) > 1}):
+        yield f"prompts.names: two ID classes are called {name!r}. Give each its own name."
+    for run, setting in embed.runs.items():
+        for name in setting.names or ():
+            if name.lower() in {*said, *(label.lower() for label in classes or ())}:
+                yield f"embed.runs.{run}.names: {name!r} is an ID class; outliers need other names. Take it out."
+    if diffusion.model is None and diffusion.small.size < data.chain.side:
+        side, size = data.chain.side, diffusion.small.size
+        yield f"diffusion.small.size: it draws {size} pixels, but images have {side} (data.chain). Set it to {side} or more."
     if diffusion.model is None and not data.world:
         yield "data.world: empty, but diffusion.model is null: a model that has seen only ID classes paints only those. Add sources."
-    if diffusion.model and diffusion.model.startswith((".", "/", "~")) and not Path(diffusion.model).is_dir():
+    if diffusion.model and diffusion.model.startswith((".", "/")) and not Path(diffusion.model).is_dir():
         yield f"diffusion.model: {diffusion.model}: no such folder. Give a hub id, an existing folder, or null."
-    if synthesize.judge not in trained:
-        yield f"synthesize.judge: {synthesize.judge!r} is not a pretraining run with at least one epoch. Known: {_known(trained)}."
+    if judge.run not in trained:
+        yield f"judge.run: {judge.run!r} is not a pretraining run with at least one epoch. Known: {_known(trained)}."
     for name, run in synthesize.runs.items():
-        if name in ("align", "diffusion") or name.startswith("embed-"):
+        if name in ("align", "diffusion", "proofs") or name.startswith("embed-"):
             yield f"synthesize.runs.{name}: metrics/dream/{name}.json is another file. Rename the run."
         if run.embed not in embed.runs:
             yield f"synthesize.runs.{name}.embed: no run {run.embed!r} in embed.runs. Known: {_known(embed.runs)}."
     for name, run in oe.runs.items():
-        if run.dreamed is None or run.objective == "none":
+        if run.dreamed is None:
             continue
         if run.dreamed not in synthesize.runs:
             yield f"oe.runs.{name}.outliers: no run {run.dreamed!r} in synthesize.runs. Known: {_known(synthesize.runs)}."
             continue
         source = synthesize.runs[run.dreamed]
         mode = embed.runs[source.embed].mode if source.embed in embed.runs else None
-        if mode and (mode == "inlier") != (run.objective == "label"):
+        if mode and run.objective != "none" and (mode == "inlier") != (run.objective == "label"):
             wanted = "inlier" if run.objective == "label" else "outlier"
             yield f"oe.runs.{name}: objective {run.objective!r} needs dreamed {wanted}s, {run.dreamed!r} holds {mode}s. Change one."
         if run.per_class and run.per_class > source.count:

@@ -16,7 +16,7 @@ import numpy as np
 from ood.errors import InputError
 
 PREPARED = Path("data/prepared")
-ROUND_TRIP = Path("data/round-trip")  # decoder/id-test: ID test images through the diffusion model's autoencoder, in the same layout
+PROOFS = Path("data/proofs")  # painted/*: ID as the diffusion model renders it, in the same layout
 
 
 @dataclass(frozen=True)

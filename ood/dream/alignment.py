@@ -2,11 +2,13 @@
 
     p(y | x) = softmax_j( cos(z, T_j) / t )_y,   z = h(x),   loss = -log p(y | x)
 
-data/align/ holds encoder.safetensors, features.npy (n, d) with labels.npy (n,), anchors.npy (C, d), tokens.json.
+data/align/ holds encoder.safetensors with encoder.json (how to build it), features.npy (n, d) with labels.npy (n,), anchors.npy (C, d),
+tokens.json (how each class word was tokenised).
 """
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,7 @@ from ood.config.dream import Prompts
 from ood.data.batches import ImageSet, plain_batches
 from ood.dream.tokens import anchor, piece_ids, place
 from ood.errors import InputError
-from ood.nets import Classifier
+from ood.nets import Classifier, store
 
 ALIGNED = Path("data/align")
 
@@ -50,14 +52,14 @@ def cosine_logits(features: Tensor, anchors: Tensor, temperature: float) -> Tens
 
 
 @torch.inference_mode()
-def forward(function: Callable[[Tensor], Tensor], images: ImageSet, device: torch.device, batch_size: int = 256) -> Tensor:
+def run(function: Callable[[Tensor], Tensor], images: ImageSet, device: torch.device, batch_size: int = 256) -> Tensor:
     """What `function` gives for every image of a set, in order, on the CPU."""
     return torch.cat([function(batch.to(device)).float().cpu() for batch, _ in plain_batches(images, batch_size)])
 
 
 def agreement(model: nn.Module, images: ImageSet, device: torch.device) -> NDArray:
     """Per image: whether the model's class is the label, (N,) bool."""
-    return (forward(model, images, device).argmax(1) == images.labels.cpu()).numpy()
+    return (run(model, images, device).argmax(1) == images.labels.cpu()).numpy()
 
 
 def anchors_from_names(text_encoder: nn.Module, tokenizer: object, prompts: Prompts, labels: list[str]) -> tuple[Tensor, list[dict]]:
@@ -93,12 +95,32 @@ def anchors_from_names(text_encoder: nn.Module, tokenizer: object, prompts: Prom
     return anchors, report
 
 
-def save(folder: Path, features: Tensor, labels: Tensor, anchors: Tensor, report: list[dict]) -> None:
-    """Write what phase 2 reads."""
+def save(
+    folder: Path, model: AlignedEncoder, spec: store.Spec, features: Tensor, labels: Tensor, anchors: Tensor, report: list[dict]
+) -> None:
+    """Write the encoder and what phase 2 reads."""
+    store.save_weights(folder / "encoder.safetensors", model.encoder.state_dict())
+    kept = {"spec": asdict(spec), "temperature": model.temperature}
+    (folder / "encoder.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     np.save(folder / "features.npy", features.float().cpu().numpy())
     np.save(folder / "labels.npy", labels.cpu().numpy())
     np.save(folder / "anchors.npy", anchors.float().cpu().numpy())
     (folder / "tokens.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+def load_model(device: torch.device, folder: Path = ALIGNED) -> AlignedEncoder:
+    """The trained encoder with its cosine head, in eval mode.
+
+    Raises:
+        InputError: not there yet.
+    """
+    if not (folder / "encoder.json").is_file():
+        raise InputError(f"{folder}: not there. Run `python -m stages align` first (or `dvc repro`).")
+    kept = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
+    encoder = store.Spec(**kept["spec"]).build()
+    store.load_weights(encoder, folder / "encoder.safetensors")
+    anchors = torch.from_numpy(np.load(folder / "anchors.npy"))
+    return AlignedEncoder(encoder, anchors, kept["temperature"]).to(device).eval()
 
 
 def load(folder: Path = ALIGNED) -> tuple[NDArray, NDArray, NDArray, list[str]]:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ood.dream.tokens import Placed, encode, place
+from ood.errors import InputError
 
 PIXELS = 2**21  # decoded at once: 8 pictures of 512 x 512
 
@@ -39,7 +40,7 @@ def paint(
         uint8 (N, H, W, 3), at the size that the pipeline draws.
 
     Raises:
-        InputError: a class word isn't in its prompt.
+        InputError: a class word isn't in its prompt, a picture isn't finite.
     """
     tokenizer, text = pipeline.tokenizer, pipeline.text_encoder
     placed = [place(tokenizer, prompt, word, pieces) for prompt, word in zip(prompts, class_words, strict=True)]
@@ -68,6 +69,8 @@ def decode(autoencoder: torch.nn.Module, latents: Tensor) -> NDArray:
     factor = 2 ** (len(autoencoder.config.block_out_channels) - 1)
     at_once = max(1, PIXELS // (factor**2 * latents[0, 0].numel()))  # decoding takes far more memory a picture than denoising
     images = torch.cat([autoencoder.decode(part).sample.float() for part in scaled.split(at_once)])
+    if not bool(images.isfinite().all()):
+        raise InputError("a painted picture isn't finite: the pipeline's weights are damaged, or too large for half precision.")
     images = (images / 2 + 0.5).clamp(0, 1) * 255
     return images.round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
@@ -86,14 +89,16 @@ def image_size(pipeline: object) -> int:
 
 @contextmanager
 def _sampler(pipeline: object, name: str) -> Iterator[None]:
-    """Within: the pipeline samples so; afterwards as before."""
+    """Within: the pipeline samples so; afterwards as before. Time steps as each sampler was published with, whatever the folder says."""
     from diffusers import DPMSolverMultistepScheduler, PNDMScheduler
 
     before = pipeline.scheduler
     if name == "plms":
-        pipeline.scheduler = PNDMScheduler.from_config(before.config, skip_prk_steps=True)
+        pipeline.scheduler = PNDMScheduler.from_config(before.config, skip_prk_steps=True, timestep_spacing="leading", steps_offset=1)
     else:
-        pipeline.scheduler = DPMSolverMultistepScheduler.from_config(before.config, algorithm_type="dpmsolver++", solver_order=2)
+        pipeline.scheduler = DPMSolverMultistepScheduler.from_config(
+            before.config, algorithm_type="dpmsolver++", solver_order=2, timestep_spacing="linspace"
+        )
     try:
         yield
     finally:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ood.config.training import Runtime
 from ood.errors import InputError
 from ood.files import write_text
 
@@ -27,21 +28,29 @@ def describe(folder: Path, model: str | None, revision: str | None) -> None:
     write_text(folder / "source.json", json.dumps({"model": model, "revision": revision, "weights": weights}, indent=1) + "\n")
 
 
-def load(device: torch.device, precision: str = "fp32", root: Path = DIFFUSION) -> "StableDiffusionPipeline":
+def load(device: torch.device, runtime: Runtime, root: Path = DIFFUSION) -> "StableDiffusionPipeline":
     """The pipeline, frozen and in eval mode: a named one in bf16 on a GPU (but its decoder in float32, against banding), else float32.
 
     Args:
-        precision: the runtime section's; fp64, which is for checks, keeps float32 on a GPU too.
+        runtime: precision fp64, which is for checks, keeps float32 on a GPU too; channels_last and compile are the denoiser's.
 
     Raises:
-        InputError: nothing there yet, or no pipeline of this format.
+        InputError: nothing there yet, no pipeline of this format, or a local folder that was changed since `diffusion` looked at it.
     """
     path = root / "source.json"
     if not path.is_file():
         raise InputError(f"{path}: not there. Run `python -m stages diffusion` first (or `dvc repro`).")
     source = json.loads(path.read_text(encoding="utf-8"))
-    half = device.type == "cuda" and source["model"] is not None and precision != "fp64"
-    return open_pipeline(source["model"] or str(root / "pipeline"), source["revision"], device, torch.bfloat16 if half else torch.float32)
+    model = source["model"]
+    if source["weights"] and _hash(Path(model)) != source["weights"]:
+        raise InputError(f"params.yaml: diffusion.model: {model} has changed since `diffusion` saw it. Run `dvc repro -f diffusion`.")
+    half = device.type == "cuda" and model is not None and runtime.precision != "fp64"
+    pipeline = open_pipeline(model or str(root / "pipeline"), source["revision"], device, torch.bfloat16 if half else torch.float32)
+    if runtime.channels_last:
+        pipeline.unet.to(memory_format=torch.channels_last)
+    if runtime.compile:
+        pipeline.unet.compile_repeated_blocks(fullgraph=True)
+    return pipeline
 
 
 def open_pipeline(model: str, revision: str | None, device: torch.device, dtype: torch.dtype) -> "StableDiffusionPipeline":

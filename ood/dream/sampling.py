@@ -9,6 +9,7 @@ Per class, on unit features Z (n, d):
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -29,6 +30,17 @@ class Drawn:
     seeds: Tensor
     distance: Tensor
     boundary: Tensor
+
+    def write(self, path: Path) -> None:
+        """Into one file."""
+        with path.open("wb") as stream:
+            np.savez(stream, **{name: tensor.numpy() for name, tensor in vars(self).items()})
+
+    @classmethod
+    def read(cls, path: Path) -> "Drawn":
+        """From one file."""
+        with np.load(path) as arrays:
+            return cls(**{name: torch.from_numpy(arrays[name]) for name in arrays.files})
 
 
 def spread_for(cosine: float, width: int) -> float:
@@ -76,12 +88,13 @@ def draw(features: Tensor, anchor: Tensor, run: EmbedRun, key: tuple[int, ...], 
     """`run.count` vectors of one class by the paper's method.
 
     Args:
-        features: (n, d), of any norm. anchor: (d,). key: what the random numbers depend on. name: of the class, for errors.
+        features: (n, d), of any norm; computed on their device. anchor: (d,). key: what the random numbers depend on. name: of the
+            class, for errors.
 
     Raises:
         InputError: too few features, or features without a direction.
     """
-    if run.features_per_class and len(features) < 2:
+    if len(features) < 2:
         raise InputError(f"class {name!r} has {len(features)} training images; embeddings need at least 2.")
     if not bool((features.norm(dim=1) > 0).all()) or not bool(features.isfinite().all()):
         raise InputError(f"class {name!r}: a feature is zero or not finite, so it has no direction. Train `align` again, with a lower lr.")
@@ -90,23 +103,23 @@ def draw(features: Tensor, anchor: Tensor, run: EmbedRun, key: tuple[int, ...], 
     generator = generator_for(*key)
     score = knn_distance(unit, unit, k)
     inlier = run.mode == "inlier"
-    boundary = torch.arange(len(unit)) if inlier else score.topk(scaled(run.boundary, run, len(unit))).indices
+    boundary = torch.arange(len(unit)) if inlier else score.topk(scaled(run.boundary, run, len(unit))).indices.cpu()
     sigma = spread_for(run.cosine, unit.shape[1])
     per_round = min(run.seeds_per_round, len(boundary))
     vectors, seeds, distances, have = [], [], [], 0
     while have < run.count:
         chosen = boundary[torch.randperm(len(boundary), generator=generator)[:per_round]]
-        noise = torch.randn(run.candidates, unit.shape[1], generator=generator)
-        distance = around(unit, chosen, sigma, noise, k)
+        noise = torch.randn(run.candidates, unit.shape[1], generator=generator).to(unit)
+        distance = around(unit, chosen.to(unit.device), sigma, noise, k)
         kept = _kept(distance, run, inlier)
         rows = torch.arange(len(chosen))[:, None].expand_as(kept)
-        vectors.append(F.normalize(unit[chosen[rows]] + sigma * noise[kept], dim=2).flatten(0, 1))
-        distances.append(distance[rows, kept].flatten())
+        vectors.append(F.normalize(unit[chosen[rows].to(unit.device)] + sigma * noise[kept], dim=2).flatten(0, 1).cpu())
+        distances.append(distance.gather(1, kept).flatten().cpu())
         seeds.append(chosen[rows].flatten())
         have += len(vectors[-1])
     # The last round gives more than is asked for: leave out at random, not the last seed points.
     kept = torch.randperm(have, generator=generator)[: run.count]
-    norm = anchor.norm()
+    norm = anchor.norm().cpu()
     return Drawn(torch.cat(vectors)[kept] * norm, torch.cat(seeds)[kept], torch.cat(distances)[kept], boundary)
 
 

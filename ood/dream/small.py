@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 
@@ -18,6 +17,7 @@ from ood.data.batches import generator_for
 from ood.dream import tokenizer as bpe
 from ood.dream.loop import Loop
 from ood.dream.pipelines import quiet
+from ood.dream.resizing import enlarge
 from ood.progress import Progress
 
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}  # Stable Diffusion v1
@@ -87,18 +87,6 @@ def train(data: Captioned, setting: Small, seed: int, accelerator: Accelerator, 
     if accelerator.is_main_process:
         _save(folder / "pipeline", autoencoder, text, tokenizer, unet)
     return {"autoencoder_rmse": error, "denoiser_loss": history[-1], "latent_scale": scale}
-
-
-def enlarge(images: Tensor, size: int) -> Tensor:
-    """uint8 (N, 3, H, W) -> uint8 (N, 3, size, size).
-
-    By whole factors pixels are repeated, which the image chain's area filter undoes exactly: so nothing but the diffusion model's own
-    traces tells what comes back from what went in. Else bicubic, antialiased where it shrinks.
-    """
-    if size % images.shape[-1] == 0:
-        factor = size // images.shape[-1]
-        return images.repeat_interleave(factor, dim=2).repeat_interleave(factor, dim=3)
-    return F.interpolate(images.float(), (size, size), mode="bicubic", antialias=True).round().clamp(0, 255).to(torch.uint8)
 
 
 def to_signed(images: Tensor) -> Tensor:

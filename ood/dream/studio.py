@@ -4,13 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from ood.config.dream import Painting, Prompts
-from ood.data.batches import generator_for
+from ood.data.batches import ImageSet, generator_for
 from ood.data.chain import ImageChain
-from ood.dream.painting import paint
+from ood.dream.painting import image_size, paint, round_trip
+from ood.dream.resizing import enlarge
+from ood.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,28 @@ class Studio:
             pieces=self.prompts.pieces,
         )
         return self.chain.finish(np.stack([self.chain.native(picture) for picture in pictures]))
+
+    def plain(self, classes: Sequence[str], count: int, seed: int, progress: Progress) -> ImageSet:
+        """`count` pictures of every class from its plain prompt, with their labels."""
+        images = []
+        for label, name in enumerate(classes):
+            seeds = [seed_of(seed, label, i) for i in range(count)]
+            for start in range(0, count, self.painting.batch_size):
+                progress.step()
+                batch = seeds[start : start + self.painting.batch_size]
+                images.append(self.paint([name] * len(batch), None, batch))
+            progress.advance(name)
+        pictures = torch.from_numpy(np.concatenate(images)).permute(0, 3, 1, 2).contiguous()
+        return ImageSet(pictures, torch.arange(len(classes)).repeat_interleave(count))
+
+    def round_trip(self, images: Tensor, progress: Progress) -> NDArray:
+        """uint8 (N, 3, side, side) enlarged, through the autoencoder, and back through the image chain: uint8 (N, side, side, 3)."""
+        size, back = image_size(self.pipeline), []
+        for batch in images.split(256 if size <= 64 else 16):
+            progress.step()
+            decoded = round_trip(self.pipeline.vae, enlarge(batch, size))
+            back.append(np.stack([self.chain.native(picture) for picture in decoded]))
+        return self.chain.finish(np.concatenate(back))
 
 
 def seed_of(seed: int, label: int, index: int) -> int:

@@ -61,29 +61,41 @@ def paint_shards(studio: Studio, wanted: Order, vectors: NDArray, classes: list[
         progress.advance(f"picture {min((number + 1) * batch, len(wanted))} of {len(wanted)}")
 
 
-def collect(folder: Path, wanted: Order, batch: int) -> NDArray:
-    """All pictures in order, uint8 (N, side, side, 3).
+def collect(folder: Path, wanted: Order, batch: int, target: Path) -> NDArray:
+    """All pictures in order, written to `target` and read from there as needed: uint8 (N, side, side, 3).
 
     Raises:
         InputError: a shard is missing or of the wrong length, which only another process's failure can cause.
     """
-    shards = []
+    together = None
     for number, start in enumerate(range(0, len(wanted), batch)):
         path = folder / f"{number:06d}.npy"
         images = np.load(path) if path.is_file() else np.empty(0)
         if len(images) != min(batch, len(wanted) - start):
             raise InputError(f"{path}: this batch of pictures is not whole. Run the stage again: it paints what is missing.")
-        shards.append(images)
-    return np.concatenate(shards)
+        if together is None:
+            together = np.lib.format.open_memmap(target, "w+", np.uint8, (len(wanted), *images.shape[1:]))
+        together[start : start + len(images)] = images
+    together.flush()
+    return together
 
 
-def nearest(images: NDArray, others: NDArray, block: int = 256) -> tuple[NDArray, NDArray]:
-    """Per image the index of the nearest of `others` and the root mean squared difference to it, in [0, 1] units."""
-    flat = torch.from_numpy(images.reshape(len(images), -1)).float() / 255
-    table = torch.from_numpy(others.reshape(len(others), -1)).float() / 255
-    found = [torch.cdist(part, table).min(1) for part in flat.split(block)]
-    distance = torch.cat([f.values for f in found]) / flat.shape[1] ** 0.5
-    return torch.cat([f.indices for f in found]).numpy(), distance.numpy()
+def provenance(wanted: Order, studio: Studio, classes: list[str]) -> list[dict]:
+    """A row per picture: class, prompt and word, which of the class's embeddings, seed and sampler."""
+    names = [classes[label] for label in wanted.labels]
+    return [
+        {
+            "class": name,
+            "prompt": studio.prompts.prompt(name),
+            "word": studio.prompts.word(name),
+            "embedding": int(wanted.chosen[n]),
+            "seed": wanted.seeds[n],
+            "sampler": studio.painting.sampler,
+            "steps": studio.painting.steps,
+            "guidance": studio.painting.guidance,
+        }
+        for n, name in enumerate(names)
+    ]
 
 
 def _writer(images: NDArray) -> Callable[[Path], None]:

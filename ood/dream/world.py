@@ -4,11 +4,17 @@ from pathlib import Path
 
 import torch
 
+from ood.config import Params
 from ood.config.dream import Naming
 from ood.data import packed
 from ood.data.batches import load
 from ood.dream.small import Captioned
 from ood.errors import InputError
+
+
+def naming(params: Params) -> Naming:
+    """What captions need of the prompts section, and no more: a change of its other keys trains no diffusion model again."""
+    return Naming(template=params.section("prompts.template", str), names=params.section("prompts.names", dict[str, str]))
 
 
 def captioned(prompts: Naming, root: Path = packed.PREPARED) -> Captioned:

@@ -6,7 +6,7 @@ from ood.config.dream import Embed, EmbedRun, Painting, Synthesize
 from ood.config.evaluation import Evaluate
 from ood.config.methods import OE, UM, UMAP, Mask, OERun
 from ood.config.training import Pretrain, Training
-from ood.report.dream import Dreams, corruption_table, decoder_table
+from ood.report.dream import Dreams, corruption_table
 from ood.report.tables import (
     Results,
     calibration_table,
@@ -136,15 +136,9 @@ def page(
     masked = mask_accuracy_table(results)
     parts += [masked] if masked else []
     parts += ["## What was dreamed", dreams.text(), *dreams.tables()]
-    decoder, corrupted = decoder_table(results), corruption_table(results)
-    if decoder:
-        parts += [
-            "## The decoder's traces",
-            "The control of dreamed outliers: ID test images sent through the diffusion model's autoencoder and the image chain are still "
-            "ID. A detector that flags them more than its control does has learned the decoder, not the dream. Own score, round trip "
-            "against original.",
-            decoder,
-        ]
+    traces_of_paint = dreams.traces(results, pairs)
+    parts += ["## The painter's traces", *traces_of_paint] if traces_of_paint else []
+    corrupted = corruption_table(results)
     parts += ["## ID accuracy under corruption", corrupted] if corrupted else []
     parts += ["## Which epoch?", trace_table(traces)] if traces else []
     parts += [

@@ -47,7 +47,7 @@ def load(source: Glyphs, chain: ImageChain, rng: np.random.Generator) -> ItemSet
 
 def word_of(character: str) -> str:
     """What a caption calls a character, in one word: its Unicode name without script, case and kind ('omega', 'leftwardsarrow')."""
-    parts = unicodedata.name(character).replace("-", " ").split()
+    parts = unicodedata.name(character, f"U{ord(character):X}").replace("-", " ").split()
     return "".join(part for part in parts if part not in UNSAID).lower() or character
 
 

@@ -1,0 +1,41 @@
+"""Judge: what a trained classifier makes of every dreamed picture; the manifest that training filters by."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from ood import dreamed, judging
+from ood.compute import accelerator_for
+from ood.config import Params
+from ood.config.dream import Judge
+from ood.config.training import Runtime, Seeds
+from ood.data.batches import load
+from ood.data.packed import item_names
+from ood.files import in_place_of, link_or_copy, write_text
+from ood.nets import store
+from ood.pictures import sheet_of_dreams
+from ood.tables import to_csv
+from stages.console import Console
+
+
+def main(run: Annotated[str, typer.Argument(help="one of synthesize.runs")]) -> None:
+    """Write data/dreamed/<run>: the pictures with their manifest; figures and a picture of them."""
+    params = Params()
+    judge, seeds = params.section("judge", Judge).run, params.section("seeds", Seeds)
+    device, console = accelerator_for(params.section("runtime", Runtime)).device, Console(f"judge {run}")
+    images, rows, info = dreamed.painted(run)
+    nets = [store.load(store.MODELS / judge / str(seed))[0].to(device) for seed in seeds]
+    probabilities = judging.judge(nets, images, device)
+    train = load("id/train").images.permute(0, 2, 3, 1).numpy()
+    rows = judging.opinion(rows, images, probabilities, info["classes"], train, item_names("id/train"))
+    with in_place_of(dreamed.DREAMED / run) as folder:
+        link_or_copy(dreamed.PAINTED / run / "images.npy", folder / "images.npy")
+        write_text(folder / "manifest.csv", to_csv(rows))
+        write_text(folder / "info.json", json.dumps(info | {"judge": judge}, indent=1) + "\n")
+    figures = judging.summary(rows)
+    write_text(Path(f"metrics/dream/{run}.json"), json.dumps(figures, indent=1) + "\n")
+    sheet_of_dreams(Path(f"metrics/pictures/dreamed-{run}.png"), np.asarray(images), rows, info["classes"])
+    console.note(", ".join(f"{key} {value:.3g}" for key, value in figures.items()))

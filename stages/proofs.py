@@ -1,0 +1,56 @@
+"""Proofs: ID as the pipeline renders it - test images through its autoencoder, classes from their plain prompts - as controls."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ood.compute import accelerator_for
+from ood.config import Params
+from ood.config.data import Chain
+from ood.config.dream import Painting, Prompts, Proofs
+from ood.config.training import Runtime
+from ood.data import packed
+from ood.data.batches import load
+from ood.data.chain import ImageChain
+from ood.data.packing import save_images
+from ood.dream import alignment, pipelines
+from ood.dream.studio import Studio
+from ood.files import in_place_of, write_text
+from ood.pictures import sheet_of_prompts
+from stages.console import Console
+
+FIGURES, PICTURE = Path("metrics/dream/proofs.json"), Path("metrics/pictures/prompts.png")
+
+
+def main() -> None:
+    """Write data/proofs: painted/round-trip, and painted/plain-prompts where the aligned encoder agrees; the share that it agrees with."""
+    params = Params()
+    setting, runtime = params.section("proofs", Proofs), params.section("runtime", Runtime)
+    chain, classes = ImageChain(params.section("data.chain", Chain)), packed.info().classes
+    device = accelerator_for(runtime).device
+    pipeline, console = pipelines.load(device, runtime), Console("proofs")
+    studio = Studio(pipeline, params.section("prompts", Prompts), params.section("painting", Painting), chain)
+    console.begin(1 + len(classes), "set")
+    test = load("id/test")
+    chosen = torch.from_numpy(np.linspace(0, len(test) - 1, min(setting.round_trip, len(test))).astype(np.int64))
+    back = studio.round_trip(test.images[chosen], console)
+    change = np.abs(back.astype(int) - test.images[chosen].permute(0, 2, 3, 1).numpy())
+    console.advance("round trip")
+    plain = studio.plain(classes, setting.samples, setting.seed, console)
+    agreed = alignment.agreement(alignment.load_model(device), plain, device)
+    with in_place_of(packed.PROOFS) as folder:
+        save_images(folder, "painted/round-trip", back, test.labels[chosen].numpy())
+        kept = plain.images[agreed].permute(0, 2, 3, 1).numpy()
+        if len(kept):
+            save_images(folder, "painted/plain-prompts", kept, plain.labels[agreed].numpy())
+    figures = {
+        "round_trip_rmse": float(np.sqrt(np.mean((change / 255) ** 2))),
+        "round_trip_pixels_changed": float((change > 0).mean()),
+        "prompts_agreed": float(agreed.mean()),
+        "prompts_agreed_by_class": {name: float(agreed[(plain.labels == i).numpy()].mean()) for i, name in enumerate(classes)},
+    }
+    write_text(FIGURES, json.dumps(figures, indent=1) + "\n")
+    sheet_of_prompts(PICTURE, plain.images.numpy(), agreed, [studio.prompts.word(name) for name in classes])
+    console.note(f"the aligned encoder agrees with {agreed.mean():.1%} of the plain prompts' pictures")
