@@ -11,6 +11,7 @@ from PIL import Image
 from ood.config import Params
 from ood.config.data import Chain, Corruption, Data, Folder, Glyphs, Photo
 from ood.config.training import Augment
+from ood.config.whole import check
 from ood.data import catalog, packed, roles
 from ood.data.batches import ImageSet, TrainingBatches, augmented_copy, crop_and_flip, generator_for
 from ood.data.chain import ImageChain
@@ -500,20 +501,23 @@ def test_the_readmes_recipe_for_own_images(tmp_path, monkeypatch, workspace):
 
     text = (ROOT / "README.md").read_text()
     block = text[text.index("    data:\n") :].split("\n\n")[0]
-    changes = YAML(typ="safe").load(block)["data"]
-    workspace.set({f"data.{key}": value for key, value in changes.items()})
+    changes = YAML(typ="safe").load(block)
+    workspace.set({f"data.{key}": value for key, value in changes["data"].items()})
+    workspace.set({"prompts.names": changes["prompts"]["names"], "diffusion.small.size": changes["diffusion"]["small"]["size"]})
     rng = np.random.default_rng(0)
     monkeypatch.chdir(workspace.path)
-    for folder, classes in (("mine", ("ant", "bee")), ("outliers", ("x",)), ("others", ("y", "z"))):
+    for folder, classes in (("mine", ("ant", "bee")), ("outliers", ("x",)), ("others", ("y", "z")), ("world", ("cup",))):
         for name in classes:
             (workspace.path / "images" / folder / name).mkdir(parents=True)
             for i in range(60):
                 Image.fromarray(rng.integers(0, 255, (40, 50, 3)).astype(np.uint8)).save(f"images/{folder}/{name}/{i}.png")
     params = Params("params.yaml")
     own = params.section("data", Data)
+    check(params)
     catalog.check(own)
     built, _ = catalog.build(own)
     assert built["id/train"].classes == ["ant", "bee"]
+    assert set(built["world/things"].words) == {"cup"}
     assert {len(items.images.shape) for items in built.values()} == {4}
     assert built["id/train"].images.shape[1:] == (32, 32, 3)
 
