@@ -31,7 +31,9 @@ def grid(**values: list) -> list[dict]:
 
 OE_RUNS = ("oe", "energy", "no-outliers", "oe-scratch", "oe-um", "oe-control")
 
-DREAM = ("diffusion", "align", "embed outliers", "synthesize outliers")
+DREAM = ("diffusion", "align", "proofs", "embed outliers", "synthesize outliers", "judge outliers")
+INLIERS = ("embed inliers", "synthesize inliers", "judge inliers")
+DREAM_RUNS = ("dream", "dream-um", "dream-control", "dream-id")
 
 # name: (what is trained before, settings, what each trial runs, models that are judged)
 PLANS = {
@@ -97,7 +99,7 @@ PLANS = {
         ["dream"],
     ),
     "dream-embed": (  # where to dream, and how to paint it
-        ["prepare", "pretrain ce", "diffusion", "align"],
+        ["prepare", "pretrain ce", "diffusion", "align", "proofs"],
         [
             *grid(embed__runs__outliers__cosine=[0.46, 0.6, 0.7, 0.8, 0.9]),
             *grid(embed__runs__outliers__cosine=[0.46, 0.7], oe__runs__dream__cut=[0.5, 1.0]),
@@ -106,7 +108,7 @@ PLANS = {
             {"embed.runs.outliers.method": "interpolation", "embed.runs.outliers.cosine": None},
             {"embed.runs.outliers.method": "noise"},
         ],
-        ["embed outliers", "synthesize outliers", "oe dream"],
+        ["embed outliers", "synthesize outliers", "judge outliers", "oe dream"],
         ["dream"],
     ),
     "dream-weight": (
@@ -120,19 +122,34 @@ PLANS = {
         ["dream"],
     ),
     "dream-align": (  # nearer to the class words, and dreamed inliers
-        ["prepare", "pretrain ce", "pretrain scratch", "diffusion"],
+        ["prepare", "pretrain ce", "pretrain scratch", "diffusion", "align", "proofs"],
         [
             *grid(align__temperature=[0.1, 0.3], oe__runs__dream_id__cut=[0.5, 0.9]),
             *grid(embed__runs__inliers__cosine=[0.9, 0.99]),
         ],
-        ["align", "embed outliers", "embed inliers", "synthesize outliers", "synthesize inliers", "oe dream", "oe dream-id"],
+        [
+            "align",
+            *(f"{stage} {run}" for stage in ("embed", "synthesize", "judge") for run in ("outliers", "inliers")),
+            "oe dream",
+            "oe dream-id",
+        ],
         ["dream", "dream-id"],
     ),
     "defaults": (
-        ["prepare", "pretrain ce", "pretrain l2", "pretrain scratch", "mask"],
+        [
+            "prepare",
+            "pretrain ce",
+            "pretrain l2",
+            "pretrain scratch",
+            "mask",
+            *DREAM,
+            "embed inliers",
+            "synthesize inliers",
+            "judge inliers",
+        ],
         [{}],
-        ["um", "control", "umap", "umap-control", *(f"oe {run}" for run in OE_RUNS)],
-        ["ce", "l2", "um", "control", "umap", "umap-control", *OE_RUNS],
+        ["um", "control", "umap", "umap-control", *(f"oe {run}" for run in (*OE_RUNS, *DREAM_RUNS))],
+        ["ce", "l2", "um", "control", "umap", "umap-control", *OE_RUNS, *DREAM_RUNS],
     ),
 }
 

@@ -201,8 +201,8 @@ def map_of_embeddings(
     handles = [plt.Line2D([], [], color="black", marker=m, ls="", label=text, ms=9 if m == "*" else 5) for text, m in marks.items()]
     if mode == "outlier":
         handles.insert(1, plt.Line2D([], [], color="black", marker="o", ls="", mfc="none", ms=6, label="boundary point"))
-    right.legend(handles=handles, fontsize=8, loc="best")
-    figure.tight_layout()
+    figure.legend(handles=handles, fontsize=8, loc="lower center", ncols=len(handles))
+    figure.tight_layout(rect=(0, 0.05, 1, 1))
     _save(figure, path)
 
 

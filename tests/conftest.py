@@ -103,7 +103,7 @@ class Workspace:
     def run(self, *command: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess:
         """Run a command in the workspace; its output is in .stdout and .stderr."""
         result = subprocess.run(
-            command, cwd=self.path, env=self.environment | environment, capture_output=True, text=True, check=False, timeout=150
+            command, cwd=self.path, env=self.environment | environment, capture_output=True, text=True, check=False, timeout=400
         )
         if check and result.returncode:
             raise AssertionError(f"{command} failed with {result.returncode}:\n{result.stdout}\n{result.stderr}")

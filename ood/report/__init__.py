@@ -22,6 +22,11 @@ from ood.report.tables import (
     trace_table,
 )
 
+SIBLINGS = (
+    "† has a sibling of the same kind among the auxiliary outliers (easier for every run that saw those) or in the world that the small "
+    "diffusion model learned (easier for every run that saw its dreams)."
+)
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -61,7 +66,7 @@ def lesson(run: OERun) -> str:
         "uniform": f"uniform loss x {run.outlier_weight:g}",
         "energy": f"energy margins {run.m_in}, {run.m_out} x {run.outlier_weight:g}",
         "dream": f"energy regulariser ({run.phi}) x {run.outlier_weight:g}",
-        "label": "cross-entropy on dreamed inliers",
+        "label": "cross-entropy",
         "none": "no outliers",
     }[run.objective]
     text += f" on {run.outliers}, cut {run.cut:g}" if run.dreamed and run.objective != "none" else ""
@@ -71,7 +76,8 @@ def lesson(run: OERun) -> str:
 def drawing(run: EmbedRun) -> str:
     """How an embed run draws, in a few words."""
     spread = f", cosine {run.cosine:g}" if run.cosine else ""
-    ranks = f", k {run.k} and boundary {run.boundary} of {run.features_per_class}, {run.selection}" if run.method == "knn" else ""
+    edge = f" and boundary {run.boundary}" if run.mode == "outlier" else ""
+    ranks = f", k {run.k}{edge} of {run.features_per_class}, {run.selection}" if run.method == "knn" else ""
     return f"{run.mode}s, {run.method}{spread}{ranks}"
 
 
@@ -120,7 +126,7 @@ def page(
         "scores differ, also each on its own. The last column counts seeds by the mean AUROC over groups; how far it moves, the row says.",
         control_table(results, pairs),
         "## Every OOD set by itself (own score)",
-        *(["† has a sibling of the same kind among the auxiliary outliers: easier for every run that saw those."] if siblings else []),
+        *([SIBLINGS] if siblings else []),
         "AUROC:",
         set_table(results, "auroc", siblings),
         "FPR95:",
@@ -143,7 +149,7 @@ def page(
     parts += ["## Which epoch?", trace_table(traces)] if traces else []
     parts += [
         "## Settings",
-        "Chosen on validation data only; every setting tried is in `docs/tuning.csv`.",
+        "Chosen on validation data only: `docs/tuning.md` tells how, `docs/tuning.csv` has every setting tried.",
         settings.table(masks["constraint"]),
     ]
     return "\n\n".join(parts) + "\n"

@@ -7,7 +7,7 @@ import numpy as np
 from ood.report.tables import PERCENT, Results, groups_in, id_values, markdown_table, spread
 
 AGREED = 0.8  # share of plain prompts that the encoder must recognise before a dream means anything
-TRACE = 1.0  # points of AUROC by which, for every seed, painted ID must be flagged more than by the control to be called a trace
+TRACE = 1.0  # points of AUROC above chance, and above the control for every seed, from which flagging painted ID is called a trace
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def _verdict(run: str, control: str, results: Results) -> str:
     ours, theirs = _painted(results[run], score), _painted(results[control], score)
     for name in ours:
         change = ours[name] - theirs[name]
-        learned = len(change) > 1 and (change > 0).all() and change.mean() > TRACE
+        learned = ours[name].mean() > 50 + TRACE and (change > 0).all() and change.mean() > TRACE
         found.append(f"{name} {spread(change, signed=True)}" + (" (**it has learned the painter's traces**)" if learned else ""))
     return f"`{run}` against `{control}`, on {score}: {', '.join(found)} points."
 

@@ -108,7 +108,7 @@ def verdict(gains: np.ndarray) -> str:
 
 
 def set_table(results: Results, key: str, siblings: set[str]) -> str:
-    """The own score on every OOD set by itself; a set with a sibling among the training outliers is marked."""
+    """The own score on every OOD set by itself; a set with a sibling among what was trained with is marked."""
     first = next(iter(results.values()))
     grid = next(iter(first["seeds"].values()))["grid"][first["own"]]
     groups = groups_in(results)
@@ -123,8 +123,8 @@ def set_table(results: Results, key: str, siblings: set[str]) -> str:
 
 
 def siblings_of(manifest: dict[str, dict]) -> set[str]:
-    """Test sets that come from the same kind of source as an auxiliary set."""
-    kinds = {entry["source"]["source"] for name, entry in manifest.items() if name.startswith("auxiliary/")}
+    """Test sets that come from the same kind of source as an auxiliary set, or as a set of the world that the painter learned."""
+    kinds = {entry["source"]["source"] for name, entry in manifest.items() if name.startswith(("auxiliary/", "world/"))}
     return {name for name, entry in manifest.items() if name.split("/")[0] in ("near", "far") and entry["source"]["source"] in kinds}
 
 
