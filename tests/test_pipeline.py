@@ -1,5 +1,6 @@
 """The whole DAG in miniature, through DVC itself: reruns, staleness, bad input, kills."""
 
+import csv
 import json
 import os
 import signal
@@ -145,7 +146,7 @@ def test_threshold_reruns_exactly_what_depends_on_it(project: Project):
     ("module", "stale"),
     [
         ("ood/report/dream.py", {"report"}),
-        ("ood/dream/sampling.py", {"embed@outliers", "embed@inliers", "embed@others"}),
+        ("ood/dream/alignment.py", {"align", "proofs", "embed@outliers", "embed@inliers", "embed@others"}),
         ("ood/dream/small.py", {"diffusion"}),
         ("ood/config/whole.py", {"check"}),
         (
@@ -195,7 +196,9 @@ def test_validation_alone_computes_no_test_figure(project: Project, tmp_path):
 def test_the_filters_cut_repaints_nothing(project: Project, tmp_path):
     twin = project.copy(tmp_path)
     twin.__class__ = Project
-    twin.set({"oe.runs.dream.cut": 0.999})
+    with (twin.path / "data/dreamed/outliers/manifest.csv").open(newline="") as stream:
+        surest = max(float(row["confidence"]) for row in csv.DictReader(stream))
+    twin.set({"oe.runs.dream.cut": surest - 1e-4})  # one image less
     ran, _ = twin.repro()
     assert ran == {"check", "oe@dream", "features@dream", "evaluate", "report"}
     twin.set({"embed.runs.outliers.cosine": 0.6, "judge.run": "l2"})
