@@ -15,6 +15,7 @@ import torch.nn.functional as F
 
 from ood.config import Params
 from ood.config.dream import EmbedRun, Prompts
+from ood.config.training import Runtime
 from ood.dream import pipelines, sampling
 from ood.dream.painting import paint
 
@@ -24,7 +25,7 @@ CLASSES, FEATURES, WIDTH = 100, 500, 768
 
 
 def painting() -> None:
-    pipeline = pipelines.load(torch.device("cpu"))
+    pipeline = pipelines.load(torch.device("cpu"), Params().section("runtime", Runtime))
     prompts = Params().section("prompts", Prompts)
     label = next(iter(prompts.names), "0")
     said, word = prompts.prompt(label), prompts.word(label)
