@@ -21,7 +21,7 @@ import torch
 from ood.closure import ROOT, closure
 from ood.distributed import world_size
 from ood.errors import InputError
-from ood.files import replace_with
+from ood.files import remove, replace_with
 
 LOCK_PATIENCE = 60.0  # seconds that a new run waits for one that is about to stop
 
@@ -120,6 +120,13 @@ class Scratch:
         stream.write(f"{os.getpid()}\n")
         stream.flush()
         return stream
+
+    def fresh(self, name: str) -> Path:
+        """An empty folder in the scratch folder, whatever an earlier process left there."""
+        folder = self.path / name
+        remove(folder)
+        folder.mkdir()
+        return folder
 
     def publish(self, outputs: dict[Path, Path]) -> None:
         """Put finished files or folders of the scratch folder in their places (source -> target), then drop the scratch folder.

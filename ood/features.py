@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ood.config.evaluation import Odin
-from ood.data.batches import ImageSet, plain_batches
+from ood.data.batches import Images, PlainBatches
 from ood.errors import InputError
 from ood.nets import Classifier
 from ood.scores import Head, odin
@@ -23,11 +23,11 @@ FEATURES = Path("data/features")
 
 
 @torch.inference_mode()
-def extract(net: Classifier, images: ImageSet, batch_size: int, tick: Callable[[], None]) -> dict[str, Tensor]:
+def extract(net: Classifier, images: Images, batch_size: int, tick: Callable[[], None]) -> dict[str, Tensor]:
     """Logits, raw features and labels of a set, un-augmented, on the CPU in float32."""
     device = net.fc.weight.device
     logits, features = [], []
-    for batch, _ in plain_batches(images, batch_size):
+    for batch, _ in PlainBatches(images, batch_size):
         tick()
         raw = net.features(batch.to(device))
         features.append(raw.float().cpu())
@@ -35,11 +35,11 @@ def extract(net: Classifier, images: ImageSet, batch_size: int, tick: Callable[[
     return {"logits": torch.cat(logits), "features": torch.cat(features), "labels": images.labels.cpu()}
 
 
-def extract_odin(net: Classifier, images: ImageSet, batch_size: int, setting: Odin, tick: Callable[[], None]) -> Tensor:
+def extract_odin(net: Classifier, images: Images, batch_size: int, setting: Odin, tick: Callable[[], None]) -> Tensor:
     """ODIN's score of a set: it needs input gradients, so it can't be had from cached tensors."""
     device = net.fc.weight.device
     scores = []
-    for batch, _ in plain_batches(images, batch_size):
+    for batch, _ in PlainBatches(images, batch_size):
         tick()
         scores.append(odin(net, batch.to(device), setting.temperature, setting.epsilon).cpu())
     return torch.cat(scores)

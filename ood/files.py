@@ -66,6 +66,12 @@ def link_or_copy(source: str | Path, target: str | Path) -> None:
         shutil.copyfile(source, target)
 
 
+def empty(folder: Path) -> None:
+    """An empty folder in the place of whatever is there."""
+    with in_place_of(folder):
+        pass
+
+
 def remove(path: Path) -> None:
     """Delete a file or folder, if it is there."""
     if path.is_dir() and not path.is_symlink():

@@ -68,4 +68,4 @@ def fine_tune(
             packed.PREPARED / "id",
             *(folder / str(seed) / name for seed in common.seeds for name in ("model.safetensors", "model.json")),
         ],
-    ).train(start, TrainingBatches(load("id/train"), recipe.batch_size, common.augment), progress)
+    ).train(start, TrainingBatches(load("id/train", workers=common.runtime.workers), recipe.batch_size, common.augment), progress)

@@ -2,9 +2,13 @@
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from ood.data.batches import Images, to_float
 from ood.nets import Classifier
+
+THUMBNAIL = 32  # pixels along a side
 
 
 @torch.inference_mode()
@@ -12,34 +16,35 @@ def judge(nets: list[Classifier], images: NDArray, device: torch.device, batch_s
     """Mean softmax of several networks, (N, C), for uint8 images (N, H, W, 3)."""
     rows = []
     for start in range(0, len(images), batch_size):
-        batch = torch.from_numpy(np.array(images[start : start + batch_size])).permute(0, 3, 1, 2).to(device).float() / 255
+        batch = to_float(torch.from_numpy(np.array(images[start : start + batch_size])).permute(0, 3, 1, 2).to(device))
         rows.append(torch.stack([net(batch).double().softmax(1) for net in nets]).mean(0).cpu())
     return torch.cat(rows).numpy()
 
 
-def nearest(images: NDArray, others: NDArray, block: int = 256) -> tuple[NDArray, NDArray]:
+def nearest(images: NDArray, others: Images, block: int = 256) -> tuple[NDArray, NDArray]:
     """Per image the index of the nearest of `others` and the root mean squared difference to it, in [0, 1] units.
 
-    Block by block, so that neither set is ever in memory as floating-point numbers.
+    Compared at THUMBNAIL pixels where they are larger; block by block, so that neither set is ever in memory as floating-point numbers,
+    and each of `others` is read once.
     """
-    best = [_nearest_in_blocks(_flat(images[i : i + block]), others, 4 * block) for i in range(0, len(images), block)]
-    return torch.cat([index for index, _ in best]).numpy(), torch.cat([distance for _, distance in best]).numpy()
+    best, index = torch.full((len(images),), float("inf")), torch.zeros(len(images), dtype=torch.int64)
+    for others_here in torch.arange(len(others)).split(4 * block):
+        known = _flat(others.some(others_here))
+        for here in torch.arange(len(images)).split(block):
+            queries = _flat(torch.from_numpy(np.array(images[here[0] : here[-1] + 1])).permute(0, 3, 1, 2))
+            found = torch.cdist(queries, known).min(1)
+            closer = found.values < best[here]
+            best[here] = torch.where(closer, found.values, best[here])
+            index[here] = torch.where(closer, others_here[found.indices], index[here])
+    return index.numpy(), (best / known.shape[1] ** 0.5).numpy()
 
 
-def _nearest_in_blocks(queries: torch.Tensor, others: NDArray, block: int) -> tuple[torch.Tensor, torch.Tensor]:
-    distance, index = torch.full((len(queries),), float("inf")), torch.zeros(len(queries), dtype=torch.int64)
-    for start in range(0, len(others), block):
-        found = torch.cdist(queries, _flat(others[start : start + block])).min(1)
-        closer = found.values < distance
-        distance, index = torch.where(closer, found.values, distance), torch.where(closer, found.indices + start, index)
-    return index, distance / queries.shape[1] ** 0.5
+def _flat(images: torch.Tensor) -> torch.Tensor:
+    small = to_float(images)
+    return (F.adaptive_avg_pool2d(small, THUMBNAIL) if small.shape[-1] > THUMBNAIL else small).flatten(1)
 
 
-def _flat(images: NDArray) -> torch.Tensor:
-    return torch.from_numpy(np.array(images)).flatten(1).float() / 255
-
-
-def opinion(rows: list[dict], images: NDArray, probabilities: NDArray, classes: list[str], train: NDArray, names: list[str]) -> list[dict]:
+def opinion(rows: list[dict], images: NDArray, probabilities: NDArray, classes: list[str], train: Images, names: list[str]) -> list[dict]:
     """The painter's rows, each with what the judge says and which ID training image it resembles most."""
     index, distance = nearest(images, train)
     place = {name: label for label, name in enumerate(classes)}

@@ -82,6 +82,23 @@ class Objective(nn.Module):
         raise TypeError(f"{type(self).__name__} takes no outliers")
 
 
+class LogitNorm(Objective):
+    """Cross-entropy of normalised logits, z / ((||z|| + 1e-7) tau) (LogitNorm, Wei et al. 2022).
+
+    For unit logits it can't fall below log(1 + (C - 1) exp(-sqrt(C / (C - 1)) / tau)). At test time the raw logits count.
+    """
+
+    def __init__(self, tau: float):
+        super().__init__()
+        self.tau = tau
+
+    def forward(
+        self, logits: Tensor, labels: Tensor, outlier_logits: Tensor | None, outlier_labels: Tensor | None = None
+    ) -> tuple[Tensor, Terms]:
+        unit = logits / (logits.norm(dim=1, keepdim=True) + 1e-7)
+        return super().forward(unit / self.tau, labels, outlier_logits)
+
+
 class OutlierExposure(Objective):
     """Cross-entropy (or its constrained form) + weight x outlier_exposure."""
 
@@ -144,9 +161,10 @@ class LabelledInliers(Objective):
     def forward(
         self, logits: Tensor, labels: Tensor, outlier_logits: Tensor | None, outlier_labels: Tensor | None = None
     ) -> tuple[Tensor, Terms]:
-        loss = cross_entropy(torch.cat([logits, outlier_logits]), torch.cat([labels, outlier_labels]))
-        ce, dreamed = cross_entropy(logits, labels), cross_entropy(outlier_logits, outlier_labels)
-        return loss, {"loss": loss.detach(), "ce": ce.detach(), "inliers": dreamed.detach()}
+        each = F.cross_entropy(torch.cat([logits, outlier_logits]), torch.cat([labels, outlier_labels]), reduction="none")
+        ce, dreamed = (global_mean(part.detach()) for part in (each[: len(labels)], each[len(labels) :]))
+        loss = global_mean(each)
+        return loss, {"loss": loss.detach(), "ce": ce, "inliers": dreamed}
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> Tensor:

@@ -29,6 +29,13 @@ plt.rcParams.update(
 )
 
 
+def notice(path: Path, text: str) -> None:
+    """A line of words where a picture would be."""
+    figure = plt.figure(figsize=(6, 0.5))
+    figure.text(0.02, 0.4, text)
+    _save(figure, path)
+
+
 def sheet_of_sets(path: Path, sets: dict[str, ItemSet], columns: int = 24) -> None:
     """A row of samples, evenly spaced through the set, for every set."""
     figure, axes = plt.subplots(len(sets), 1, figsize=(9.5, 0.42 * len(sets) + 0.3))
@@ -41,18 +48,18 @@ def sheet_of_sets(path: Path, sets: dict[str, ItemSet], columns: int = 24) -> No
     _save(figure, path)
 
 
-def sheet_of_atypical(path: Path, images: NDArray, captions: list[str], order: NDArray, count: int) -> None:
-    """The `count` most atypical training images above the `count` most typical, each under its caption.
+def sheet_of_atypical(path: Path, images: NDArray, captions: list[str]) -> None:
+    """The most atypical training images above the most typical, each under its caption.
 
     Args:
-        images: uint8 (N, 3, H, W). captions: per image. order: most atypical first.
+        images: uint8 (2 n, 3, H, W), the n atypical ones first. captions: per image.
     """
-    count = min(count, len(order) // 2)
+    count = len(images) // 2
     columns = min(count, 12)
     rows = -(-count // columns)
     figure = plt.figure(figsize=(0.8 * columns + 0.2, 2.1 * rows + 0.8))
     halves = figure.subfigures(2, 1)
-    groups = (("Most atypical training images", order[:count]), ("Most typical", order[::-1][:count]))
+    groups = (("Most atypical training images", range(count)), ("Most typical", range(count, 2 * count)))
     for half, (title, chosen) in zip(halves, groups, strict=True):
         half.suptitle(f"{title}  (label; loss under masks; share of masks that flip it)", x=0.01, ha="left", fontsize=10, fontweight="bold")
         axes = np.asarray(half.subplots(rows, columns)).reshape(rows, columns)

@@ -42,8 +42,8 @@ def mean_where_known(rows: list[dict[str, float | None]]) -> dict[str, float | N
     return means
 
 
-def last_mean(path: Path, column: str) -> float:
-    """The mean over seeds of a column in the last epoch of a training's CSV."""
+def last_mean(path: Path, column: str) -> float | None:
+    """The mean over seeds of a column in the last epoch of a training's CSV; None where nothing was trained."""
     with path.open(encoding="utf-8", newline="") as stream:
         last = {row["seed"]: float(row[column]) for row in csv.DictReader(stream)}
-    return sum(last.values()) / len(last)
+    return sum(last.values()) / len(last) if last else None

@@ -22,12 +22,28 @@ ROLLING = "checkpoint.pt"
 
 
 def learning_rate(recipe: Training, step: int, steps_per_epoch: int) -> float:
-    """The rate for a global step: cosine from lr to lr_end over all steps ('cosine-step', OE), over epochs ('cosine-epoch', UM)."""
+    """The rate for a global step, counted from 0 (see config.training.Training)."""
+    rise, fall = recipe.warmup * steps_per_epoch, (recipe.epochs - recipe.warmup - recipe.cooldown) * steps_per_epoch
+    if step < rise:
+        return recipe.lr_end + (recipe.lr - recipe.lr_end) * step / rise
+    if step >= rise + fall:
+        return recipe.lr_end
     if recipe.schedule == "constant":
         return recipe.lr
-    per_epoch = steps_per_epoch if recipe.schedule == "cosine-epoch" else 1
-    done = (step // per_epoch) * per_epoch / (recipe.epochs * steps_per_epoch)
+    if recipe.schedule == "steps":
+        return recipe.lr * recipe.factor ** sum(step // steps_per_epoch >= milestone for milestone in recipe.milestones)
+    per_move = steps_per_epoch if recipe.schedule == "cosine-epoch" else 1
+    done = ((step - rise) // per_move) * per_move / fall
     return recipe.lr_end + (recipe.lr - recipe.lr_end) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def optimizer_for(parameters: list[nn.Parameter], recipe: Training, fused: bool) -> torch.optim.Optimizer:
+    """SGD or AdamW by the recipe."""
+    # One call for all tensors: many small ones are the rule here.
+    common = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "fused": fused or None, "foreach": not fused}
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, **common)
+    return torch.optim.SGD(parameters, momentum=recipe.momentum, nesterov=recipe.nesterov and recipe.momentum > 0, **common)
 
 
 class _Step(nn.Module):
@@ -76,15 +92,7 @@ class Trainer:
         if self.runtime.channels_last:
             step_module.to(memory_format=torch.channels_last)
         learning = [p for p in step_module.parameters() if p.requires_grad]
-        optimizer = torch.optim.SGD(
-            learning,
-            lr=self.recipe.lr,
-            momentum=self.recipe.momentum,
-            nesterov=self.recipe.nesterov and self.recipe.momentum > 0,
-            weight_decay=self.recipe.weight_decay,
-            fused=self.runtime.fused or None,
-            foreach=not self.runtime.fused,  # one call for all tensors: many small ones are the rule here
-        )
+        optimizer = optimizer_for(learning, self.recipe, self.runtime.fused)
         history = self._resume(step_module, optimizer)
         if len(history) == self.recipe.epochs:
             return history
@@ -123,7 +131,8 @@ class Trainer:
                 f"the loss became {means['loss']} in epoch {epoch + 1} (seed {seed}). Lower the learning rate ({self.recipe.lr}) of this "
                 "run in params.yaml."
             )
-        return {"lr": rate, **means}
+        pool = {} if batches.outliers is None else {"outliers": float(len(batches.outliers))}
+        return {"lr": rate, **means, **pool}
 
     def _resume(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> list[dict[str, float]]:
         path = self.folder / ROLLING

@@ -10,11 +10,12 @@ from ood.checkpoint import Scratch, fingerprint
 from ood.compute import accelerator_for
 from ood.config import Params
 from ood.config.dream import Align, Prompts
-from ood.config.training import Augment, Net, Runtime
+from ood.config.nets import Net
+from ood.config.training import Augment, Runtime
 from ood.data import packed
 from ood.data.batches import TrainingBatches, augmented_copy, generator_for, load
 from ood.dream import alignment, pipelines
-from ood.files import remove, write_text
+from ood.files import empty, write_text
 from ood.nets import store
 from ood.objectives import Objective
 from ood.training import Trainer
@@ -26,9 +27,13 @@ FIGURES = Path("metrics/dream/align.json")
 def main() -> None:
     """Write data/align: the encoder, features of all training images, the anchors, and how each class word was tokenised."""
     params = Params()
-    setting, prompts, net = params.section("align", Align), params.section("prompts", Prompts), params.section("net", Net)
+    setting, prompts, console = params.section("align", Align), params.section("prompts", Prompts), Console("align")
+    if not params.section("diffusion.enabled", bool):
+        empty(alignment.ALIGNED)
+        write_text(FIGURES, "{}\n")
+        return console.note("DREAM-OOD is left out (diffusion.enabled: false)")
     runtime, augment = params.section("runtime", Runtime), params.section("augment", Augment)
-    info, console = packed.info(), Console("align")
+    net, info = setting.net or params.section("net", Net), packed.info()
     accelerator = accelerator_for(runtime)
     device = accelerator.device
     pipeline = pipelines.load(torch.device("cpu"), runtime)
@@ -41,7 +46,7 @@ def main() -> None:
         torch.manual_seed(generator_for(setting.seed, 0, 20).initial_seed())
         spec = replace(store.spec_for(net, info, normalize=False), classes=[str(i) for i in range(anchors.shape[1])])
         model = alignment.AlignedEncoder(spec.build(), anchors, setting.temperature)
-        train, recipe = load("id/train"), setting.training
+        train, recipe = load("id/train", workers=runtime.workers), setting.training
         console.begin(recipe.epochs, "epoch")
         trainer = Trainer(accelerator, runtime, recipe, scratch.path / "training", console)
         history = trainer.fit(model, Objective(), TrainingBatches(train, recipe.batch_size, augment), setting.seed)
@@ -50,12 +55,10 @@ def main() -> None:
             model.float().eval()
             views = augmented_copy(train, augment, generator_for(setting.seed, 0, 21))
             figures = {
-                "validation_accuracy": float(alignment.agreement(model, load("id/val"), device).mean()),
+                "validation_accuracy": float(alignment.agreement(model, load("id/val", workers=runtime.workers), device).mean()),
                 "training_loss": history[-1]["loss"] if history else None,
             }
-            made, table = scratch.path / "made", scratch.path / "figures.json"
-            remove(made)
-            made.mkdir()
+            made, table = scratch.fresh("made"), scratch.path / "figures.json"
             alignment.save(made, model, spec, alignment.run(model.features, views, device), train.labels, anchors, report)
             write_text(table, json.dumps(figures, indent=1) + "\n")
             scratch.publish({made: alignment.ALIGNED, table: FIGURES})

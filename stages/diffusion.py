@@ -10,7 +10,7 @@ from ood.config.dream import Diffusion
 from ood.config.training import Runtime
 from ood.data import packed
 from ood.dream import pipelines, small, world
-from ood.files import remove, write_text
+from ood.files import empty, write_text
 from stages.console import Console
 
 FIGURES = Path("metrics/dream/diffusion.json")
@@ -21,6 +21,10 @@ def main() -> None:
     params = Params()
     setting, runtime, naming = params.section("diffusion", Diffusion), params.section("runtime", Runtime), world.naming(params)
     console = Console("diffusion")
+    if not setting.enabled:
+        empty(pipelines.DIFFUSION)
+        write_text(FIGURES, "{}\n")
+        return console.note("DREAM-OOD is left out (diffusion.enabled: false)")
     accelerator = accelerator_for(runtime)
     settings = [setting.model_dump(mode="json"), naming.model_dump(), runtime.model_dump()]
     inputs = [packed.PREPARED / "id", packed.PREPARED / "world"]
@@ -32,9 +36,7 @@ def main() -> None:
             figures = small.train(world.captioned(naming), setting.small, setting.seed, accelerator, scratch.path, console)
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
-            made, table = scratch.path / "made", scratch.path / "figures.json"
-            remove(made)
-            made.mkdir()
+            made, table = scratch.fresh("made"), scratch.path / "figures.json"
             if setting.model is None:
                 (scratch.path / "pipeline").rename(made / "pipeline")
             pipelines.describe(made, setting.model, setting.revision)

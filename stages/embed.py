@@ -14,7 +14,7 @@ from ood.config.dream import Embed, EmbedRun, Prompts
 from ood.config.training import Runtime
 from ood.dream import alignment, embeddings, pipelines
 from ood.dream.tokens import anchor
-from ood.files import remove, write_text
+from ood.files import write_text
 from ood.pictures import map_of_embeddings
 from ood.tables import pick
 from stages.console import Console
@@ -33,9 +33,7 @@ def main(run: Annotated[str, typer.Argument(help="one of embed.runs")]) -> None:
         with Scratch(f"embed-{run}", mark) as scratch:
             drawn = embeddings.draw_all(space, setting, embed.seed, accelerator.device, scratch.path / "classes", console)
             figures = embeddings.figures(drawn, space.features, space.labels, space.anchors)
-            made, table, picture = (scratch.path / name for name in ("made", "figures.json", "map.png"))
-            remove(made)
-            made.mkdir()
+            made, table, picture = scratch.fresh("made"), scratch.path / "figures.json", scratch.path / "map.png"
             embeddings.save(made, drawn, setting.mode)
             write_text(table, json.dumps(figures, indent=1) + "\n")
             map_of_embeddings(picture, space.features, space.labels, space.anchors, drawn, space.classes, setting.mode)

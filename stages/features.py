@@ -20,10 +20,11 @@ def main(model: Annotated[str, typer.Argument(help="one of models")]) -> None:
     """Forward every prepared set but those that training saw, and ID as the diffusion model renders it, through every seed of a model."""
     params = Params()
     seeds, setting = params.section("seeds", Seeds), params.section("features", Features)
-    device = accelerator_for(params.section("runtime", Runtime)).device
+    runtime = params.section("runtime", Runtime)
+    device = accelerator_for(runtime).device
     names = [f"id/{part}" for part in ("train", "val", "test")]
     names += [name for role in ("validation", "near", "far", "corrupted") for name in packed.names(role)]
-    sets = {name: load(name).to(device) for name in names}
+    sets = {name: load(name, workers=runtime.workers).to(device) for name in names}
     sets |= {name: load(name, packed.PROOFS).to(device) for name in packed.names("painted", packed.PROOFS)}
     console = Console(f"features {model}")
     console.begin(len(seeds), "seed")

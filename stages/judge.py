@@ -29,8 +29,7 @@ def main(run: Annotated[str, typer.Argument(help="one of synthesize.runs")]) -> 
     images, rows, info = dreamed.painted(run)
     nets = [store.load(store.MODELS / judge / str(seed))[0].to(device) for seed in seeds]
     probabilities = judging.judge(nets, images, device)
-    train = load("id/train").images.permute(0, 2, 3, 1).numpy()
-    rows = judging.opinion(rows, images, probabilities, info["classes"], train, item_names("id/train"))
+    rows = judging.opinion(rows, images, probabilities, info["classes"], load("id/train"), item_names("id/train"))
     with in_place_of(dreamed.DREAMED / run) as folder:
         link_or_copy(dreamed.PAINTED / run / "images.npy", folder / "images.npy")
         write_text(folder / "manifest.csv", to_csv(rows))

@@ -3,12 +3,14 @@
 import json
 from pathlib import Path
 
+import torch
+
 from ood.compute import accelerator_for
 from ood.config import Params
 from ood.config.methods import Mask
 from ood.config.training import Common
 from ood.data import packed
-from ood.data.batches import augmented_copy, generator_for, load, plain_batches
+from ood.data.batches import PlainBatches, augmented_copy, generator_for, load
 from ood.files import in_place_of, write_text
 from ood.nets import store
 from ood.pictures import sheet_of_atypical
@@ -26,7 +28,7 @@ def main() -> None:
     params = Params()
     common, mask = Common.read(params), params.section("mask", Mask)
     device = accelerator_for(common.runtime).device
-    train, items, classes = load("id/train"), packed.item_names("id/train"), packed.info().classes
+    train, items, classes = load("id/train", workers=common.runtime.workers), packed.item_names("id/train"), packed.info().classes
     console = Console("mask")
     console.begin(len(common.seeds) * mask.masks, "mask")
     summaries, pictured = [], None
@@ -35,9 +37,8 @@ def main() -> None:
             net, _ = store.load(store.MODELS / mask.run / str(seed))
             net.to(device)
             shown = augmented_copy(train, common.augment, generator_for(seed, 0, 4)) if mask.augment else train
-            batches = list(plain_batches(shown.to(device), BATCH))
-            constraint = estimate_constraint(net, batches, mask.keep, mask.masks, seed, console.advance)
-            atypical = atypical_samples(net, list(plain_batches(train.to(device), BATCH)), mask.keep, mask.masks, seed)
+            constraint = estimate_constraint(net, PlainBatches(shown.to(device), BATCH), mask.keep, mask.masks, seed, console.advance)
+            atypical = atypical_samples(net, PlainBatches(train.to(device), BATCH), mask.keep, mask.masks, seed)
             dense = float(atypical.loss.mean())
             record = {"constraint": constraint._asdict(), "dense_loss": dense, "memorised": dense < mask.memorised}
             write_text(folder / f"{seed}.json", json.dumps(record, indent=1) + "\n")
@@ -55,7 +56,9 @@ def main() -> None:
     write_text(SUMMARY, json.dumps(total, indent=1) + "\n")
     rows = zip(train.labels.tolist(), pictured.masked_loss.tolist(), pictured.flip_rate.tolist(), strict=True)
     captions = [f"{classes[label]};  {loss:.3f};  {flips:.0%}" for label, loss, flips in rows]
-    sheet_of_atypical(PICTURE, train.images.numpy(), captions, pictured.order().numpy(), mask.pictured)
+    order, count = pictured.order(), min(mask.pictured, len(train) // 2)
+    shown = torch.cat([order[:count], order.flip(0)[:count]])
+    sheet_of_atypical(PICTURE, train.some(shown).numpy(), [captions[i] for i in shown])
     console.note(f"loss constraint {total['constraint']:.4f} +- {total['constraint_std_over_masks']:.4f}, dense {total['dense_loss']:.4f}")
     if total["memorised"] < 1:
         console.note(

@@ -12,7 +12,7 @@ from ood.config import Params
 from ood.config.methods import OE, OERun
 from ood.config.training import Common
 from ood.data import packed
-from ood.data.batches import ImageSet, TrainingBatches, generator_for, load, load_all
+from ood.data.batches import Images, TrainingBatches, generator_for, load, load_all
 from ood.errors import InputError
 from ood.nets import store
 from ood.objectives import EnergyMargin, EnergyRegularizer, LabelledInliers, Objective, OutlierExposure
@@ -37,7 +37,8 @@ def main(run: Annotated[str, typer.Argument(help="one of oe.runs")]) -> None:
         torch.manual_seed(generator_for(seed, 0, 4).initial_seed())  # phi's first weights
         return Start(net, replace(spec, constraint=b), objective_for(setting, b))
 
-    outliers = outliers_for(setting, f"oe.runs.{run}", console)
+    outliers = outliers_for(setting, f"oe.runs.{run}", common.runtime.workers, console)
+    inliers = load("id/train", workers=common.runtime.workers)
     Run(
         entry="stages/oe.py",
         name=run,
@@ -50,15 +51,15 @@ def main(run: Annotated[str, typer.Argument(help="one of oe.runs")]) -> None:
             Path("data") / setting.outliers,
             *(folder / str(seed) / name for seed in common.seeds for name in ("model.safetensors", "model.json")),
         ],
-    ).train(start, TrainingBatches(load("id/train"), recipe.batch_size, common.augment, outliers, outlier_batch), console)
+    ).train(start, TrainingBatches(inliers, recipe.batch_size, common.augment, outliers, outlier_batch), console)
 
 
-def outliers_for(setting: OERun, key: str, console: Console) -> ImageSet | None:
+def outliers_for(setting: OERun, key: str, workers: int, console: Console) -> Images | None:
     """What a run trains with beside ID: auxiliary outliers, dreamed images that pass its cut, or nothing."""
     if setting.objective == "none":
         return None
     if setting.dreamed is None:
-        return load_all(packed.names("auxiliary"))
+        return load_all(packed.names("auxiliary"), workers=workers)
     images, share = dreamed.filtered(dreamed.load(setting.dreamed), setting.cut, setting.per_class, key)
     console.note(f"{share:.1%} of the dreamed images pass the cut {setting.cut:g}; trains with {len(images)}")
     return images

@@ -6,11 +6,12 @@ import torch
 import typer
 
 from ood.config import Params
-from ood.config.training import Common, Net, Pretrain
+from ood.config.nets import Net
+from ood.config.training import Common, Pretrain
 from ood.data import packed
 from ood.data.batches import TrainingBatches, generator_for, load
 from ood.nets.store import spec_for
-from ood.objectives import Objective
+from ood.objectives import LogitNorm, Objective
 from ood.runs import Run, Start
 from ood.tables import pick
 from stages.console import Console
@@ -19,19 +20,19 @@ from stages.console import Console
 def main(run: Annotated[str, typer.Argument(help="one of pretrain.runs")]) -> None:
     """Train every seed of a run from scratch; keeps the weights of its epochs."""
     params = Params()
-    common, net = Common.read(params), params.section("net", Net)
-    pretrain = params.section("pretrain", Pretrain)
+    common, pretrain = Common.read(params), params.section("pretrain", Pretrain)
     setting = pick(pretrain.runs, run, "pretrain.runs")
-    recipe = setting.over(pretrain.training)
+    net, recipe = setting.net or params.section("net", Net), setting.over(pretrain.training)
     spec = spec_for(net, packed.info(), setting.normalize)
 
     def start(seed: int) -> Start:
         torch.manual_seed(generator_for(seed, 0, 2).initial_seed())
-        return Start(spec.build(), spec, Objective())
+        return Start(spec.build(), spec, Objective() if setting.tau is None else LogitNorm(setting.tau))
 
     def keep(epoch: int) -> bool:
         return epoch == recipe.epochs or (pretrain.keep_epochs > 0 and epoch % pretrain.keep_epochs == 0)
 
+    train = load("id/train", workers=common.runtime.workers)
     Run(
         entry="stages/pretrain.py",
         name=run,
@@ -41,4 +42,8 @@ def main(run: Annotated[str, typer.Argument(help="one of pretrain.runs")]) -> No
         settings=[common, net, setting, recipe],
         inputs=[packed.PREPARED / "id"],
         keep=keep,
-    ).train(start, TrainingBatches(load("id/train"), recipe.batch_size, common.augment), Console(f"pretrain {run}"))
+    ).train(
+        start,
+        TrainingBatches(train, recipe.batch_size, common.augment),
+        Console(f"pretrain {run}"),
+    )

@@ -17,8 +17,8 @@ from ood.data.chain import ImageChain
 from ood.data.packing import save_images
 from ood.dream import alignment, pipelines
 from ood.dream.studio import Studio
-from ood.files import in_place_of, write_text
-from ood.pictures import sheet_of_prompts
+from ood.files import empty, in_place_of, write_text
+from ood.pictures import notice, sheet_of_prompts
 from stages.console import Console
 
 FIGURES, PICTURE = Path("metrics/dream/proofs.json"), Path("metrics/pictures/prompts.png")
@@ -27,16 +27,21 @@ FIGURES, PICTURE = Path("metrics/dream/proofs.json"), Path("metrics/pictures/pro
 def main() -> None:
     """Write data/proofs: painted/round-trip, and painted/plain-prompts where the aligned encoder agrees; the share that it agrees with."""
     params = Params()
-    setting, runtime = params.section("proofs", Proofs), params.section("runtime", Runtime)
+    setting, runtime, console = params.section("proofs", Proofs), params.section("runtime", Runtime), Console("proofs")
+    if not params.section("diffusion.enabled", bool):
+        empty(packed.PROOFS)
+        write_text(FIGURES, "{}\n")
+        notice(PICTURE, "DREAM-OOD is left out (diffusion.enabled: false)")
+        return console.note("DREAM-OOD is left out (diffusion.enabled: false)")
     chain, classes = ImageChain(params.section("data.chain", Chain)), packed.info().classes
     device = accelerator_for(runtime).device
-    pipeline, console = pipelines.load(device, runtime), Console("proofs")
-    studio = Studio(pipeline, params.section("prompts", Prompts), params.section("painting", Painting), chain)
+    studio = Studio(pipelines.load(device, runtime), params.section("prompts", Prompts), params.section("painting", Painting), chain)
     console.begin(1 + len(classes), "set")
-    test = load("id/test")
+    test = load("id/test", workers=runtime.workers)
     chosen = torch.from_numpy(np.linspace(0, len(test) - 1, min(setting.round_trip, len(test))).astype(np.int64))
-    back = studio.round_trip(test.images[chosen], console)
-    change = np.abs(back.astype(int) - test.images[chosen].permute(0, 2, 3, 1).numpy())
+    originals = test.some(chosen)
+    back = studio.round_trip(originals, console)
+    change = np.abs(back.astype(int) - originals.permute(0, 2, 3, 1).numpy())
     console.advance("round trip")
     plain = studio.plain(classes, setting.samples, setting.seed, console)
     agreed = alignment.agreement(alignment.load_model(device), plain, device)

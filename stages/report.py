@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from ood import dreamed, report
+from ood import report
 from ood.config import Params
 from ood.config.dream import Diffusion, Embed, Judge, Painting, Synthesize
 from ood.config.evaluation import Evaluate, Models, Report, Trace
@@ -12,7 +12,7 @@ from ood.config.training import Pretrain, Seeds
 from ood.files import write_text
 from ood.pictures import methods_overview
 from ood.report.dream import Dreams
-from ood.report.tables import PERCENT, groups_in, values
+from ood.report.tables import groups_in
 from ood.tables import HISTORIES, last_mean
 
 PAGE = Path("metrics/report.md")
@@ -34,14 +34,13 @@ def main() -> None:
     bs = {name: estimate if b is None else b for name, b in bs.items()} | {"control": None, "umap-control": None}
     levels = {name: (b, last_mean(HISTORIES / f"{name}.csv", "ce")) for name, b in sorted(bs.items())}
     embed, synthesize = params.section("embed", Embed), params.section("synthesize", Synthesize)
-    groups = groups_in(results)
     text = report.page(
         results,
         manifest=manifest,
         masks=masks,
         levels=levels,
         traces=traces,
-        dreams=_dreams(params.section("diffusion", Diffusion), params.section("judge", Judge).run, embed, synthesize, oe),
+        dreams=Dreams.read(params.section("diffusion", Diffusion), params.section("judge", Judge).run, embed, synthesize, oe),
         pairs=params.section("report", Report).pairs,
         seeds=params.section("seeds", Seeds),
         evaluate=params.section("evaluate", Evaluate),
@@ -57,33 +56,4 @@ def main() -> None:
         ),
     )
     write_text(PAGE, text)
-    rows = []
-    for model, summary in results.items():
-        own = summary["own"]
-        spans = summary["intervals"][own]
-        means = {g: values(summary, own, g, "auroc").mean() / PERCENT for g in groups}
-        low_high = {g: spans[g]["auroc"] if spans else (means[g], means[g]) for g in groups}
-        rows.append((f"{model} ({own})", {g: (means[g], *low_high[g]) for g in groups}))
-    methods_overview(PICTURE, rows, groups)
-
-
-def _dreams(diffusion: Diffusion, judge: str, embed: Embed, synthesize: Synthesize, oe: OE) -> Dreams:
-    """What the dream stages measured, and what each run's filter leaves."""
-    kept = {}
-    for name, run in oe.runs.items():
-        if run.dreamed and run.objective != "none":
-            images, share = dreamed.filtered(dreamed.load(run.dreamed), run.cut, run.per_class, f"oe.runs.{name}")
-            kept[name] = (run.dreamed, run.cut, share, len(images))
-    return Dreams(
-        painter=f"`{diffusion.model}`" if diffusion.model else "a small Stable Diffusion v1-format pipeline trained here (`diffusion`)",
-        judge=judge,
-        aligned=_figures("align"),
-        proofs=_figures("proofs"),
-        embedded={run: _figures(f"embed-{run}") for run in embed.runs},
-        judged={run: _figures(run) for run in synthesize.runs},
-        kept=kept,
-    )
-
-
-def _figures(name: str) -> dict[str, float]:
-    return json.loads(Path(f"metrics/dream/{name}.json").read_text(encoding="utf-8"))
+    methods_overview(PICTURE, report.overview(results), groups_in(results))

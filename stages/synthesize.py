@@ -16,7 +16,7 @@ from ood.data.chain import ImageChain
 from ood.dream import embeddings, pipelines, synthesis
 from ood.dream.studio import Studio
 from ood.dreamed import PAINTED
-from ood.files import remove, write_text
+from ood.files import write_text
 from ood.tables import pick, to_csv
 from stages.console import Console
 
@@ -37,12 +37,11 @@ def main(run: Annotated[str, typer.Argument(help="one of synthesize.runs")]) -> 
         accelerator.wait_for_everyone()
         studio = Studio(pipelines.load(accelerator.device, runtime), prompts, painting, chain)
         wanted = synthesis.order(len(classes), setting.count, vectors.shape[1], synthesize.seed)
-        shards, made = scratch.path / "shards", scratch.path / "made"
+        shards = scratch.path / "shards"
         synthesis.paint_shards(studio, wanted, vectors, classes, painting.batch_size, shards, console)
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
-            remove(made)
-            made.mkdir()
+            made = scratch.fresh("made")
             synthesis.collect(shards, wanted, painting.batch_size, made / "images.npy")
             write_text(made / "pictures.csv", to_csv(synthesis.provenance(wanted, studio, classes)))
             write_text(made / "info.json", json.dumps({"mode": mode, "classes": classes}, indent=1) + "\n")

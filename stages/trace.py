@@ -32,10 +32,11 @@ def main(run: Annotated[str, typer.Argument(help="one of trace.runs")]) -> None:
     params = Params()
     seeds, trace = params.section("seeds", Seeds), params.section("trace", Trace)
     score, evaluate = pick(trace.runs, run, "trace.runs"), params.section("evaluate", Evaluate)
-    device = accelerator_for(params.section("runtime", Runtime)).device
+    runtime = params.section("runtime", Runtime)
+    device = accelerator_for(runtime).device
     groups = {g: packed.names(g) for g, role in OOD_GROUPS.items() if role in evaluate.roles}
-    ids = {role: load(f"id/{role}").to(device) for role in evaluate.roles}
-    sets = {name: load(name).to(device) for members in groups.values() for name in members}
+    ids = {role: load(f"id/{role}", workers=runtime.workers).to(device) for role in evaluate.roles}
+    sets = {name: load(name, workers=runtime.workers).to(device) for members in groups.values() for name in members}
     console = Console(f"trace {run}")
     rows = []
     for seed in seeds:

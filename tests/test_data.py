@@ -412,8 +412,11 @@ def test_missing_folder_and_class(folder):
         load_folder(folder / "nowhere")
     with pytest.raises(InputError, match="no class folder 'cow'"):
         load_folder(folder, classes=["cow"])
-    with pytest.raises(InputError, match="no class folders"):
+    (folder / "cat" / "empty").mkdir()
+    with pytest.raises(InputError, match="no images in it"):
         load_folder(folder / "cat")
+    with pytest.raises(InputError, match="no class folders"):
+        load_folder(folder / "cat" / "empty")
 
 
 def test_a_class_with_too_few_images(data, folder):

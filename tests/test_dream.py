@@ -21,7 +21,7 @@ from ood.data.chain import ImageChain
 from ood.dream import alignment, painting, sampling, small, synthesis, tokenizer
 from ood.dream.loop import Loop, one_cycle
 from ood.dream.painting import paint, round_trip
-from ood.dream.resizing import enlarge
+from ood.dream.pixels import enlarge, to_signed
 from ood.dream.studio import Studio, seed_of
 from ood.dream.tokens import anchor, encode, injected, piece_ids, place
 from ood.dreamed import Dreamed, filtered
@@ -541,7 +541,7 @@ def test_nearest_training_image():
     others[1], others[7] = 100, 200
     queries = np.stack([np.full((4, 4, 3), value, np.uint8) for value in (110, 190, 3)])
     for block in (1, 2, 256):
-        index, distance = judging.nearest(queries, others, block)
+        index, distance = judging.nearest(queries, ImageSet(torch.from_numpy(others).permute(0, 3, 1, 2), torch.zeros(9)), block)
         assert index.tolist()[:2] == [1, 7]
         assert distance == pytest.approx([10 / 255, 10 / 255, 3 / 255], rel=1e-3)
 
@@ -694,7 +694,7 @@ def test_latents_have_unit_variance(tmp_path):
 
     autoencoder = AutoencoderKL.from_pretrained(tmp_path / "pipeline" / "vae")
     with torch.no_grad():
-        latents = autoencoder.encode(small.to_signed(enlarge(small_data().images, 16))).latent_dist.mean
+        latents = autoencoder.encode(to_signed(enlarge(small_data().images, 16))).latent_dist.mean
     assert (latents * autoencoder.config.scaling_factor).std().item() == pytest.approx(1, abs=0.01)
     assert figures["latent_scale"] == pytest.approx(autoencoder.config.scaling_factor)
 

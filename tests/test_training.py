@@ -64,7 +64,7 @@ def test_learning_rate_schedules():
 def test_training_learns_and_records(tmp_path):
     _, history = train(tmp_path, epochs=12)
     assert history[-1]["ce"] < 0.5 * history[0]["ce"]
-    assert set(history[0]) == {"lr", "loss", "ce", "outlier", "accuracy"}
+    assert set(history[0]) == {"lr", "loss", "ce", "outlier", "accuracy", "outliers"}
     assert sorted(p.name for p in (tmp_path / "epochs").iterdir()) == [f"{e:03d}.safetensors" for e in range(1, 13)]
 
 

@@ -12,17 +12,25 @@ from ood.config.training import Name
 class Chain(Section):
     """What happens to every image of every set, so that no renderer or resize tells ID from OOD.
 
-    Colour to grey (if `grey`), short side resized to `size` and centre-cropped, quantised to `levels` (null: 256), enlarged to
-    `upsize` (null: not), three channels, uint8. `mean` and `std` are in [0, 1] units and applied inside the network.
+    Colour to grey (if `grey`), short side resized to `short` (null: to `size`), its middle of `size` pixels, quantised to `levels`
+    (null: 256), enlarged to `upsize` (null: not), three channels, uint8. `mean` and `std` are in [0, 1] units and applied inside the
+    network.
     """
 
     grey: bool = False
     size: int = Field(ge=4)
+    short: int | None = Field(None, ge=4)
     resize: Literal["area", "bilinear", "bicubic"] = "area"
     levels: int | None = Field(None, ge=2, le=256)
     upsize: int | None = Field(None, ge=4)
     mean: Annotated[list[float], Field(min_length=3, max_length=3)]
     std: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=3, max_length=3)]
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> "Chain":
+        if self.short is not None and self.short < self.size:
+            raise ValueError(f"short ({self.short}) must be at least size ({self.size}): the crop is taken from it")
+        return self
 
     @property
     def side(self) -> int:
@@ -91,7 +99,8 @@ class Noise(Section):
 class Corruption(Section):
     """ID validation images, spoilt by one of the OE paper's corruptions.
 
-    classes: only images of these, by name or by label (their place among the ID classes, from 0); null: all.
+    classes: only images of these, by name or by label (their place among the ID classes, from 0); null: all. limit: at most so many,
+    evenly spaced through the set.
     """
 
     source: Literal["corruption"]
@@ -100,6 +109,7 @@ class Corruption(Section):
         "flip_horizontal",
     ]  # fmt: skip
     classes: list[int | str] | None = None
+    limit: int | None = Field(None, ge=1)
 
 
 class Corrupted(Corruption):
@@ -109,20 +119,33 @@ class Corrupted(Corruption):
 
 
 class Folder(Section):
-    """An image folder in the layout of torchvision.datasets.ImageFolder: <path>/<class>/<image>."""
+    """An image folder in the layout of torchvision.datasets.ImageFolder: <path>/<class>/<image>; outliers may also lie as <path>/<image>.
+
+    classes: only these folders. listing: a text file that names the images to take, one a line, relative to `path` (the format of OpenOOD's
+    lists; what follows a blank is ignored). limit: at most so many, spread evenly over the classes.
+    """
 
     source: Literal["folder"]
     path: Annotated[Path, Field(strict=False)]
     classes: list[str] | None = None
+    listing: Annotated[Path, Field(strict=False)] | None = None
+    limit: int | None = Field(None, ge=1)
+
+
+class Array(Section):
+    """Images in one NumPy file, uint8 (N, H, W, 3) or (N, H, W), as OE's 300,000 random images are published; `limit` of them at random."""
+
+    source: Literal["array"]
+    path: Annotated[Path, Field(strict=False)]
     limit: int | None = Field(None, ge=1)
 
 
 class Torchvision(Section):
-    """A data set of torchvision by name; `split` is torchvision's, `classes` keeps only some."""
+    """A data set of torchvision by name; `split`: train, test, or all of it; `classes` keeps only some, by number."""
 
     source: Literal["torchvision"]
-    name: Literal["CIFAR10", "CIFAR100", "SVHN", "MNIST", "FashionMNIST"]
-    split: Literal["train", "test"] = "test"
+    name: Literal["CIFAR10", "CIFAR100", "SVHN", "MNIST", "FashionMNIST", "KMNIST", "Omniglot", "DTD", "GTSRB", "Places365"]
+    split: Literal["train", "test", "all"] = "test"
     root: Annotated[Path, Field(strict=False)] = Path("downloads")
     download: bool = True
     classes: Annotated[list[Annotated[int, Field(ge=0)]] | None, AfterValidator(lambda c: c and _distinct(c))] = None
@@ -130,14 +153,27 @@ class Torchvision(Section):
 
     @model_validator(mode="after")
     def _range(self) -> "Torchvision":
-        count = 100 if self.name == "CIFAR100" else 10
+        count = {"CIFAR100": 100, "Omniglot": 1623, "DTD": 47, "GTSRB": 43, "Places365": 365}.get(self.name, 10)
         if self.classes and max(self.classes) >= count:
             raise ValueError(f"{self.name} has no class {max(self.classes)}; it has 0 to {count - 1}")
         return self
 
 
+class PytorchOOD(Section):
+    """A data set of outliers by its name in pytorch-ood, which downloads it (and checks it) where it isn't in `root`."""
+
+    source: Literal["pytorch-ood"]
+    name: Literal[
+        "LSUNCrop", "LSUNResize", "TinyImageNetCrop", "TinyImageNetResize", "TinyImages300k", "Textures", "Places365", "iNaturalist",
+        "SSBHard", "NINCO", "OpenImagesO", "ImageNetO", "Chars74k", "FoolingImages",
+    ]  # fmt: skip
+    root: Annotated[Path, Field(strict=False)] = Path("downloads")
+    download: bool = True
+    limit: int | None = Field(None, ge=1)
+
+
 Labelled = Annotated[Digits | Folder | Torchvision, Field(discriminator="source")]
-Source = Annotated[Digits | Glyphs | Photo | Noise | Corruption | Folder | Torchvision, Field(discriminator="source")]
+Source = Annotated[Digits | Glyphs | Photo | Noise | Corruption | Folder | Array | Torchvision | PytorchOOD, Field(discriminator="source")]
 Sources = dict[Name, Source]
 
 
@@ -176,6 +212,7 @@ class InDistribution(Section):
 class Data(Section):
     """Every role and its sets.
 
+    stream: folders of images are left where they are and decoded when they are needed, instead of being packed into memory.
     corrupted: ID test images under a corruption, labels kept. world: captioned images that the small diffusion model learns beside ID;
     a caption is a glyph's name, a folder's or data set's class, else the set's own name.
     """
@@ -183,6 +220,7 @@ class Data(Section):
     seed: int = Field(0, ge=0)
     duplicates: Literal["error", "drop"] = "error"
     min_per_class: int = Field(5, ge=1)
+    stream: bool = False
     chain: Chain
     id: InDistribution
     auxiliary: Sources = Field(min_length=1)
@@ -223,12 +261,12 @@ class Data(Section):
             raise ValueError(f"the name {sorted(shared)[0]!r} stands under near and under far; a test set counts once")
         return self
 
-    def folders(self) -> dict[str, Folder]:
-        """Key -> source of every image folder, for cheap checks."""
+    def sources(self) -> dict[str, Section]:
+        """Key -> source of every set."""
         sources = {"data.id.images": self.id.images, "data.id.test": self.id.test}
         for role in ("auxiliary", "validation", "near", "far", "world"):
             sources |= {f"data.{role}.{name}": source for name, source in getattr(self, role).items()}
-        return {f"{key}.path": source for key, source in sources.items() if isinstance(source, Folder)}
+        return {key: source for key, source in sources.items() if source is not None}
 
     def id_classes(self) -> list[str] | None:
         """Names of the ID classes where the parameters tell them (the digits), else None."""

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from ood.config import Section
+from ood.config.nets import Net
 from ood.config.training import Name, Training
 
 
@@ -118,9 +119,10 @@ class Small(Section):
 class Diffusion(Section):
     """The Stable Diffusion v1-format pipeline: a hub id or folder, or null to train `small`.
 
-    revision: of the hub's model.
+    enabled: false leaves DREAM-OOD out: the stages diffusion, align and proofs then write empty folders. revision: of the hub's model.
     """
 
+    enabled: bool = True
     model: str | None = None
     revision: str | None = None
     seed: int = Field(0, ge=0)
@@ -128,8 +130,12 @@ class Diffusion(Section):
 
 
 class Align(Section):
-    """Phase 1: features aligned with the token embeddings of the class names. temperature: cosines are divided by it."""
+    """Phase 1: features aligned with the token embeddings of the class names.
 
+    net: the encoder; null: the section `net`. temperature: cosines are divided by it.
+    """
+
+    net: Net | None = None
     seed: int = Field(0, ge=0)
     temperature: float = Field(0.1, gt=0)
     training: Training
@@ -190,7 +196,7 @@ class Embed(Section):
     """Named ways to draw embeddings."""
 
     seed: int = Field(0, ge=0)
-    runs: dict[Name, EmbedRun] = Field(min_length=1)
+    runs: dict[Name, EmbedRun]
 
 
 class SynthesizeRun(Section):
@@ -216,7 +222,7 @@ class Synthesize(Section):
     """Sets of dreamed images."""
 
     seed: int = Field(0, ge=0)
-    runs: dict[Name, SynthesizeRun] = Field(min_length=1)
+    runs: dict[Name, SynthesizeRun]
 
 
 class Judge(Section):

@@ -15,7 +15,7 @@ Models = Annotated[dict[Name, ScoreName], Field(min_length=1)]
 class Trace(Section):
     """Which pretraining runs are traced epoch by epoch, with which score."""
 
-    runs: dict[Name, LogitScore] = Field(min_length=1)
+    runs: dict[Name, LogitScore]
 
 
 class Odin(Section):

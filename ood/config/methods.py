@@ -38,7 +38,7 @@ class UMAP(Section):
 
 # lambda of the OE paper; of Liu et al. 2020; beta of DREAM-OOD on ImageNet-100 (2.5 on CIFAR-100)
 OUTLIER_WEIGHTS = {"uniform": 0.5, "energy": 0.1, "dream": 1.0, "label": 1.0, "none": 0.0}
-AUXILIARY, DREAMED = "prepared/auxiliary", "dreamed/"  # folders below data/ that hold images to train against
+DREAMED = "dreamed/"  # folder below data/ that holds the dreamed sets
 
 
 class OERun(Overrides):
@@ -101,4 +101,4 @@ class OE(Section):
 
     outlier_batch: int = Field(ge=1)
     training: Training
-    runs: dict[Name, OERun] = Field(min_length=1)
+    runs: dict[Name, OERun]

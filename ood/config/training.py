@@ -1,11 +1,11 @@
 """Sections that every trainer shares: seeds, runtime, network, augmentation, and how long and how fast to learn."""
 
-import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, create_model, model_validator
 
 from ood.config import Params, Section
+from ood.config.nets import Net
 
 
 def _distinct_seeds(seeds: list[int]) -> list[int]:
@@ -18,21 +18,11 @@ Seeds = Annotated[list[Annotated[int, Field(strict=True, ge=0, lt=2**31)]], Fiel
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
 
 
-NET = re.compile(r"(wrn|densenet_bc)_(\d+)_(\d+)")
-
-
-def _known_net(name: str) -> str:
-    match = NET.fullmatch(name)
-    if match is None:
-        raise ValueError("no such network. Known: wrn_<depth>_<width> (wrn_40_2), densenet_bc_<depth>_<growth> (densenet_bc_100_12)")
-    depth, width = int(match[2]), int(match[3])
-    if depth < 10 or (depth - 4) % 6 or width < 1:
-        raise ValueError(f"{match[1]} needs a depth of 10, 16, 22, 28, 34, 40, ..., 100 and a width of at least 1")
-    return name
-
-
 class Runtime(Section):
-    """Where and how tensors are computed. fp32 with a fixed number of CPU threads is the bit-exact reference; fp64 is for checks."""
+    """Where and how tensors are computed. fp32 with a fixed number of CPU threads is the bit-exact reference; fp64 is for checks.
+
+    workers: processes that decode pictures ahead where data.stream leaves them in their files; no result depends on it.
+    """
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["fp32", "bf16", "fp16", "fp64"] = "fp32"
@@ -40,21 +30,18 @@ class Runtime(Section):
     channels_last: bool = False
     compile: bool = False
     fused: bool = False
-
-
-class Net(Section):
-    """A backbone by name (see ood.nets.build) and the options that change its architecture."""
-
-    name: Annotated[str, AfterValidator(_known_net)]
-    dropout: float = Field(0.0, ge=0, lt=1)
-    affine: bool = True
+    workers: int = Field(2, ge=0)
 
 
 class Augment(Section):
-    """Training-time augmentation: random crop after zero padding, horizontal flip."""
+    """Training-time augmentation: random crop after zero padding, horizontal flip; for large pictures RandomResizedCrop.
+
+    crop: smallest and largest share of the picture's area that a crop takes ([0.08, 1.0] for ImageNet); null: no such crop.
+    """
 
     pad: int = Field(0, ge=0)
     flip: bool = False
+    crop: Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=2, max_length=2)] | None = None
 
 
 class Common(Section):
@@ -75,38 +62,75 @@ class Common(Section):
 
 
 class Training(Section):
-    """One optimisation: SGD with momentum under a cosine schedule.
+    """One optimisation: what learns how fast, and for how long.
 
-    `schedule` says when the learning rate moves: every step down to `lr_end` (OE), or once per epoch (UM).
+    optimizer: sgd (with momentum, as all four papers' convolutional nets), or adamw (CCT, ConvNeXt).
+    schedule: how the learning rate falls from `lr`: cosine-step, every step down to `lr_end` (OE); cosine-epoch, the same once per epoch
+    (UM); steps, times `factor` after each epoch of `milestones` (L2); constant. Before that it rises over `warmup` epochs, step by step
+    from `lr_end`; at the end it stays at `lr_end` for `cooldown` epochs.
     """
 
     epochs: int = Field(ge=0)
     batch_size: int = Field(ge=1)
     lr: float = Field(gt=0)
     lr_end: float = Field(1e-6, ge=0)
-    schedule: Literal["cosine-step", "cosine-epoch", "constant"] = "cosine-step"
+    schedule: Literal["cosine-step", "cosine-epoch", "steps", "constant"] = "cosine-step"
+    milestones: list[Annotated[int, Field(ge=1)]] = Field(default_factory=list)
+    factor: float = Field(0.1, gt=0, lt=1)
+    warmup: int = Field(0, ge=0)
+    cooldown: int = Field(0, ge=0)
+    optimizer: Literal["sgd", "adamw"] = "sgd"
     momentum: float = Field(0.9, ge=0, lt=1)
     nesterov: bool = True
     weight_decay: float = Field(5e-4, ge=0)
 
+    @model_validator(mode="after")
+    def _steps_have_milestones(self) -> "Training":
+        if (self.schedule == "steps") != bool(self.milestones):
+            raise ValueError(f"milestones belong to schedule 'steps' and only there; schedule is {self.schedule!r}. Give both or neither")
+        if self.epochs and (self.milestones != sorted(set(self.milestones)) or (self.milestones and self.milestones[-1] >= self.epochs)):
+            raise ValueError(f"milestones {self.milestones} must rise and lie below epochs ({self.epochs})")
+        if self.epochs and self.warmup + self.cooldown >= self.epochs:
+            raise ValueError(f"warmup ({self.warmup}) and cooldown ({self.cooldown}) leave nothing of {self.epochs} epochs")
+        return self
 
-class Overrides(Section):
-    """A run's own values where they differ from its stage's `training`."""
 
-    epochs: int | None = Field(None, ge=0)
-    batch_size: int | None = Field(None, ge=1)
-    lr: float | None = Field(None, gt=0)
-    weight_decay: float | None = Field(None, ge=0)
+_OPTIONAL = {
+    name: (Annotated[field.annotation, *field.metadata] | None if field.metadata else field.annotation | None, None)
+    for name, field in Training.model_fields.items()
+}
+
+
+class Overrides(create_model("Optional", __base__=Section, **_OPTIONAL)):
+    """A run's own values where they differ from its stage's `training`: every key of Training, none of them needed."""
 
     def over(self, training: Training) -> Training:
-        """`training` with this run's values in place of its own."""
-        return training.model_copy(update=self.model_dump(exclude_none=True, include=set(Overrides.model_fields)))
+        """`training` with this run's values in place of its own.
+
+        Raises:
+            ValueError: values that don't go together.
+        """
+        own = self.model_dump(exclude_none=True, include=set(Training.model_fields))
+        if own.get("schedule", "steps") != "steps":
+            own = {"milestones": []} | own  # another schedule has none, whatever the stage's has
+        return Training(**training.model_dump() | own)
 
 
 class PretrainRun(Overrides):
-    """`normalize`: L2-normalise the features in front of the last layer (the L2 paper)."""
+    """net: its own; null: the section `net`. normalize: L2-normalise the features in front of the last layer (the L2 paper).
 
+    tau: LogitNorm instead (Wei et al. 2022): cross-entropy of normalised logits, divided by tau.
+    """
+
+    net: Net | None = None
     normalize: bool = False
+    tau: float | None = Field(None, gt=0)
+
+    @model_validator(mode="after")
+    def _one_norm(self) -> "PretrainRun":
+        if self.normalize and self.tau is not None:
+            raise ValueError("normalize (features) and tau (LogitNorm) are two methods; give one of them")
+        return self
 
 
 class Pretrain(Section):

@@ -4,12 +4,15 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from ood.config import Params
 from ood.config.data import Data
 from ood.config.dream import Align, Diffusion, Embed, Judge, Painting, Prompts, Proofs, Synthesize
 from ood.config.evaluation import Evaluate, Features, Models, Report, Scores, Trace
 from ood.config.methods import OE, UM, UMAP, Mask
-from ood.config.training import Augment, Net, Pretrain, Runtime, Seeds
+from ood.config.nets import Net
+from ood.config.training import Augment, Pretrain, Runtime, Seeds
 from ood.errors import InputError
 
 SECTIONS = {
@@ -54,19 +57,31 @@ def check(params: Params) -> None:
         except InputError as error:
             problems.append(str(error))
     if not problems:
-        found = (*_disagreements(**sections), *_dreams(**sections))
+        found = list(_recipes(**sections)) or [*_disagreements(**sections), *_dreams(**sections)]
         problems = [f"{params.path}: {problem}" for problem in found]
     if problems:
         raise InputError("\n".join(problems))
 
 
-def _disagreements(
-    *, pretrain: Pretrain, trace: Trace, mask: Mask, oe: OE, models: dict, net: Net, data: Data, report: Report, **_
-) -> Iterator[str]:
+def _recipes(*, pretrain: Pretrain, oe: OE, align: Align, net: Net, data: Data, diffusion: Diffusion, **_) -> Iterator[str]:
+    """Every run's training must make sense with its own values in it, and every network must take the images."""
+    for key, stage in (("pretrain", pretrain), ("oe", oe)):
+        for name, run in stage.runs.items():
+            try:
+                run.over(stage.training)
+            except ValidationError as error:
+                yield f"{key}.runs.{name}: {error.errors()[0]['msg'].removeprefix('Value error, ')}."
+    nets = {f"pretrain.runs.{name}.net": run.net for name, run in pretrain.runs.items() if run.net}
+    nets |= {"align.net": align.net} if diffusion.enabled and align.net else {}
+    nets |= {"net": net} if len(nets) < len(pretrain.runs) + diffusion.enabled else {}
+    for key, used in nets.items():
+        if reason := used.misfit(data.chain.side):
+            yield f"{key}.name: {reason} (data.chain). Change one of the two."
+
+
+def _disagreements(*, pretrain: Pretrain, trace: Trace, mask: Mask, oe: OE, models: dict, report: Report, **_) -> Iterator[str]:
     trained = {name: run.over(pretrain.training).epochs for name, run in pretrain.runs.items()}
     recipes = {name: run.over(stage.training) for stage in (oe, pretrain) for name, run in stage.runs.items()}
-    if data.chain.side % 4:
-        yield f"data.chain: {net.name} halves images twice; {data.chain.side} pixels can't be. Use a multiple of 4."
     for name in set(pretrain.runs) & set(oe.runs) | (set(pretrain.runs) | set(oe.runs)) & set(FINE_TUNES):
         yield f"runs: the name {name!r} is taken twice (among pretrain.runs, oe.runs, {', '.join(FINE_TUNES)}). Rename one."
     for name in RESERVED & (set(pretrain.runs) | set(oe.runs)):
@@ -111,6 +126,12 @@ def _dreams(
     data: Data,
     **_,
 ) -> Iterator[str]:
+    if not diffusion.enabled:
+        wanted = {"embed.runs": embed.runs, "synthesize.runs": synthesize.runs}
+        wanted |= {f"oe.runs.{name}": run for name, run in oe.runs.items() if run.dreamed is not None}
+        for key in (key for key, value in wanted.items() if value):
+            yield f"{key}: needs DREAM-OOD, but diffusion.enabled is false. Take it out, or set diffusion.enabled to true."
+        return
     trained = [name for name, run in pretrain.runs.items() if run.over(pretrain.training).epochs]
     classes = data.id_classes()
     for key in ("names", "words"):

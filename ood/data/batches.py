@@ -1,26 +1,31 @@
-"""Batches from packed arrays: small data sets live in memory as uint8, on the device where there is one.
+"""Batches: small data sets live in memory as uint8, on the device where there is one; larger ones are decoded by workers as needed.
 
 Every random choice comes from a generator of (seed, epoch), drawn for the global batch and sliced by rank: any epoch can be repeated
 on its own (exact resume), and two processes see what one would.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from ood.config.data import Chain
 from ood.config.training import Augment
 from ood.data import packed
+from ood.data.chain import ImageChain
+from ood.data.streamed import FileImages
+from ood.data.views import Views, crop_and_flip, crop_box, resized_crops
 from ood.distributed import rows_of
+
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """images: uint8 (N, 3, H, W); labels: int64 (N,), -1 outside ID."""
+    """Images in memory. images: uint8 (N, 3, H, W); labels: int64 (N,), -1 outside ID."""
 
     images: Tensor
     labels: Tensor
@@ -31,6 +36,98 @@ class ImageSet:
     def to(self, device: torch.device) -> "ImageSet":
         """The set on a device."""
         return ImageSet(self.images.to(device), self.labels.to(device))
+
+    def some(self, index: Tensor) -> Tensor:
+        """The images at `index`: uint8 (n, 3, H, W)."""
+        return self.images[index.to(self.images.device)]
+
+    def batches(self, plan: Sequence[Views]) -> Iterator[Tensor]:
+        """One batch of augmented images, uint8 (n, 3, H, W), for each Views."""
+        for views in plan:
+            images = self.some(views.index)
+            images = resized_crops(images, views.crops, views.augment.crop) if views.augment.crop else images
+            yield crop_and_flip(images, views.augment, views.offsets, views.flips)
+
+    def seen(self, views: Views) -> "ImageSet":
+        """The images of `views`, augmented once and kept so."""
+        return ImageSet(next(self.batches([views])), self.labels[views.index.to(self.labels.device)])
+
+    @classmethod
+    def joined(cls, sets: "list[ImageSet]") -> "ImageSet":
+        """Several sets as one."""
+        return cls(torch.cat([s.images for s in sets]), torch.cat([s.labels for s in sets]))
+
+
+@dataclass(frozen=True)
+class FileSet:
+    """The same interface for images that stay in their files; `workers` processes decode ahead (0: this one does).
+
+    fixed: how its images are looked at whenever no Views says otherwise.
+    """
+
+    files: FileImages
+    labels: Tensor
+    device: torch.device = CPU
+    workers: int = 0
+    fixed: Views | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device) -> "FileSet":
+        """The set, its batches on a device."""
+        return replace(self, labels=self.labels.to(device), device=torch.device(device))
+
+    def some(self, index: Tensor) -> Tensor:
+        """The images at `index`: uint8 (n, 3, H, W)."""
+        return next(self.batches([Views.plain(index.cpu())]))
+
+    def batches(self, plan: Sequence[Views]) -> Iterator[Tensor]:
+        """One batch of augmented images, uint8 (n, 3, H, W), for each Views; decoded ahead, in order."""
+        from torch.utils.data import DataLoader
+
+        views = [self.fixed.take(v.index) if self.fixed else v for v in plan]
+        ahead = {"num_workers": self.workers, "prefetch_factor": 2} if self.workers and len(plan) > 1 else {}
+        loader = DataLoader(_Decoded(self.files, views), batch_size=None, pin_memory=self.device.type == "cuda", **ahead)
+        for v, images in zip(views, loader, strict=True):
+            yield crop_and_flip(images.to(self.device, non_blocking=True), v.augment, v.offsets, v.flips)
+
+    def seen(self, views: Views) -> "FileSet":
+        """The images of `views`, always augmented in the same way; still in their files."""
+        whole = replace(self, files=self.files.take(views.index.numpy()), labels=self.labels[views.index.to(self.labels.device)])
+        return replace(whole, fixed=views.take(torch.arange(len(views.index)), index=torch.arange(len(views.index))))
+
+    @classmethod
+    def joined(cls, sets: "list[FileSet]") -> "FileSet":
+        """Several sets as one."""
+        files = FileImages([e for s in sets for e in s.files.entries], sets[0].files.chain, [b for s in sets for b in s.files.sizes])
+        return replace(sets[0], files=files, labels=torch.cat([s.labels for s in sets]))
+
+
+class _Decoded:
+    """One item per batch: a worker decodes (and, where augmentation says so, crops) all of it."""
+
+    def __init__(self, files: FileImages, plan: Sequence[Views]):
+        self.files, self.plan = files, plan
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def __getitem__(self, step: int) -> Tensor:
+        views, rows = self.plan[step], []
+        for n, i in enumerate(views.index.tolist()):
+            if views.augment.crop is None:
+                rows.append(self.files.finished(i))
+            else:
+                width, height = self.files.open(i).size
+                left, top, wide, high = crop_box(width, height, views.crops[n], views.augment.crop)
+                rows.append(self.files.cropped(i, (left, top, left + wide, top + high)))
+        side = self.files.chain.config.side
+        images = np.stack(rows) if rows else np.zeros((0, side, side, 3), np.uint8)
+        return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+
+
+Images = ImageSet | FileSet
 
 
 @dataclass(frozen=True)
@@ -48,16 +145,28 @@ class Batch:
     global_inliers: int
 
 
-def load(name: str, root: Path = packed.PREPARED) -> ImageSet:
-    """A prepared set, e.g. 'id/train' or 'near/letters'."""
+def load(name: str, root: Path = packed.PREPARED, workers: int = 0) -> Images:
+    """A prepared set, e.g. 'id/train' or 'near/letters'; `workers` decode it where it was left in its files."""
+    listing = packed.files(name, root)
+    if listing is not None:
+        files = FileImages(listing["files"], ImageChain(Chain(**listing["chain"])), listing["bytes"])
+        return FileSet(files, torch.from_numpy(packed.labels(name, root)), workers=workers)
     images, labels = packed.arrays(name, root)
     return ImageSet(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels))
 
 
-def load_all(names: list[str], root: Path = packed.PREPARED) -> ImageSet:
-    """Several prepared sets as one."""
-    sets = [load(name, root) for name in names]
-    return ImageSet(torch.cat([s.images for s in sets]), torch.cat([s.labels for s in sets]))
+def load_all(names: list[str], root: Path = packed.PREPARED, workers: int = 0) -> Images:
+    """Several prepared sets as one; in files if one of them is."""
+    sets = [load(name, root, workers) for name in names]
+    if all(isinstance(s, ImageSet) for s in sets):
+        return ImageSet.joined(sets)
+    chain = next(s.files.chain for s in sets if isinstance(s, FileSet))
+    return FileSet.joined([s if isinstance(s, FileSet) else _in_file(name, s, chain, root) for name, s in zip(names, sets, strict=True)])
+
+
+def _in_file(name: str, images: ImageSet, chain: ImageChain, root: Path) -> FileSet:
+    path = (root / packed.path_of(name)).as_posix() + ".npy"
+    return FileSet(FileImages([f"{path}#{i}" for i in range(len(images))], chain), images.labels)
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -65,17 +174,22 @@ def to_float(images: Tensor) -> Tensor:
     return images.float() / 255
 
 
-def plain_batches(images: ImageSet, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Un-augmented batches in order: float images in [0, 1] and labels."""
-    for start in range(0, len(images), size):
-        yield to_float(images.images[start : start + size]), images.labels[start : start + size]
+@dataclass(frozen=True)
+class PlainBatches:
+    """Un-augmented batches in order, as often as they are asked for: float images in [0, 1] and labels."""
+
+    images: Images
+    size: int
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        parts = torch.arange(len(self.images)).split(self.size)
+        for index, images in zip(parts, self.images.batches([Views.plain(part) for part in parts]), strict=True):
+            yield to_float(images), self.images.labels[index.to(self.images.labels.device)]
 
 
-def augmented_copy(images: ImageSet, augment: Augment, generator: torch.Generator) -> ImageSet:
+def augmented_copy(images: Images, augment: Augment, generator: torch.Generator) -> Images:
     """The whole set, augmented once, in its order."""
-    offsets = torch.randint(0, 2 * augment.pad + 1, (len(images), 2), generator=generator)
-    flips = torch.rand(len(images), generator=generator) < 0.5
-    return ImageSet(crop_and_flip(images.images, augment, offsets, flips), images.labels)
+    return images.seen(Views.drawn(torch.arange(len(images)), augment, generator))
 
 
 class TrainingBatches:
@@ -89,10 +203,10 @@ class TrainingBatches:
 
     def __init__(
         self,
-        inliers: ImageSet,
+        inliers: Images,
         batch_size: int,
         augment: Augment,
-        outliers: ImageSet | None = None,
+        outliers: Images | None = None,
         outlier_batch: int = 0,
     ):
         self.inliers, self.outliers, self.augment = inliers, outliers, augment
@@ -106,52 +220,42 @@ class TrainingBatches:
 
     def epoch(self, seed: int, epoch: int) -> Iterator[Batch]:
         """The batches of one epoch, the same whenever it is asked for."""
-        generator = generator_for(seed, epoch)
+        plan = self._plan(generator_for(seed, epoch))
+        inliers = self.inliers.batches([_here(views) for views, _ in plan])
+        outliers = self.outliers.batches([_here(views) for _, views in plan]) if self.outliers is not None else None
+        for chosen, others in plan:
+            images, rows, labels = next(inliers), rows_of(len(chosen)), self.inliers.labels
+            labels = labels[chosen.index[rows].to(labels.device)]
+            extra_labels, total = labels[:0], len(chosen)
+            if outliers is not None:
+                images, outlier_rows = torch.cat([images, next(outliers)]), rows_of(len(others))
+                extra_labels = self.outliers.labels[others.index[outlier_rows].to(labels.device)]
+                rows = torch.cat([rows, total + outlier_rows])
+                total += len(others)
+            yield Batch(to_float(images), labels, extra_labels, total, rows, len(chosen))
+
+    def _plan(self, generator: torch.Generator) -> list[tuple[Views, Views | None]]:
+        """Which images each step sees and how, for the global batch."""
         order = torch.randperm(len(self.inliers), generator=generator)
         stream = self._outlier_stream(generator) if self.outliers is not None else None
+        plan = []
         for step in range(self.steps):
-            index = order[step * self.batch_size : (step + 1) * self.batch_size]
-            rows = rows_of(len(index))
-            images = self._draw(self.inliers, index, rows, generator)
-            labels = self.inliers.labels[index[rows].to(self.inliers.labels.device)]
-            extra_labels = labels[:0]
-            total = inlier_count = len(index)
+            chosen = Views.drawn(order[step * self.batch_size : (step + 1) * self.batch_size], self.augment, generator)
+            others = None
             if stream is not None:
-                outlier_index = stream[step * self.outlier_batch : (step + 1) * self.outlier_batch]
-                outlier_rows = rows_of(len(outlier_index))
-                images = torch.cat([images, self._draw(self.outliers, outlier_index, outlier_rows, generator)])
-                extra_labels = self.outliers.labels[outlier_index[outlier_rows].to(labels.device)]
-                rows = torch.cat([rows, total + outlier_rows])
-                total += len(outlier_index)
-            yield Batch(to_float(images), labels, extra_labels, total, rows, inlier_count)
+                others = Views.drawn(stream[step * self.outlier_batch : (step + 1) * self.outlier_batch], self.augment, generator)
+            plan.append((chosen, others))
+        return plan
 
     def _outlier_stream(self, generator: torch.Generator) -> Tensor:
         needed, available = self.steps * self.outlier_batch, len(self.outliers)
         rounds = -(-needed // available)
         return torch.cat([torch.randperm(available, generator=generator) for _ in range(rounds)])[:needed]
 
-    def _draw(self, images: ImageSet, index: Tensor, rows: Tensor, generator: torch.Generator) -> Tensor:
-        """Augmented images at index[rows]; the random choices are drawn for all of `index`."""
-        offsets = torch.randint(0, 2 * self.augment.pad + 1, (len(index), 2), generator=generator)
-        flips = torch.rand(len(index), generator=generator) < 0.5
-        chosen = images.images[index[rows].to(images.images.device)]
-        return crop_and_flip(chosen, self.augment, offsets[rows], flips[rows])
 
-
-def crop_and_flip(images: Tensor, augment: Augment, offsets: Tensor, flips: Tensor) -> Tensor:
-    """Crop images (N, 3, H, W) after zero padding at `offsets` (N, 2), mirror those with `flips` (N,)."""
-    if augment.pad:
-        height, width = images.shape[2:]
-        padded = F.pad(images, [augment.pad] * 4)
-        offsets = offsets.to(images.device)
-        rows = offsets[:, :1] + torch.arange(height, device=images.device)
-        columns = offsets[:, 1:] + torch.arange(width, device=images.device)
-        sample = torch.arange(len(images), device=images.device)[:, None, None]
-        # Indexing with the channel axis in between moves it last; permute brings it back.
-        images = padded[sample, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-    if augment.flip:
-        images = torch.where(flips.to(images.device)[:, None, None, None], images.flip(3), images)
-    return images.contiguous()
+def _here(views: Views) -> Views:
+    """This process's rows of a global batch."""
+    return views.take(rows_of(len(views)))
 
 
 def generator_for(*key: int) -> torch.Generator:

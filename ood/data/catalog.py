@@ -9,7 +9,7 @@ from ood.config.data import Data, Source
 from ood.data import roles
 from ood.data.chain import ImageChain
 from ood.data.items import ItemSet, Sets, rng_for
-from ood.data.sources import corruptions, digits, folders, glyphs, noise, photos, vision
+from ood.data.sources import arrays, corruptions, digits, folders, glyphs, noise, photos, vision
 from ood.errors import InputError
 
 ROLES = ("auxiliary", "validation", "near", "far", "world")
@@ -54,12 +54,15 @@ def check(data: Data) -> None:
         InputError: naming the key and the remedy.
     """
     listings = {}
-    for key, source in data.folders().items():
+    for key, source in data.sources().items():
         try:
-            listings[key] = folders.list_images(source.path, source.classes)
+            if source.source == "folder":
+                listings[key] = folders.list_images(source)
+            elif source.source == "array":
+                arrays.check(source.path)
         except InputError as error:
-            raise InputError(f"params.yaml: {key}: {error}") from None
-    own = listings.get("data.id.images.path")
+            raise InputError(f"params.yaml: {key}.path: {error}") from None
+    own = listings.get("data.id.images")
     if own is not None and len(own) < 2:
         raise InputError(f"params.yaml: data.id.images.path: {data.id.images.path} holds one class; a classifier needs at least two.")
     classes = list(own) if own is not None else data.id_classes()
@@ -79,12 +82,12 @@ def check(data: Data) -> None:
 
 def _in_distribution(data: Data, chain: ImageChain, tick: Callable[[], None]) -> Sets:
     rng = rng_for(data.seed, "id")
-    images = _labelled(data.id.images, chain, rng, tick)
+    images = _labelled(data.id.images, data, chain, rng, tick)
     shares = [data.id.split.train, data.id.split.val, data.id.split.test]
     parts = dict(zip(("train", "val", "test"), _stratified(images.labels, shares, rng), strict=True))
     sets = {f"id/{name}": images.take(index) for name, index in parts.items()}
     if data.id.test is not None:
-        sets["id/test"] = _labelled(data.id.test, chain, rng, tick)
+        sets["id/test"] = _labelled(data.id.test, data, chain, rng, tick)
         if sets["id/test"].classes != images.classes:
             raise InputError("params.yaml: data.id.test: its classes differ from those of data.id.images; they must agree.")
     return sets
@@ -101,11 +104,11 @@ def _enough(sets: Sets, least: int) -> None:
             )
 
 
-def _labelled(source: Source, chain: ImageChain, rng: np.random.Generator, tick: Callable[[], None]) -> ItemSet:
+def _labelled(source: Source, data: Data, chain: ImageChain, rng: np.random.Generator, tick: Callable[[], None]) -> ItemSet:
     if source.source == "digits":
         return digits.load(source, chain)
     if source.source == "folder":
-        return folders.load(source, chain, rng, tick)
+        return folders.load(source, chain, rng, tick, data.stream)
     return vision.load(source, chain, rng, tick)
 
 
@@ -118,8 +121,12 @@ def _outliers(source: Source, name: str, data: Data, chain: ImageChain, tick: Ca
             return photos.load(source, chain, rng)
         case "noise":
             return noise.load(source, chain, rng)
+        case "array":
+            return arrays.load(source, chain, rng)
+        case "pytorch-ood":
+            return vision.load_outliers(source, chain, rng, tick)
         case _:
-            images = _labelled(source, chain, rng, tick)
+            images = _labelled(source, data, chain, rng, tick)
             return ItemSet(
                 images.images,
                 np.full(len(images), -1, np.int64),

@@ -15,17 +15,24 @@ class ImageChain:
         self.config = config
         self.channels = 1 if config.grey else 3
 
-    def native(self, image: Image.Image | np.ndarray) -> np.ndarray:
-        """One picture of any size and mode -> uint8 (size, size, channels)."""
+    def native(self, image: Image.Image | np.ndarray, box: tuple[float, float, float, float] | None = None) -> np.ndarray:
+        """One picture of any size and mode -> uint8 (size, size, channels).
+
+        Args:
+            box: the part to take (left, top, right, bottom in its pixels); null: the middle, as the chain says.
+        """
         if isinstance(image, np.ndarray):
             image = Image.fromarray(image)
         image = _eight_bit(image).convert("L" if self.config.grey else "RGB")
         size, (width, height) = self.config.size, image.size
-        if (width, height) != (size, size):
-            short = min(width, height)
+        if box is None and ((width, height) != (size, size) or self.config.short):
+            share = size / (self.config.short or size)
+            short = min(width, height) * share
             left, top = (width - short) / 2, (height - short) / 2
+            box = (left, top, left + short, top + short)
+        if box is not None:
             # Pillow's box makes crop and antialiased resize one step, without rounding the crop to whole pixels.
-            image = image.resize((size, size), FILTERS[self.config.resize], box=(left, top, left + short, top + short))
+            image = image.resize((size, size), FILTERS[self.config.resize], box=box)
         array = np.asarray(image, dtype=np.uint8).reshape(size, size, self.channels)
         return self.quantise(array / 255.0)
 

@@ -1,22 +1,23 @@
 """A set of images that knows where each of them comes from."""
 
-import hashlib
 import zlib
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+
+from ood.data.streamed import FileImages, digest
 
 
 @dataclass(frozen=True)
 class ItemSet:
     """Images of one set.
 
-    images: uint8 (N, H, W, C); labels: int64 (N,), -1 outside ID; names: one per image, unique within a source ("digits/17");
-    keys: per image, the things that no other role may share (its photo, its glyph's shape, the image itself). words: per image, what
-    a caption calls it; empty where no one asked.
+    images: uint8 (N, H, W, C), or FileImages, which look like it; labels: int64 (N,), -1 outside ID; names: one per image, unique within
+    a source ("digits/17"); keys: per image, the things that no other role may share (its photo, its glyph's shape, the image itself).
+    words: per image, what a caption calls it; empty where no one asked.
     """
 
-    images: np.ndarray
+    images: np.ndarray | FileImages
     labels: np.ndarray
     names: list[str]
     keys: list[tuple[str, ...]]
@@ -35,7 +36,7 @@ class ItemSet:
         """The images at `index`, in that order."""
         return replace(
             self,
-            images=self.images[index],
+            images=self.images.take(index, axis=0),
             labels=self.labels[index],
             names=[self.names[i] for i in index],
             keys=[self.keys[i] for i in index],
@@ -44,7 +45,7 @@ class ItemSet:
 
     def hashes(self) -> list[str]:
         """A content hash per image."""
-        return [hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()[:32] for image in self.images]
+        return self.images.digests() if isinstance(self.images, FileImages) else [digest(image) for image in self.images]
 
 
 def outliers(images: list[np.ndarray], names: list[str], keys: list[tuple[str, ...]]) -> ItemSet:

@@ -1,6 +1,7 @@
 """The prepared data on disk: one uint8 array per set, grouped by role so that a stage can depend on its roles only.
 
 data/prepared/id/{train,val,test}.npy        uint8 (N, H, W, 3), with .labels.npy (int64) and .items.json (image ids)
+data/prepared/id/train.files.json            in place of the array where data.stream left the pictures in their files: paths, chain, hashes
 data/prepared/id/info.json                   classes, side, mean, std
 data/prepared/auxiliary/<name>.npy           and validation/<name>.npy, test/near/<name>.npy, test/far/<name>.npy, test/corrupted/<name>.npy
 data/prepared/world/<name>.npy               with .words.json (what a caption calls each image)
@@ -52,7 +53,20 @@ def names(role: str, root: Path = PREPARED) -> list[str]:
 def arrays(name: str, root: Path = PREPARED) -> tuple[np.ndarray, np.ndarray]:
     """Images uint8 (N, H, W, 3) and labels int64 (N,) of a set, e.g. 'near/letters'."""
     base = root / path_of(name)
-    return np.load(_existing(base.with_name(f"{base.name}.npy"))), np.load(base.with_name(f"{base.name}.labels.npy"))
+    return np.load(_existing(base.with_name(f"{base.name}.npy"))), labels(name, root)
+
+
+def labels(name: str, root: Path = PREPARED) -> np.ndarray:
+    """Labels int64 (N,) of a set."""
+    base = root / path_of(name)
+    return np.load(_existing(base.with_name(f"{base.name}.labels.npy")))
+
+
+def files(name: str, root: Path = PREPARED) -> dict | None:
+    """Where the pictures of a streamed set are (see packing.save_files); None for a set that is packed."""
+    base = root / path_of(name)
+    path = base.with_name(f"{base.name}.files.json")
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def item_names(name: str, root: Path = PREPARED) -> list[str]:

@@ -8,8 +8,9 @@ import numpy as np
 
 from ood.config.data import Data
 from ood.data.chain import ImageChain
-from ood.data.items import Sets
+from ood.data.items import ItemSet, Sets
 from ood.data.packed import path_of
+from ood.data.streamed import FileImages
 
 
 def save(sets: Sets, data: Data, dropped: dict[str, int], root: Path) -> dict:
@@ -19,8 +20,11 @@ def save(sets: Sets, data: Data, dropped: dict[str, int], root: Path) -> dict:
         (root / role).mkdir(parents=True, exist_ok=True)
     manifest = {}
     for name, items in sets.items():
-        images = chain.finish(items.images)
-        target = save_images(root, name, images, items.labels)
+        if isinstance(items.images, FileImages):
+            target, content = save_files(root, name, items), "".join(items.hashes()).encode()
+        else:
+            images = chain.finish(items.images)
+            target, content = save_images(root, name, images, items.labels), images.tobytes()
         target.with_name(f"{target.name}.items.json").write_text(json.dumps(items.names), encoding="utf-8")
         role, _, key = name.partition("/")
         if role == "world":
@@ -33,7 +37,7 @@ def save(sets: Sets, data: Data, dropped: dict[str, int], root: Path) -> dict:
             "count": len(items),
             "dropped": dropped.get(name, 0),
             "classes": {c: int((items.labels == i).sum()) for i, c in enumerate(items.classes)} if role == "id" else {},
-            "sha256": hashlib.sha256(images.tobytes() + items.labels.tobytes()).hexdigest(),
+            "sha256": hashlib.sha256(content + items.labels.tobytes()).hexdigest(),
         }
     info = {
         "classes": sets["id/train"].classes,
@@ -44,6 +48,16 @@ def save(sets: Sets, data: Data, dropped: dict[str, int], root: Path) -> dict:
     (root / "id" / "info.json").write_text(json.dumps(info, indent=1) + "\n", encoding="utf-8")
     (root / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     return manifest
+
+
+def save_files(root: Path, name: str, items: ItemSet) -> Path:
+    """Write where the pictures of a streamed set are, what they go through, and their labels; returns the set's path without ending."""
+    target, images = root / path_of(name), items.images
+    target.parent.mkdir(parents=True, exist_ok=True)
+    content = {"chain": images.chain.config.model_dump(), "files": images.entries, "bytes": images.sizes, "sha256": images.digests()}
+    target.with_name(f"{target.name}.files.json").write_text(json.dumps(content), encoding="utf-8")
+    np.save(target.with_name(f"{target.name}.labels.npy"), items.labels)
+    return target
 
 
 def save_images(root: Path, name: str, images: np.ndarray, labels: np.ndarray) -> Path:

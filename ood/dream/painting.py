@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ood.dream.pixels import to_signed
 from ood.dream.tokens import Placed, encode, place
 from ood.errors import InputError
 
@@ -78,7 +79,7 @@ def decode(autoencoder: torch.nn.Module, latents: Tensor) -> NDArray:
 @torch.no_grad()
 def round_trip(autoencoder: torch.nn.Module, images: Tensor) -> NDArray:
     """uint8 (N, 3, H, W) through encoder (its mean) and decoder -> uint8 (N, H, W, 3): what the decoder alone does to a picture."""
-    signed = (images.float() / 127.5 - 1).to(autoencoder.device, autoencoder.dtype)
+    signed = to_signed(images).to(autoencoder.device, autoencoder.dtype)
     return decode(autoencoder, autoencoder.encode(signed).latent_dist.mean * autoencoder.config.scaling_factor)
 
 

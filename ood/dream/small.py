@@ -17,7 +17,7 @@ from ood.data.batches import generator_for
 from ood.dream import tokenizer as bpe
 from ood.dream.loop import Loop
 from ood.dream.pipelines import quiet
-from ood.dream.resizing import enlarge
+from ood.dream.pixels import enlarge, to_signed
 from ood.progress import Progress
 
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}  # Stable Diffusion v1
@@ -87,11 +87,6 @@ def train(data: Captioned, setting: Small, seed: int, accelerator: Accelerator, 
     if accelerator.is_main_process:
         _save(folder / "pipeline", autoencoder, text, tokenizer, unet)
     return {"autoencoder_rmse": error, "denoiser_loss": history[-1], "latent_scale": scale}
-
-
-def to_signed(images: Tensor) -> Tensor:
-    """uint8 -> float32 in [-1, 1], what an autoencoder takes."""
-    return images.float() / 127.5 - 1
 
 
 class _Reconstruction(nn.Module):

@@ -12,7 +12,7 @@ from ood.config.dream import Painting, Prompts
 from ood.data.batches import ImageSet, generator_for
 from ood.data.chain import ImageChain
 from ood.dream.painting import image_size, paint, round_trip
-from ood.dream.resizing import enlarge
+from ood.dream.pixels import enlarge
 from ood.progress import Progress
 
 

@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from ood.config import Params
 from ood.config.dream import Naming
 from ood.data import packed
-from ood.data.batches import load
+from ood.data.batches import Images, load
 from ood.dream.small import Captioned
 from ood.errors import InputError
 
@@ -27,7 +28,7 @@ def captioned(prompts: Naming, root: Path = packed.PREPARED) -> Captioned:
     known_labels(prompts, labels)
     names = [prompts.name(label) for label in labels]
     inliers = load("id/train", root)
-    images, captions = [inliers.images], [inliers.labels]
+    images, captions = [everything(inliers)], [inliers.labels]
     said = {name.lower(): index for index, name in enumerate(names)}
     if len(said) < len(names):
         raise InputError("params.yaml: prompts.names: two ID classes have the same name in prompts. Give each its own.")
@@ -40,11 +41,14 @@ def captioned(prompts: Naming, root: Path = packed.PREPARED) -> Captioned:
             if word.lower() not in said:
                 said[word.lower()] = len(names)
                 names.append(word)
-        images.append(load(name, root).images)
+        images.append(everything(load(name, root)))
         captions.append(torch.tensor([said[word.lower()] for word in words]))
-    return Captioned(
-        torch.cat(images), torch.cat(captions), [prompts.template.format(name=name) for name in names], inliers=len(inliers.images)
-    )
+    return Captioned(torch.cat(images), torch.cat(captions), [prompts.template.format(name=name) for name in names], inliers=len(inliers))
+
+
+def everything(images: Images) -> Tensor:
+    """All images of a set, uint8 (N, 3, side, side): the pipeline that is trained here is small, and so are they."""
+    return images.some(torch.arange(len(images)))
 
 
 def known_labels(prompts: Naming, labels: list[str]) -> None:

@@ -1,16 +1,17 @@
 """Classifiers: a backbone that gives features, and a head that turns features into logits.
 
-build(name, num_classes=..., size=...) -> Classifier. Names: wrn_<depth>_<width>, densenet_bc_<depth>_<growth>.
+build(name, num_classes=..., size=...) -> Classifier. Names: see ood.config.nets.FAMILIES.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from ood.config.training import NET, Net
+from ood.config.nets import FAMILIES, Net
 from ood.errors import InputError
 
 CIFAR_MEAN = (125.3 / 255, 123.0 / 255, 113.9 / 255)  # the OE and UM papers' normalisation
@@ -66,43 +67,54 @@ class Classifier(nn.Module):
 
 
 def build(
-    name: str,
+    net: Net | str,
     *,
     num_classes: int,
     size: int = 32,
-    dropout: float = 0.0,
-    affine: bool = True,
     normalize: bool = False,
     mean: tuple[float, ...] | list[float] = CIFAR_MEAN,
     std: tuple[float, ...] | list[float] = CIFAR_STD,
+    **options: Any,
 ) -> Classifier:
-    """A freshly initialised network by name.
+    """A freshly initialised network.
 
     Args:
-        name: 'wrn_40_2' (depth, widening) or 'densenet_bc_100_12' (depth, growth).
-        dropout: inside the blocks, where the papers put it.
-        affine: whether batch normalisation learns scale and shift (False in the UM reference).
+        net: its section, or its name ('wrn_40_2') with `options` (dropout, affine, stem, ...; see config.nets.Net).
         normalize: L2-normalise features in front of the head.
 
     Raises:
-        InputError: no such name, an impossible depth, an input too small.
+        InputError: no such name, an impossible depth, an option that it doesn't know, an image size that it can't take.
     """
-    make, first, second = parse(name)
-    backbone, width = make(first, second, size=size, dropout=dropout, affine=affine)
+    try:
+        spec = Net(name=net, **options) if isinstance(net, str) else net
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(["net", *map(str, problem["loc"])])
+        raise InputError(f"{where} {net!r}: {problem['msg'].removeprefix('Value error, ')}.") from None
+    if reason := spec.misfit(size):
+        raise InputError(f"net.name: {reason}. Change data.chain.size (or upsize), or the net.")
+    given = {name: getattr(spec, name) for name in FAMILIES[spec.family].options}
+    backbone, width = constructor(spec.family)(*spec.numbers, size=size, **given)
     return Classifier(backbone, width, num_classes, size=size, normalize=normalize, mean=mean, std=std)
 
 
-def parse(name: str) -> tuple[Callable, int, int]:
-    """The backbone's constructor and its two numbers.
-
-    Raises:
-        InputError: the name is of no known family, or its numbers make no network.
-    """
-    try:
-        checked = Net(name=name).name
-    except ValidationError as error:
-        raise InputError(f"net.name {name!r}: {error.errors()[0]['msg'].removeprefix('Value error, ')}.") from None
-    family, first, second = NET.fullmatch(checked).groups()
-    from ood.nets import densenet, wrn
-
-    return {"wrn": wrn.backbone, "densenet_bc": densenet.backbone}[family], int(first), int(second)
+def constructor(family: str) -> Callable[..., tuple[nn.Module, int]]:
+    """numbers of its name, size, options -> (backbone, number of features); loads only that family's module."""
+    match family:
+        case "wrn":
+            from ood.nets import wrn as module
+        case "densenet_bc":
+            from ood.nets import densenet as module
+        case "allconv":
+            from ood.nets import allconv as module
+        case "resnet":
+            from ood.nets import resnet as module
+        case "vgg":
+            from ood.nets import vgg as module
+        case "cct":
+            from ood.nets import cct as module
+        case "convnext":
+            from ood.nets import convnext as module
+        case _:
+            from ood.nets import mnist as module
+    return module.backbone

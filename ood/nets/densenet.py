@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ood.errors import InputError
 from ood.nets.layers import BatchNorm2d, Dropout, global_pool, init_convolutions
 
 
@@ -65,12 +64,6 @@ class DenseNet(nn.Module):
 
 
 def backbone(depth: int, growth: int, *, size: int, dropout: float, affine: bool) -> tuple[nn.Module, int]:
-    """The network without its head, and its number of features.
-
-    Raises:
-        InputError: images that can't be halved twice.
-    """
-    if size % 4:
-        raise InputError(f"net.name: densenet_bc_{depth}_{growth} halves images twice; {size} pixels can't be.")
+    """The network without its head, and its number of features."""
     net = DenseNet(depth, growth, dropout, affine)
     return net, net.width

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ood import nets
-from ood.config.training import Net
+from ood.config.nets import Net
 from ood.data.packed import Info
 from ood.errors import InputError
 from ood.nets.masked import apply_mask_state
@@ -41,11 +41,9 @@ class Spec:
     def build(self) -> nets.Classifier:
         """The network, freshly initialised."""
         return nets.build(
-            self.net["name"],
+            Net(**self.net),
             num_classes=len(self.classes),
             size=self.size,
-            dropout=self.net["dropout"],
-            affine=self.net["affine"],
             normalize=self.normalize,
             mean=self.mean,
             std=self.std,

@@ -6,7 +6,6 @@ wrn_40_2 has 2,243,546 parameters for 10 classes.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ood.errors import InputError
 from ood.nets.layers import BatchNorm2d, Dropout, global_pool, init_convolutions
 
 
@@ -52,11 +51,5 @@ class WideResNet(nn.Module):
 
 
 def backbone(depth: int, widen: int, *, size: int, dropout: float, affine: bool) -> tuple[nn.Module, int]:
-    """The network without its head, and its number of features.
-
-    Raises:
-        InputError: images that can't be halved twice.
-    """
-    if size % 4:
-        raise InputError(f"net.name: wrn_{depth}_{widen} halves images twice; {size} pixels can't be. Use a multiple of 4.")
+    """The network without its head, and its number of features."""
     return WideResNet(depth, widen, dropout, affine), 64 * widen

@@ -8,6 +8,7 @@ from ood.config.methods import OE, UM, UMAP, Mask, OERun
 from ood.config.training import Pretrain, Training
 from ood.report.dream import Dreams, corruption_table
 from ood.report.tables import (
+    PERCENT,
     Results,
     calibration_table,
     constraint_table,
@@ -20,6 +21,7 @@ from ood.report.tables import (
     set_table,
     siblings_of,
     trace_table,
+    values,
 )
 
 SIBLINGS = (
@@ -97,9 +99,9 @@ def page(
     *,
     manifest: dict[str, dict],
     masks: dict[str, float],
-    levels: dict[str, tuple[float | None, float]],
+    levels: dict[str, tuple[float | None, float | None]],
     traces: dict[str, dict[str, float]],
-    dreams: Dreams,
+    dreams: Dreams | None,
     pairs: dict[str, str],
     seeds: list[int],
     evaluate: Evaluate,
@@ -141,9 +143,10 @@ def page(
     ]
     masked = mask_accuracy_table(results)
     parts += [masked] if masked else []
-    parts += ["## What was dreamed", dreams.text(), *dreams.tables()]
-    traces_of_paint = dreams.traces(results, pairs)
-    parts += ["## The painter's traces", *traces_of_paint] if traces_of_paint else []
+    if dreams is not None:
+        parts += ["## What was dreamed", dreams.text(), *dreams.tables()]
+        traces_of_paint = dreams.traces(results, pairs)
+        parts += ["## The painter's traces", *traces_of_paint] if traces_of_paint else []
     corrupted = corruption_table(results)
     parts += ["## ID accuracy under corruption", corrupted] if corrupted else []
     parts += ["## Which epoch?", trace_table(traces)] if traces else []
@@ -153,6 +156,17 @@ def page(
         settings.table(masks["constraint"]),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def overview(results: Results) -> list[tuple[str, dict[str, tuple[float, float, float]]]]:
+    """Rows of the picture of all methods: label, group -> AUROC of the own score with its interval, as fractions."""
+    rows = []
+    for model, summary in results.items():
+        own, spans = summary["own"], summary["intervals"][summary["own"]]
+        means = {g: float(values(summary, own, g, "auroc").mean() / PERCENT) for g in groups_in(results)}
+        low_high = {g: spans[g]["auroc"] if spans else (mean, mean) for g, mean in means.items()}
+        rows.append((f"{model} ({own})", {g: (mean, *low_high[g]) for g, mean in means.items()}))
+    return rows
 
 
 def mask_text(masks: dict[str, float], mask: Mask) -> str:

@@ -1,11 +1,17 @@
 """What the report says of DREAM-OOD: the painter, the dreams, the filter, the painter's traces, accuracy under corruption."""
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from ood.config.dream import Diffusion, Embed, Synthesize
+from ood.config.methods import OE
 from ood.report.tables import PERCENT, Results, groups_in, id_values, markdown_table, spread
+from ood.tables import HISTORIES, last_mean
 
+FIGURES = Path("metrics/dream")
 AGREED = 0.8  # share of plain prompts that the encoder must recognise before a dream means anything
 TRACE = 1.0  # points of AUROC above chance, and above the control for every seed, from which flagging painted ID is called a trace
 
@@ -15,7 +21,7 @@ class Dreams:
     """What the dream stages measured.
 
     painter, judge: who painted and who judged, in words. aligned, proofs: metrics/dream/{align,proofs}.json. embedded, judged: run ->
-    figures. kept: run that trains with dreamed images -> (dreamed set, cut, share that passes it, images used).
+    figures. kept: run that trains with dreamed images -> (dreamed set, cut, images used, images painted).
     """
 
     painter: str
@@ -24,7 +30,28 @@ class Dreams:
     proofs: dict[str, float]
     embedded: dict[str, dict[str, float]]
     judged: dict[str, dict[str, float]]
-    kept: dict[str, tuple[str, float, float, int]]
+    kept: dict[str, tuple[str, float, int, int]]
+
+    @classmethod
+    def read(cls, diffusion: Diffusion, judge: str, embed: Embed, synthesize: Synthesize, oe: OE) -> "Dreams | None":
+        """From metrics/dream and metrics/training; None where DREAM-OOD is left out."""
+        if not diffusion.enabled:
+            return None
+        kept = {}
+        for name, run in oe.runs.items():
+            used = last_mean(HISTORIES / f"{name}.csv", "outliers") if run.dreamed and run.objective != "none" else None
+            if used is not None:
+                kept[name] = (run.dreamed, run.cut, int(used), int(_figures(run.dreamed)["images"]))
+        trained_here = "a small Stable Diffusion v1-format pipeline trained here (`diffusion`)"
+        return cls(
+            painter=f"`{diffusion.model}`" if diffusion.model else trained_here,
+            judge=judge,
+            aligned=_figures("align"),
+            proofs=_figures("proofs"),
+            embedded={run: _figures(f"embed-{run}") for run in embed.runs},
+            judged={run: _figures(run) for run in synthesize.runs},
+            kept=kept,
+        )
 
     def text(self) -> str:
         """The painter in a few sentences."""
@@ -56,8 +83,8 @@ class Dreams:
             for run, f in self.judged.items()
         ]
         parts += [f"What `{self.judge}` makes of the pictures:", markdown_table(["set", "images", *shares, "mean confidence"], rows)]
-        rows = [[name, run, f"{cut:g}", f"{share:.1%}", str(count)] for name, (run, cut, share, count) in self.kept.items()]
-        header = ["run", "dreamed set", "cut", "pass it", "images used"]
+        rows = [[name, run, f"{cut:g}", f"{used / all_:.1%}", str(used)] for name, (run, cut, used, all_) in self.kept.items()]
+        header = ["run", "dreamed set", "cut", "share used", "images used"]
         return [*parts, *(["The filter of each run:", markdown_table(header, rows)] if rows else [])]
 
     def traces(self, results: Results, pairs: dict[str, str]) -> list[str]:
@@ -77,6 +104,10 @@ class Dreams:
             if run in results and control in results:
                 parts.append(_verdict(run, control, results))
         return parts
+
+
+def _figures(name: str) -> dict[str, float]:
+    return json.loads((FIGURES / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def _painted(summary: dict, score: str) -> dict[str, np.ndarray]:

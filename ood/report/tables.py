@@ -165,7 +165,10 @@ def trace_table(traces: dict[str, dict[str, float]]) -> str:
     return markdown_table(["run", "which epoch", "epoch", *[f"{group} AUROC" for group in groups]], rows)
 
 
-def constraint_table(levels: dict[str, tuple[float | None, float]]) -> str:
+def constraint_table(levels: dict[str, tuple[float | None, float | None]]) -> str:
     """Where each run was told to hold its loss, and where it ended: a constraint that isn't reached has unmasked nothing."""
-    rows = [[run, "none" if b is None else f"{b:.4f}", f"{reached:.4f}"] for run, (b, reached) in levels.items()]
+    rows = [
+        [run, "none" if b is None else f"{b:.4f}", "not trained" if reached is None else f"{reached:.4f}"]
+        for run, (b, reached) in levels.items()
+    ]
     return markdown_table(["run", "loss constraint b (nats)", "training loss in the last epoch"], rows)

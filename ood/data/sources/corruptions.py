@@ -18,10 +18,7 @@ def load(source: Corruption, parents: ItemSet, chain: ImageChain, rng: np.random
     Args:
         parents: native ID validation images.
     """
-    chosen = range(len(parents))
-    if source.classes is not None:
-        wanted = labels_of(source, parents.classes)
-        chosen = [i for i in chosen if int(parents.labels[i]) in wanted]
+    chosen = chosen_parents(source, parents)
     images, names, keys = [], [], []
     for i in chosen:
         image = parents.images[i] / 255.0
@@ -41,10 +38,19 @@ def load(source: Corruption, parents: ItemSet, chain: ImageChain, rng: np.random
 
 def load_labelled(source: Corruption, parents: ItemSet, chain: ImageChain, rng: np.random.Generator) -> ItemSet:
     """As load, with the labels and keys of the parents: the same things, harder to see."""
-    kept = [i for i in range(len(parents)) if source.classes is None or int(parents.labels[i]) in labels_of(source, parents.classes)]
     spoilt = load(source, parents, chain, rng)
-    taken = parents.take(np.array(kept, dtype=np.int64))
+    taken = parents.take(chosen_parents(source, parents))
     return ItemSet(spoilt.images, taken.labels, spoilt.names, taken.keys, parents.classes)
+
+
+def chosen_parents(source: Corruption, parents: ItemSet) -> np.ndarray:
+    """Which of the parents are spoilt: those of the listed classes, at most `limit`, evenly spaced."""
+    chosen = np.arange(len(parents))
+    if source.classes is not None:
+        chosen = chosen[np.isin(parents.labels, list(labels_of(source, parents.classes)))]
+    if source.limit is not None and source.limit < len(chosen):
+        chosen = chosen[np.linspace(0, len(chosen) - 1, source.limit).astype(np.int64)]
+    return chosen
 
 
 def labels_of(source: Corruption, classes: list[str]) -> set[int]:

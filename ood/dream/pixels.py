@@ -1,4 +1,4 @@
-"""From the benchmark's size to the pipeline's. The way back is the image chain's, as for every other picture."""
+"""From the benchmark's images to the pipeline's. The way back is the image chain's, as for every other picture."""
 
 import torch
 import torch.nn.functional as F
@@ -15,3 +15,8 @@ def enlarge(images: Tensor, size: int) -> Tensor:
         factor = size // images.shape[-1]
         return images.repeat_interleave(factor, dim=2).repeat_interleave(factor, dim=3)
     return F.interpolate(images.float(), (size, size), mode="bicubic", antialias=True).round().clamp(0, 255).to(torch.uint8)
+
+
+def to_signed(images: Tensor) -> Tensor:
+    """uint8 -> float32 in [-1, 1], what an autoencoder takes."""
+    return images.float() / 127.5 - 1

@@ -1,0 +1,104 @@
+"""The networks by name: which there are, which image sizes they take, which options they know. Imports no torch."""
+
+import re
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import AfterValidator, Field, model_validator
+
+from ood.config import Section
+
+
+class Family(NamedTuple):
+    """A kind of network.
+
+    pattern: of its names. shown: how a person would write it. sizes: images must be a multiple of `step` pixels, at least `least`, at
+    most `most`. options: what its section may set beside the name.
+    """
+
+    pattern: str
+    shown: str
+    step: int
+    least: int
+    most: int | None
+    options: frozenset[str]
+
+    def takes(self, size: int) -> bool:
+        """Whether images of so many pixels can go through it."""
+        return size % self.step == 0 and size >= self.least and (self.most is None or size <= self.most)
+
+    def sizes(self) -> str:
+        """Which images it takes, in words."""
+        if self.least == self.most:
+            return f"{self.least} pixels"
+        return f"a multiple of {self.step} pixels from {self.least}" + (f" to {self.most}" if self.most else "")
+
+
+_SHAPED = frozenset({"affine", "stem", "spectral", "slope", "shortcut"})
+FAMILIES = {
+    "wrn": Family(r"wrn_(\d+)_(\d+)", "wrn_<depth>_<width>", 4, 8, None, frozenset({"dropout", "affine"})),
+    "densenet_bc": Family(r"densenet_bc_(\d+)_(\d+)", "densenet_bc_<depth>_<growth>", 4, 8, None, frozenset({"dropout", "affine"})),
+    "allconv": Family(r"allconv", "allconv", 32, 32, 64, frozenset({"dropout", "affine"})),
+    "resnet": Family(r"resnet(18|34|50)", "resnet18, resnet34, resnet50", 8, 16, None, _SHAPED),
+    "vgg": Family(r"vgg16", "vgg16", 32, 32, None, frozenset({"affine", "spectral", "slope"})),
+    "cct": Family(r"cct_7_3x1", "cct_7_3x1", 4, 8, None, frozenset({"dropout", "drop_path"})),
+    "convnext": Family(r"convnext_tiny", "convnext_tiny", 32, 32, None, frozenset({"drop_path"})),
+    "mnist_convnet": Family(r"mnist_convnet", "mnist_convnet", 28, 28, 28, frozenset({"dropout"})),
+}
+
+
+def _family(name: str) -> str | None:
+    return next((key for key, family in FAMILIES.items() if re.fullmatch(family.pattern, name)), None)
+
+
+def _makes_a_network(name: str) -> str:
+    key = _family(name)
+    if key is None:
+        raise ValueError(f"no such network. Known: {', '.join(family.shown for family in FAMILIES.values())}")
+    if key in ("wrn", "densenet_bc"):
+        depth, width = map(int, re.fullmatch(FAMILIES[key].pattern, name).groups())
+        if depth < 10 or (depth - 4) % 6 or width < 1:
+            raise ValueError(f"{key} needs a depth of 10, 16, 22, 28, 34, 40, ..., 100 and a width of at least 1")
+    return name
+
+
+class Net(Section):
+    """A backbone by name (see FAMILIES and ood.nets.build) and the options that change its architecture.
+
+    stem: of ResNets: small (3x3, stride 1, no pooling) or imagenet (7x7, stride 2, pooling). spectral: largest spectral norm of every
+    convolution (null: not held); slope: of Leaky ReLU (0: ReLU); shortcut: where ResNets change shape, a 1x1 convolution or average
+    pooling with zero-padded channels (the L2 paper's nets). drop_path: largest rate of stochastic depth.
+    """
+
+    name: Annotated[str, AfterValidator(_makes_a_network)]
+    dropout: float = Field(0.0, ge=0, lt=1)
+    affine: bool = True
+    stem: Literal["small", "imagenet"] = "small"
+    spectral: float | None = Field(None, gt=0)
+    slope: float = Field(0.0, ge=0, lt=1)
+    shortcut: Literal["convolution", "average"] = "convolution"
+    drop_path: float = Field(0.0, ge=0, lt=1)
+
+    @property
+    def family(self) -> str:
+        """The key of its Family."""
+        return _family(self.name)
+
+    @property
+    def numbers(self) -> list[int]:
+        """The numbers in its name, which its constructor takes."""
+        return [int(number) for number in re.fullmatch(FAMILIES[self.family].pattern, self.name).groups()]
+
+    def misfit(self, size: int) -> str | None:
+        """Why images of so many pixels can't go through it; None if they can."""
+        family = FAMILIES[self.family]
+        fits = family.takes(size) and not (self.stem == "imagenet" and size % 32)
+        needs = "a multiple of 32 pixels" if self.stem == "imagenet" else family.sizes()
+        return None if fits else f"{self.name} takes images of {needs}; these have {size}"
+
+    @model_validator(mode="after")
+    def _only_known_options(self) -> "Net":
+        known = FAMILIES[self.family].options
+        for name, field in type(self).model_fields.items():
+            if name != "name" and name not in known and getattr(self, name) != field.default:
+                raise ValueError(f"{self.name} has no option {name}; it knows {', '.join(sorted(known))}. Set it to {field.default!r}")
+        return self
