@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ood import metrics, scores
-from ood.config.evaluation import Evaluate, Scores
+from ood import metrics, posthoc, protocols, scores
+from ood.config.evaluation import Evaluate, ScoreName, Scores
 from ood.errors import InputError
 from ood.features import Cached, load
 
@@ -17,7 +17,7 @@ OOD_GROUPS = {"validation": "val", "near": "test", "far": "test"}  # group of OO
 # painted: ID as the diffusion model renders it (stages/proofs.py), the control of dreamed outliers; a detector that flags it more than its
 # control does has learned the painter's traces.
 GROUPS = OOD_GROUPS | {"painted": "test"}
-SCORES = ("msp", "max_logit", "energy", "odin", "mahalanobis", "knn", "vim", "react", "feature_norm")
+SCORES = get_args(ScoreName)
 Grid = dict[str, dict[str, dict[str, float]]]  # score -> OOD set -> metric
 
 
@@ -37,7 +37,10 @@ def score_all(cached: Cached, setting: Scores) -> dict[str, dict[str, NDArray]]:
             "knn": scores.KNN(setting.knn_k).fit(seen),
             "vim": scores.ViM(head, setting.vim_dim).fit(seen),
             "react": scores.ReAct(head, setting.react_quantile).fit(seen),
+            "she": scores.SHE(head).fit(seen, train["labels"]),
+            "rmd": scores.RMD().fit(seen, train["labels"]),
         }
+        others = posthoc.fit(head, seen, train["labels"], cached.sets["id/val"]["logits"], setting)
     except ValueError as error:
         raise InputError(f"params.yaml: scores: {error}. Lower the value.") from None
     table: dict[str, dict[str, NDArray]] = {name: {} for name in SCORES}
@@ -50,8 +53,10 @@ def score_all(cached: Cached, setting: Scores) -> dict[str, dict[str, NDArray]]:
             "max_logit": scores.max_logit(logits),
             "energy": scores.energy(logits.double(), setting.energy_temperature),
             "odin": tensors["odin"],
+            "gen": scores.gen(logits, setting.gen_gamma, setting.gen_top),
             "feature_norm": scores.feature_norm(raw),
         } | {score: method.score(head.input(raw)) for score, method in fitted.items()}
+        values |= {score: method(head.input(raw), logits) for score, method in others.items()}
         for score in SCORES:
             table[score][name] = values[score].double().numpy()
     return table
@@ -129,8 +134,9 @@ def evaluate_model(model: str, own: str, seeds: list[int], scores: Scores, setti
     """Everything about one model.
 
     Returns:
-        summary with keys own, picked (names of scores), seeds (seed -> grid, id, corrupted) and intervals (score -> group -> metric ->
-        [low, high], for the own and the picked score, over resampled images, averaged over seeds).
+        summary with keys own, picked (names of scores), seeds (seed -> grid, id, corrupted), intervals (score -> group -> metric ->
+        [low, high], for the own and the picked score, over resampled images, averaged over seeds) and protocols (name -> group -> metric
+        -> one value per seed, own score; empty where no test figure is asked for).
     """
     results, tables = {}, {}
     for seed in seeds:
@@ -143,6 +149,7 @@ def evaluate_model(model: str, own: str, seeds: list[int], scores: Scores, setti
         "picked": picked,
         "seeds": {str(seed): asdict(result) for seed, result in results.items()},
         "intervals": {score: intervals(tables, score, setting) for score in {own: 0, picked: 0}},
+        "protocols": {name: as_measured(name, tables, own) for name in setting.protocols if "test" in setting.roles},
     }
     wanted = {f"id/{role}" for role in setting.roles} | set(results[seeds[0]].grid[own])
     return ModelResult(summary, [{k: v for k, v in tables[seed][own].items() if k in wanted} for seed in seeds])
@@ -167,6 +174,12 @@ def intervals(tables: dict[int, dict], score: str, setting: Evaluate) -> dict[st
         averaged = {key: np.mean([d[key] for d in draws], axis=0) for key in draws[0]}
         spans[group] = {key: [float(np.quantile(v, q)) for q in (tail, 1 - tail)] for key, v in averaged.items()}
     return spans
+
+
+def as_measured(protocol: str, tables: dict[int, dict], score: str) -> dict[str, dict[str, list[float]]]:
+    """A paper's figures of a score: group -> metric -> one value per seed."""
+    each = [protocols.measure(protocol, table[score]) for table in tables.values()]
+    return {group: {key: [one[group][key] for one in each] for key in each[0][group]} for group in each[0]}
 
 
 def headline(summary: dict[str, Any]) -> dict[str, Any]:

@@ -55,6 +55,20 @@ def _average_precision(true: NDArray, false: NDArray) -> float:
     return float((gained * precision).sum() / true[-1])
 
 
+def aupr_trapezoid(positive: ArrayLike, negative: ArrayLike) -> float:
+    """Area under the precision-recall curve by straight lines between cuts, as OpenOOD computes it (the papers: average precision).
+
+    Args:
+        positive, negative: scores, larger = more positive.
+    """
+    found, false = _scores(positive, "positive"), _scores(negative, "negative")
+    cuts, where = np.unique(np.concatenate([found, false]), return_inverse=True)
+    true = np.cumsum(np.bincount(where[: len(found)], minlength=len(cuts))[::-1])
+    wrong = np.cumsum(np.bincount(where[len(found) :], minlength=len(cuts))[::-1])
+    recall, precision = np.concatenate([[0], true / len(found)]), np.concatenate([[1], true / (true + wrong)])
+    return float(np.trapezoid(precision, recall))
+
+
 def _false_positive_rate(true: NDArray, false: NDArray, rule: Rule) -> float:
     return float(_false_positive_rates(true[None], false[None], rule)[0])
 

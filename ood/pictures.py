@@ -78,15 +78,20 @@ def trace_curves(
     epochs: list[int],
     curves: dict[str, NDArray],
     losses: NDArray,
+    collapsing: dict[str, NDArray],
     picked: int,
     oracle: int | None,
 ) -> None:
-    """AUROC of every group over epochs (mean and range over seeds) above the training loss.
+    """AUROC of every group over epochs (mean and range over seeds) above the training loss and, where measured, neural collapse.
 
     Args:
-        curves: group -> AUROC, shape (seeds, epochs). losses: (seeds, epochs). picked, oracle: two of `epochs`.
+        curves: group -> AUROC, shape (seeds, epochs). losses: (seeds, epochs). collapsing: raw or unit -> NC1, (seeds, epochs), or empty.
+        picked, oracle: two of `epochs`.
     """
-    figure, (upper, lower) = plt.subplots(2, 1, figsize=(7, 4.6), sharex=True, height_ratios=[3, 1])
+    heights = [3, 1, 1] if collapsing else [3, 1]
+    figure, (upper, lower, *third) = plt.subplots(
+        len(heights), 1, figsize=(7, 3.1 + 0.75 * len(heights)), sharex=True, height_ratios=heights
+    )
     for group, values in curves.items():
         label = "validation OOD" if group == "validation" else f"{group}-OOD (test)"
         upper.plot(epochs, values.mean(0), color=COLOURS[group], label=label)
@@ -100,8 +105,15 @@ def trace_curves(
     lower.plot(epochs, losses.mean(0), color=COLOURS["id"])
     lower.set_yscale("log")
     lower.set_ylabel("training loss")
-    lower.set_xlabel("epoch")
-    lower.xaxis.set_major_locator(MaxNLocator(integer=True))
+    for axis in third:
+        for (kind, values), style in zip(collapsing.items(), ("-", "--"), strict=False):
+            axis.plot(epochs, values.mean(0), color=COLOURS["id"], ls=style, label="raw features" if kind == "raw" else "their directions")
+        axis.set_yscale("log")
+        axis.set_ylabel("NC1 (training)")
+        axis.legend(fontsize=8, loc="best")
+    last = third[0] if third else lower
+    last.set_xlabel("epoch")
+    last.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.tight_layout()
     _save(figure, path)
 

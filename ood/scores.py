@@ -26,6 +26,13 @@ def energy(logits: Tensor, temperature: float = 1.0) -> Tensor:
     return -temperature * (logits / temperature).logsumexp(1)
 
 
+def gen(logits: Tensor, gamma: float = 0.1, top: int = 100) -> Tensor:
+    """Sum of (p (1 - p))^gamma over the `top` largest softmax values (GEN, Liu et al. 2023); no value is clamped, however small."""
+    log_p = logits.double().log_softmax(1).topk(min(top, logits.shape[1]), dim=1).values
+    log_rest = (-torch.expm1(log_p)).clamp(min=torch.finfo(torch.float64).tiny).log()
+    return (gamma * (log_p + log_rest)).exp().sum(1)
+
+
 def feature_norm(features: Tensor) -> Tensor:
     """Minus the L2 norm of the raw features, per sample (L2 paper, TMLR 2024): familiar images have long features."""
     return -features.norm(dim=1)
@@ -81,6 +88,38 @@ class Mahalanobis:
         # Class by class, so that memory stays at one (N, D) block however many classes there are.
         differences = (features.double() - mean for mean in self.means)
         return torch.stack([((d @ self.precision) * d).sum(1) for d in differences], dim=1).amin(1)
+
+
+class RMD:
+    """Relative Mahalanobis: the distance to the nearest class less that to all training features as one (Ren et al. 2021)."""
+
+    def fit(self, features: Tensor, labels: Tensor) -> "RMD":
+        """From ID training features (N, D) and labels."""
+        self.near, self.all = Mahalanobis().fit(features, labels), Mahalanobis().fit(features, torch.zeros_like(labels))
+        return self
+
+    def score(self, features: Tensor) -> Tensor:
+        return self.near.score(features) - self.all.score(features)
+
+
+class SHE:
+    """Minus the inner product with the predicted class's stored pattern (Zhang et al. 2023).
+
+    A pattern is the mean of the class's correctly classified training features; of all of them where none is.
+    """
+
+    def __init__(self, head: Head):
+        self.head = head
+
+    def fit(self, features: Tensor, labels: Tensor) -> "SHE":
+        """From ID training features (N, D) as the head sees them, and labels."""
+        right = self.head.logits(features).argmax(1) == labels
+        members = [(labels == c) & right if ((labels == c) & right).any() else labels == c for c in range(len(self.head.weight))]
+        self.patterns = torch.stack([features[chosen].double().mean(0) for chosen in members])
+        return self
+
+    def score(self, features: Tensor) -> Tensor:
+        return -(features.double() * self.patterns[self.head.logits(features).argmax(1)]).sum(1)
 
 
 class KNN:

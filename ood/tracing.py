@@ -1,12 +1,18 @@
 """A training run followed epoch by epoch: which epoch would one have stopped at, and what would it have been worth?"""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from ood import scores
+from ood.collapse import neural_collapse
+from ood.data.batches import Images
+from ood.features import extract
+from ood.nets import Classifier
 from ood.pictures import trace_curves
 
 KEYS = ("auroc", "fpr_ood_at_tpr95_id")
@@ -17,6 +23,15 @@ def score_of(name: str, tensors: dict[str, Tensor]) -> NDArray:
     """A score that needs no fitting, from one set's logits and features."""
     source = tensors["features"] if name == "feature_norm" else tensors["logits"].double()
     return getattr(scores, name)(source).numpy()
+
+
+def collapse(net: Classifier, train: Images, batch_size: int, tick: Callable[[], None]) -> Row:
+    """Neural collapse of the training set, on raw features and on their directions: 'nc1_raw', 'nc1_unit', ..."""
+    found = extract(net, train, batch_size, tick)
+    weight, bias = net.fc.weight.detach().cpu(), net.fc.bias.detach().cpu()
+    kinds = {"raw": found["features"], "unit": F.normalize(found["features"], dim=1)}
+    measured = {kind: neural_collapse(features, found["labels"], weight, bias) for kind, features in kinds.items()}
+    return {f"{key}_{kind}": value for kind, values in measured.items() for key, value in values.items()}
 
 
 def summarise(rows: list[Row], groups: list[str]) -> dict[str, float]:
@@ -33,6 +48,8 @@ def summarise(rows: list[Row], groups: list[str]) -> dict[str, float]:
         best = int(np.mean([table[f"{group}_auroc"] for group in tests], axis=(0, 1)).argmax())
         summary["oracle_epoch"] = epochs[best]
         summary |= {f"oracle_{group}_auroc": float(table[f"{group}_auroc"][:, best].mean()) for group in tests}
+    for key in (key for key in rows[0] if key.startswith("nc")):
+        summary[f"last_{key}"] = float(_grid(rows, key)[:, -1].mean())
     return summary
 
 
@@ -44,7 +61,9 @@ def draw(path: Path, title: str, rows: list[Row], history: Path, summary: dict[s
     epochs = _epochs(rows)
     losses = np.array([[loss[seed, epoch] for epoch in epochs] for seed in sorted({r["seed"] for r in rows})])
     oracle = summary.get("oracle_epoch")
-    trace_curves(path, title, epochs, curves, losses, int(summary["picked_epoch"]), None if oracle is None else int(oracle))
+    collapsing = {kind: _grid(rows, f"nc1_{kind}") for kind in ("raw", "unit") if f"nc1_{kind}" in rows[0]}
+    marks = int(summary["picked_epoch"]), None if oracle is None else int(oracle)
+    trace_curves(path, title, epochs, curves, losses, collapsing, *marks)
 
 
 def _epochs(rows: list[Row]) -> list[int]:

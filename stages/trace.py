@@ -38,6 +38,7 @@ def main(run: Annotated[str, typer.Argument(help="one of trace.runs")]) -> None:
     ids = {role: load(f"id/{role}", workers=runtime.workers).to(device) for role in evaluate.roles}
     sets = {name: load(name, workers=runtime.workers).to(device) for members in groups.values() for name in members}
     console = Console(f"trace {run}")
+    train = load("id/train", workers=runtime.workers).to(device) if trace.collapse else None
     rows = []
     for seed in seeds:
         folder = store.MODELS / run / str(seed)
@@ -53,7 +54,7 @@ def main(run: Annotated[str, typer.Argument(help="one of trace.runs")]) -> None:
             for group, members in groups.items():
                 each = [detection_metrics(of[OOD_GROUPS[group]], of[name], evaluate.fpr_rule) for name in members]
                 row |= {f"{group}_{key}": float(np.mean([m[key] for m in each])) for key in tracing.KEYS}
-            rows.append(row)
+            rows.append(row | (tracing.collapse(net, train, BATCH, console.step) if train is not None else {}))
             console.advance(f"seed {seed} epoch {row['epoch']} validation AUROC {row['validation_auroc']:.4f}")
     write_text(FOLDER / f"{run}.csv", to_csv(rows))
     summary = tracing.summarise(rows, list(groups))

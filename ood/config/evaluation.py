@@ -7,14 +7,18 @@ from pydantic import Field, model_validator
 from ood.config import Section
 from ood.config.training import Name
 
-ScoreName = Literal["msp", "max_logit", "energy", "odin", "mahalanobis", "knn", "vim", "react", "feature_norm"]
+ScoreName = Literal[
+    "msp", "max_logit", "energy", "odin", "mahalanobis", "knn", "vim", "react", "feature_norm", "she", "rmd", "ash", "scale", "dice", "gen",
+    "klm", "nnguide",
+]  # fmt: skip
 LogitScore = Literal["msp", "max_logit", "energy", "feature_norm"]
 Models = Annotated[dict[Name, ScoreName], Field(min_length=1)]
 
 
 class Trace(Section):
-    """Which pretraining runs are traced epoch by epoch, with which score."""
+    """Which pretraining runs are traced epoch by epoch, with which score. collapse: measure neural collapse on the training set too."""
 
+    collapse: bool = True
     runs: dict[Name, LogitScore]
 
 
@@ -39,15 +43,22 @@ class Scores(Section):
     knn_k: int = Field(50, ge=1)
     vim_dim: int | None = Field(None, ge=1)
     react_quantile: float = Field(0.9, gt=0, le=1)
+    ash_percentile: float = Field(0.65, ge=0, lt=1)
+    scale_percentile: float = Field(0.65, ge=0, lt=1)
+    dice_sparsity: float = Field(0.9, ge=0, lt=1)
+    gen_gamma: float = Field(0.1, gt=0)
+    gen_top: int = Field(100, ge=1)
+    nnguide_k: int = Field(10, ge=1)
 
 
 class Evaluate(Section):
-    """What is evaluated and how: roles [val] alone computes no test figure."""
+    """What is evaluated and how: roles [val] alone computes no test figure. protocols: read the figures as these papers do, too."""
 
     roles: list[Literal["val", "test"]] = Field(min_length=1)
     fpr_rule: Literal["closest", "at_least"] = "closest"
     bootstrap: int = Field(1000, ge=0)
     confidence: float = Field(0.95, gt=0, lt=1)
+    protocols: list[Literal["oe", "um", "openood"]] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _val_is_needed(self) -> "Evaluate":

@@ -6,11 +6,13 @@ from ood.config.dream import Embed, EmbedRun, Painting, Synthesize
 from ood.config.evaluation import Evaluate
 from ood.config.methods import OE, UM, UMAP, Mask, OERun
 from ood.config.training import Pretrain, Training
+from ood.protocols import PROTOCOLS
 from ood.report.dream import Dreams, corruption_table
 from ood.report.tables import (
     PERCENT,
     Results,
     calibration_table,
+    collapse_table,
     constraint_table,
     control_table,
     groups_in,
@@ -18,6 +20,8 @@ from ood.report.tables import (
     main_table,
     markdown_table,
     mask_accuracy_table,
+    norm_table,
+    protocol_table,
     set_table,
     siblings_of,
     trace_table,
@@ -27,6 +31,11 @@ from ood.report.tables import (
 SIBLINGS = (
     "† has a sibling of the same kind among the auxiliary outliers (easier for every run that saw those) or in the world that the small "
     "diffusion model learned (easier for every run that saw its dreams)."
+)
+COLLAPSE = (
+    "Neural collapse of the training set at the last epoch, 0 at full collapse: NC1 spread within classes against between them; NC2 how "
+    "unequal class means are in length and angle, and weight rows in length; NC3 last layer against class means; NC4 share of images whose "
+    "nearest class mean is another class."
 )
 
 
@@ -110,6 +119,8 @@ def page(
     """The whole report as Markdown."""
     groups = groups_in(results)
     siblings = siblings_of(manifest)
+    norms = norm_table(results, list(settings.pretrain.runs))
+    measured = list(next(iter(results.values()))["protocols"])
     classes = manifest["id/train"]["classes"]
     counts = ", ".join(f"{name} {entry['count']}" for name, entry in manifest.items() if name.split("/")[0] in groups)
     parts = ["# Who knows what it doesn't know?"]
@@ -127,12 +138,14 @@ def page(
         "Method minus control (same start, same steps, without the method's idea), paired by seed, on the same score; where their own "
         "scores differ, also each on its own. The last column counts seeds by the mean AUROC over groups; how far it moves, the row says.",
         control_table(results, pairs),
+        *(["## Norm, MSP and Energy: training against score", norms] if norms else []),
         "## Every OOD set by itself (own score)",
         *([SIBLINGS] if siblings else []),
         "AUROC:",
         set_table(results, "auroc", siblings),
         "FPR95:",
         set_table(results, "fpr_ood_at_tpr95_id", siblings),
+        *[text for name in measured for text in (f"## As measured by {PROTOCOLS[name].title}", protocol_table(results, name))],
         f"## How sure: {evaluate.confidence:.0%} bootstrap intervals over test images (own score)",
         interval_table(results),
         "## ID calibration",
@@ -150,6 +163,8 @@ def page(
     corrupted = corruption_table(results)
     parts += ["## ID accuracy under corruption", corrupted] if corrupted else []
     parts += ["## Which epoch?", trace_table(traces)] if traces else []
+    collapsed = collapse_table(traces)
+    parts += [COLLAPSE, collapsed] if collapsed else []
     parts += [
         "## Settings",
         "Chosen on validation data only: `docs/tuning.md` tells how, `docs/tuning.csv` has every setting tried.",

@@ -128,6 +128,30 @@ def siblings_of(manifest: dict[str, dict]) -> set[str]:
     return {name for name, entry in manifest.items() if name.split("/")[0] in ("near", "far") and entry["source"]["source"] in kinds}
 
 
+def norm_table(results: Results, runs: list[str]) -> str | None:
+    """What is the method and what the score: norm, MSP and Energy of every pretrained model, on each group; None where there is but one."""
+    groups, shown = groups_in(results), {"feature norm": "feature_norm", "MSP": "msp", "Energy": "energy"}
+    header = ["model", *[f"{group} AUROC, {title}" for group in groups for title in shown]]
+    rows = [
+        [run, *[spread(values(results[run], score, group, "auroc")) for group in groups for score in shown.values()]]
+        for run in runs
+        if run in results
+    ]
+    return markdown_table(header, rows) if len(rows) > 1 else None
+
+
+def protocol_table(results: Results, name: str) -> str:
+    """The own score's figures as a paper measures them."""
+    keys = {"FPR95": "fpr95", "AUROC": "auroc", "AUPR": "aupr"}
+    groups = list(next(iter(results.values()))["protocols"][name])
+    header = ["model", "own score", *[f"{'' if g == 'all' else f'{g} '}{title}" for g in groups for title in keys]]
+    rows = []
+    for model, summary in results.items():
+        found = summary["protocols"][name]
+        rows.append([model, summary["own"], *[spread(PERCENT * np.array(found[g][key])) for g in groups for key in keys.values()]])
+    return markdown_table(header, rows)
+
+
 def mask_accuracy_table(results: Results) -> str | None:
     """ID accuracy of nets with a mask, with it and without."""
     role = GROUPS[groups_in(results)[0]]
@@ -163,6 +187,18 @@ def trace_table(traces: dict[str, dict[str, float]]) -> str:
                 cells = ["-" if figure is None else f"{PERCENT * figure:.1f}" for figure in figures]
                 rows.append([run, label, f"{trace[f'{kind}_epoch']:.0f}", *cells])
     return markdown_table(["run", "which epoch", "epoch", *[f"{group} AUROC" for group in groups]], rows)
+
+
+def collapse_table(traces: dict[str, dict[str, float]]) -> str | None:
+    """Neural collapse of every traced run's last epoch, on raw features and on their directions; None where it wasn't measured."""
+    titles = {"nc1": "NC1", "nc2_norms": "NC2 norms", "nc2_angles": "NC2 angles", "nc2_weight_norms": "NC2 weight norms", "nc3": "NC3"}
+    rows = []
+    for run, trace in traces.items():
+        for kind, label in (("raw", "raw"), ("unit", "directions")):
+            if f"last_nc1_{kind}" in trace:
+                cells = [f"{trace[f'last_{key}_{kind}']:.3g}" for key in titles]
+                rows.append([run, label, *cells, f"{trace[f'last_nc4_{kind}']:.2%}"])
+    return markdown_table(["run", "features", *titles.values(), "NC4"], rows) if rows else None
 
 
 def constraint_table(levels: dict[str, tuple[float | None, float | None]]) -> str:

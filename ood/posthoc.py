@@ -1,0 +1,50 @@
+"""Post-hoc detectors outside the four papers, from pytorch-ood, on cached tensors; larger = more OOD.
+
+Only those whose result on pooled features equals their paper's are taken from there (tests/test_posthoc.py); SHE, RMD and GEN are in ood.scores.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ood.config.evaluation import Scores
+from ood.scores import Head
+
+NAMES = ("ash", "scale", "dice", "klm", "nnguide")
+CHUNK = 1024  # images at a time: DICE and NNGuide build tables of images x weights or x training images
+Score = Callable[[Tensor, Tensor], Tensor]  # features as the head sees them (N, D), logits (N, C) -> (N,)
+
+
+def fit(head: Head, features: Tensor, labels: Tensor, validation_logits: Tensor, setting: Scores) -> dict[str, Score]:
+    """Every detector of NAMES, fitted.
+
+    Args:
+        features, labels: ID training, features as the head sees them. validation_logits: ID validation, for KL matching.
+    """
+    from pytorch_ood import detector  # two seconds of import that only evaluation needs
+
+    weight, bias = head.weight.double(), head.bias.double()
+
+    def logits_of(maps: Tensor) -> Tensor:
+        return maps.flatten(1) @ weight.T + bias
+
+    ash = detector.ASH(None, logits_of, variant="ash-s", percentile=setting.ash_percentile)
+    scale = detector.SCALE(None, logits_of, percentile=setting.scale_percentile)
+    dice = detector.DICE(None, head.weight, head.bias, setting.dice_sparsity).fit_features(features, labels)
+    klm = detector.KLMatching(None).fit_logits(validation_logits.double())
+    guide = detector.NNGuide(None, head.logits, k=setting.nnguide_k).fit_features(features, labels)
+    return {
+        "ash": lambda f, _: _in_chunks(lambda x: ash.predict_feature_maps(x.double()[:, :, None, None]), f),
+        "scale": lambda f, _: _in_chunks(lambda x: scale.predict_feature_maps(x.double()[:, :, None, None]), f),
+        "dice": lambda f, _: _in_chunks(dice.predict_features, f),
+        "klm": lambda _, z: klm.predict_logits(z.double()),
+        "nnguide": lambda f, _: _in_chunks(guide.predict_features, f),
+    }
+
+
+@torch.no_grad()
+def _in_chunks(score: Callable[[Tensor], Tensor], features: Tensor) -> Tensor:
+    """Scores of a set. A sample without any activation has no shape to speak of (0 / 0): it counts as unremarkable, 0."""
+    found = torch.cat([score(part).double() for part in features.split(CHUNK)])
+    return torch.nan_to_num(found, nan=0.0, posinf=1e30, neginf=-1e30)

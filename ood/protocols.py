@@ -1,0 +1,66 @@
+"""How the papers measure: the same scores, read as Outlier Exposure, Unleashing Mask and OpenOOD v1.5 read them.
+
+Their figures can't be compared with each other, and ours with theirs only under the same protocol.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ood import metrics
+
+
+class Protocol(NamedTuple):
+    """positive: which side counts as found, for FPR95 and AUPR. rule: which cut has 95 % recall (see ood.metrics).
+
+    base_rate: OOD images per ID image, drawn anew `draws` times; None: whole sets. together: one mean over all test sets, or near- and
+    far-OOD by themselves. trapezoid: area under the precision-recall curve by straight lines instead of average precision.
+    """
+
+    title: str
+    positive: str
+    rule: metrics.Rule
+    base_rate: float | None = None
+    draws: int = 1
+    together: bool = True
+    trapezoid: bool = False
+
+
+PROTOCOLS = {
+    "oe": Protocol("Outlier Exposure: one outlier to five ID images, ten draws; OOD is positive", "ood", "closest", 1 / 5, 10),
+    "um": Protocol("Unleashing Mask: whole sets; ID is positive", "id", "closest"),
+    "openood": Protocol("OpenOOD v1.5: whole sets; OOD is positive", "ood", "at_least", together=False, trapezoid=True),
+}
+
+
+def measure(name: str, by_set: dict[str, NDArray], seed: int = 0) -> dict[str, dict[str, float]]:
+    """A protocol's figures: group ('all', or 'near' and 'far') -> auroc, fpr95, aupr, unweighted means over the group's sets.
+
+    Args:
+        by_set: scores of id/test and of every near and far set, larger = more OOD.
+        seed: of the draws.
+    """
+    protocol, inside = PROTOCOLS[name], by_set["id/test"]
+    groups: dict[str, list[dict[str, float]]] = {}
+    for index, other in enumerate(sorted(key for key in by_set if key.split("/")[0] in ("near", "far"))):
+        rng = np.random.default_rng([seed, index])
+        draws = [_figures(protocol, inside, _draw(by_set[other], inside, protocol, rng)) for _ in range(protocol.draws)]
+        mean = {key: float(np.mean([draw[key] for draw in draws])) for key in draws[0]}
+        groups.setdefault("all" if protocol.together else other.split("/")[0], []).append(mean)
+    return {group: {key: float(np.mean([m[key] for m in members])) for key in members[0]} for group, members in groups.items()}
+
+
+def _draw(scores: NDArray, inside: NDArray, protocol: Protocol, rng: np.random.Generator) -> NDArray:
+    """As many outliers as the base rate asks for, or all where there are fewer."""
+    wanted = len(scores) if protocol.base_rate is None else int(len(inside) * protocol.base_rate)
+    return scores if wanted >= len(scores) else rng.choice(scores, wanted, replace=False)
+
+
+def _figures(protocol: Protocol, inside: NDArray, outside: NDArray) -> dict[str, float]:
+    found = metrics.detection_metrics(inside, outside, protocol.rule)
+    ood = protocol.positive == "ood"
+    aupr = found["aupr_out" if ood else "aupr_in"]
+    if protocol.trapezoid:
+        aupr = metrics.aupr_trapezoid(outside, inside) if ood else metrics.aupr_trapezoid(-inside, -outside)
+    return {"auroc": found["auroc"], "fpr95": found["fpr_id_at_tpr95_ood" if ood else "fpr_ood_at_tpr95_id"], "aupr": aupr}

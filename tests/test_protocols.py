@@ -1,0 +1,67 @@
+"""The papers' protocols: what each counts, and that they differ where they should."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import auc, average_precision_score, precision_recall_curve
+
+from ood import metrics, protocols
+
+
+@pytest.fixture
+def scores():
+    rng = np.random.default_rng(0)
+    return {
+        "id/test": rng.normal(0, 1, 500),
+        "near/a": rng.normal(1, 1, 900),
+        "far/b": rng.normal(3, 1, 40),
+        "validation/v": rng.normal(9, 1, 9),
+    }
+
+
+def test_unleashing_mask_reads_whole_sets_with_id_as_positive(scores):
+    found = protocols.measure("um", scores)
+    each = [metrics.detection_metrics(scores["id/test"], scores[name]) for name in ("near/a", "far/b")]
+    assert found == {
+        "all": {
+            "auroc": pytest.approx(np.mean([m["auroc"] for m in each])),
+            "fpr95": pytest.approx(np.mean([m["fpr_ood_at_tpr95_id"] for m in each])),
+            "aupr": pytest.approx(np.mean([m["aupr_in"] for m in each])),
+        }
+    }
+
+
+def test_openood_keeps_near_and_far_apart_and_takes_the_first_cut_with_95_percent(scores):
+    found = protocols.measure("openood", scores)
+    assert list(found) == ["far", "near"]
+    expected = metrics.detection_metrics(scores["id/test"], scores["near/a"], "at_least")
+    assert found["near"]["fpr95"] == expected["fpr_id_at_tpr95_ood"]
+    precision, recall, _ = precision_recall_curve(np.r_[np.zeros(500), np.ones(900)], np.r_[scores["id/test"], scores["near/a"]])
+    assert found["near"]["aupr"] == pytest.approx(auc(recall, precision))
+
+
+def test_outlier_exposure_draws_one_outlier_to_five(scores):
+    """OE sheet 9: a random score at 1:5 has AUPR near 1/6, FPR95 near 0.95."""
+    rng = np.random.default_rng(1)
+    chance = {"id/test": rng.normal(size=10_000), "far/b": rng.normal(size=30_000)}
+    found = protocols.measure("oe", chance)["all"]
+    assert found["aupr"] == pytest.approx(1 / 6, abs=0.01)
+    assert found["auroc"] == pytest.approx(0.5, abs=0.01)
+    assert found["fpr95"] == pytest.approx(0.95, abs=0.01)
+    draws = [
+        metrics.detection_metrics(scores["id/test"], np.random.default_rng([0, i]).choice(scores["near/a"], 100, replace=False))["auroc"]
+        for i in (0, 1)
+    ]
+    assert draws[0] != draws[1]
+    assert protocols.measure("oe", scores) == protocols.measure("oe", scores), "the same draws every time"
+
+
+def test_a_set_smaller_than_the_base_rate_asks_for_is_taken_whole(scores):
+    only = {"id/test": scores["id/test"], "far/b": scores["far/b"]}
+    whole = metrics.detection_metrics(only["id/test"], only["far/b"])
+    assert protocols.measure("oe", only)["all"]["aupr"] == pytest.approx(whole["aupr_out"])
+
+
+def test_trapezoid_differs_from_average_precision(scores):
+    labels = np.r_[np.zeros(500), np.ones(40)]
+    values = np.r_[scores["id/test"], scores["far/b"]]
+    assert metrics.aupr_trapezoid(scores["far/b"], scores["id/test"]) != pytest.approx(average_precision_score(labels, values), abs=1e-6)
