@@ -1,6 +1,6 @@
 """Post-hoc detectors outside the four papers, from pytorch-ood, on cached tensors; larger = more OOD.
 
-Only those whose result on pooled features equals their paper's are taken from there (tests/test_posthoc.py); SHE, RMD and GEN are in ood.scores.
+Only those whose result on pooled features equals their paper's are taken from there (tests/test_posthoc.py); SHE, RMD, GEN: ood.scores.
 """
 
 from collections.abc import Callable

@@ -6,7 +6,8 @@ import torch
 from ood import nets
 from ood.errors import InputError
 from ood.nets import masked
-from ood.nets.layers import BatchNorm2d, Dropout
+from ood.nets.layers import BatchNorm2d, Dropout, DropPath, SpectralConv2d
+from ood.nets.resnet import AverageShortcut
 
 COUNTS = [
     ("wrn_40_2", 10, True, 2_243_546),
@@ -15,6 +16,15 @@ COUNTS = [
     ("densenet_bc_100_12", 10, False, 745_174),
     ("densenet_bc_100_12", 100, False, 776_044),
     ("densenet_bc_100_12", 10, True, 769_162),
+    ("wrn_40_4", 10, True, 8_949_210),
+    ("allconv", 10, True, 1_409_674),
+    ("allconv", 100, True, 1_427_044),
+    ("resnet18", 10, True, 11_173_962),
+    ("resnet34", 10, True, 21_282_122),
+    ("resnet50", 10, True, 23_520_842),
+    ("vgg16", 10, True, 14_728_266),
+    ("cct_7_3x1", 10, True, 3_760_139),
+    ("convnext_tiny", 10, True, 27_827_818),
 ]
 
 
@@ -22,6 +32,125 @@ COUNTS = [
 def test_parameter_counts(name, classes, affine, count):
     net = nets.build(name, num_classes=classes, affine=affine)
     assert sum(p.numel() for p in net.parameters()) == count
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "size", "options", "count"),
+    [
+        ("resnet18", 1000, 224, {"stem": "imagenet"}, 11_689_512),
+        ("resnet34", 1000, 224, {"stem": "imagenet"}, 21_797_672),
+        ("resnet50", 1000, 224, {"stem": "imagenet"}, 25_557_032),
+        ("convnext_tiny", 1000, 224, {}, 28_589_128),
+        ("allconv", 200, 64, {}, 1_446_344),
+        ("wrn_40_2", 200, 64, {}, 2_268_056),
+        ("mnist_convnet", 10, 28, {}, 21_840),
+    ],
+)
+def test_parameter_counts_at_other_sizes(name, classes, size, options, count):
+    net = nets.build(name, num_classes=classes, size=size, **options)
+    assert sum(p.numel() for p in net.parameters()) == count
+
+
+EVERY = [  # name, its smallest convenient size, features
+    ("wrn_10_1", 8, 64), ("densenet_bc_10_4", 8, 9), ("allconv", 32, 192), ("resnet18", 16, 512), ("resnet34", 16, 512),
+    ("resnet50", 16, 2048), ("vgg16", 32, 512), ("cct_7_3x1", 8, 256), ("convnext_tiny", 32, 768), ("mnist_convnet", 28, 50),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "size", "width"), EVERY)
+def test_every_network_keeps_the_contract(name, size, width):
+    """Features of its width, logits of the classes, gradients everywhere, samples that don't see each other in eval mode."""
+    torch.manual_seed(0)
+    net = nets.build(name, num_classes=7, size=size)
+    images = torch.rand(3, 3, size, size)
+    net.train()(images).square().sum().backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in net.parameters())
+    net.eval()
+    features = net.features(images)
+    assert features.shape == (3, width)
+    assert torch.equal(net(images), net.head(features))
+    assert torch.allclose(net.features(images[1:2])[0], features[1], atol=1e-4)
+    with pytest.raises(ValueError, match="takes"):
+        net(torch.rand(2, 3, size + 4, size + 4))
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "options"),
+    [("vgg16", 16, {}), ("mnist_convnet", 32, {}), ("allconv", 96, {}), ("resnet18", 48, {"stem": "imagenet"}), ("wrn_40_2", 30, {})],
+)
+def test_a_size_that_a_net_cannot_take_is_an_error_with_a_remedy(name, size, options):
+    with pytest.raises(InputError, match=rf"{name} takes images of .*{size}.*data\.chain\.size"):
+        nets.build(name, num_classes=3, size=size, **options)
+
+
+def test_an_option_that_a_net_does_not_know_is_refused():
+    with pytest.raises(InputError, match="wrn_10_1 has no option spectral; it knows affine, dropout"):
+        nets.build("wrn_10_1", num_classes=3, spectral=3.0)
+
+
+def spectral_net(**options) -> nets.Classifier:
+    torch.manual_seed(0)
+    return nets.build("resnet18", num_classes=3, size=16, spectral=0.5, slope=0.01, shortcut="average", **options)
+
+
+def test_spectral_norms_are_held_and_found_as_numpy_finds_them():
+    """L2 sheet 8: after some training passes no convolution stretches anything by more than the bound."""
+    net = spectral_net().train()
+    images = torch.rand(4, 3, 16, 16)
+    for _ in range(30):
+        net(images)
+    layers = [module for module in net.modules() if isinstance(module, SpectralConv2d)]
+    assert len(layers) == 17, "all of them: the average shortcut has none of its own"
+    layer = layers[5]
+    held = (layer.weight / max(1.0, layer.sigma().item() / 0.5)).detach()
+    size = layer.direction.shape[1:]
+    units = torch.eye(size.numel()).view(-1, *size)
+    matrix = torch.nn.functional.conv2d(units, held, None, layer.stride, layer.padding).flatten(1)
+    largest = float(torch.linalg.matrix_norm(matrix, 2))
+    assert largest <= 0.5 * 1.05
+    assert largest == pytest.approx(0.5, rel=0.05), "the layers start well above the bound, so it must bind"
+
+
+def test_evaluation_leaves_the_power_iteration_alone_and_training_moves_it():
+    net = spectral_net()
+    before = {k: v.clone() for k, v in net.state_dict().items() if k.endswith("direction")}
+    assert before
+    net.eval()(torch.rand(2, 3, 16, 16))
+    assert all(torch.equal(v, net.state_dict()[k]) for k, v in before.items())
+    net.train()(torch.rand(2, 3, 16, 16))
+    assert any(not torch.equal(v, net.state_dict()[k]) for k, v in before.items())
+
+
+def test_the_l2_papers_resnet_is_leaky_and_has_no_shortcut_weights():
+    net = spectral_net()
+    kinds = {type(module).__name__ for module in net.modules()}
+    assert "LeakyReLU" in kinds
+    assert "ReLU" not in kinds
+    shortcuts = [module for module in net.modules() if isinstance(module, AverageShortcut)]
+    assert len(shortcuts) == 3
+    x = torch.rand(2, 4, 6, 6)
+    y = AverageShortcut(4, 10, 2)(x)
+    assert torch.equal(y[:, :4], torch.nn.functional.avg_pool2d(x, 2))
+    assert (y[:, 4:] == 0).all()
+
+
+def test_masks_cover_spectral_convolutions():
+    net = spectral_net().eval()
+    masks = masked.random_masks(net, 0.9, torch.Generator().manual_seed(0))
+    assert masks.keys() == {f"{name}.weight" for name, _ in masked.maskable(net)}
+    assert len(masks) == 18
+    masked.learn_masks(net, 0.9, torch.Generator().manual_seed(0))
+    net.train()(torch.rand(2, 3, 16, 16)).sum().backward()
+    assert all(module.parametrizations.weight[0].scores.grad is not None for _, module in masked.maskable(net))
+
+
+def test_stochastic_depth_keeps_the_mean_and_drops_whole_samples():
+    layer, x = DropPath(0.4), torch.ones(5000, 3, 2)
+    y = layer(x)
+    assert sorted(set(y.flatten().tolist())) == pytest.approx([0, 1 / 0.6])
+    assert (y.flatten(1).std(1) == 0).all()
+    assert y.mean().item() == pytest.approx(1, abs=0.05)
+    assert torch.equal(layer.eval()(x), x)
 
 
 def test_densenet_has_342_features_and_100_masked_tensors():

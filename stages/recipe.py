@@ -1,0 +1,49 @@
+"""Recipe: turn params.yaml into that of a published benchmark; `recipe --list` shows which there are."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ood import recipes
+from ood.config import Params
+from ood.config.whole import SECTIONS, check
+from ood.data import catalog
+from ood.errors import InputError
+from ood.files import write_text
+
+PARAMS, DVC = Path("params.yaml"), Path("dvc.yaml")
+
+
+def main(
+    name: Annotated[str | None, typer.Argument(help="one of `recipe --list`")] = None,
+    with_: Annotated[str | None, typer.Option("--with", help="a preset on top: other test sets (see --list)")] = None,
+    list_: Annotated[bool, typer.Option("--list", help="show what there is, one line each")] = False,
+) -> None:
+    """Write a recipe's values into params.yaml (its comments stay) and its models into dvc.yaml's list of metrics."""
+    if list_ or name is None:
+        known, presets = recipes.available(), recipes.available(recipes.PRESETS)
+        width = max(map(len, [*known, *presets]))
+        typer.echo("\n".join(f"{key:<{width}}  {text}" for key, text in known.items()))
+        typer.echo("\n--with, on top of one of them:")
+        typer.echo("\n".join(f"{key:<{width}}  {text}" for key, text in presets.items()))
+        return
+    recipe = recipes.overlay(name)
+    text = recipes.apply(Params(PARAMS).path.read_text(encoding="utf-8"), recipe, name)
+    if with_ is not None:
+        text = recipes.add(text, recipes.overlay(with_, recipes.PRESETS), with_)
+    trial = PARAMS.with_name(f".{PARAMS.name}.tmp")
+    write_text(trial, text)
+    try:
+        params = Params(trial)
+        check(params)
+    finally:
+        trial.unlink()
+    write_text(PARAMS, text)
+    if DVC.is_file():
+        write_text(DVC, recipes.list_metrics(DVC.read_text(encoding="utf-8"), list(params.raw["models"])))
+    typer.echo("\n".join([f"params.yaml is now the recipe {name}{f' with {with_}' if with_ else ''}:", *recipes.header(recipe)]))
+    try:
+        catalog.check(params.section("data", SECTIONS["data"]))
+    except InputError as error:
+        typer.echo(f"\nstill to do before `dvc repro`: {error}")
