@@ -13,8 +13,9 @@ repro: .venv/ready
 	@echo
 	@cat metrics/report.md
 
+# Two at a time: most of a test is a process that starts. What shares a fixture stays together (tests/conftest.py).
 test: .venv/ready
-	python -m pytest
+	python -m pytest -n 2 --dist loadgroup
 
 quick: .venv/ready
 	python -m pytest -m "not slow"

@@ -4,9 +4,15 @@ import os
 
 import torch
 from accelerate import Accelerator
+from torch import nn
 
 from ood.config.training import Runtime
 from ood.errors import InputError
+
+
+def placed(net: nn.Module, device: torch.device, runtime: Runtime) -> nn.Module:
+    """A network where and in the memory layout in which it is to compute; in place."""
+    return net.to(device, memory_format=torch.channels_last) if runtime.channels_last else net.to(device)
 
 
 def accelerator_for(runtime: Runtime) -> Accelerator:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ood.compute import accelerator_for
+from ood.compute import accelerator_for, placed
 from ood.config import Params
 from ood.config.evaluation import Features
 from ood.config.training import Runtime, Seeds
@@ -31,7 +31,7 @@ def main(model: Annotated[str, typer.Argument(help="one of models")]) -> None:
     with in_place_of(FEATURES / model) as folder:
         for seed in seeds:
             net, spec = store.load(store.MODELS / model / str(seed))
-            net.to(device)
+            placed(net, device, runtime)
             tensors = {}
             for name, images in sets.items():
                 tensors[name] = extract(net, images, setting.batch_size, console.step)

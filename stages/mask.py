@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from ood.compute import accelerator_for
+from ood.compute import accelerator_for, placed
 from ood.config import Params
 from ood.config.methods import Mask
 from ood.config.training import Common
@@ -35,7 +35,7 @@ def main() -> None:
     with in_place_of(ESTIMATES) as folder:
         for seed in common.seeds:
             net, _ = store.load(store.MODELS / mask.run / str(seed))
-            net.to(device)
+            placed(net, device, common.runtime)
             shown = augmented_copy(train, common.augment, generator_for(seed, 0, 4)) if mask.augment else train
             constraint = estimate_constraint(net, PlainBatches(shown.to(device), BATCH), mask.keep, mask.masks, seed, console.advance)
             atypical = atypical_samples(net, PlainBatches(train.to(device), BATCH), mask.keep, mask.masks, seed)

@@ -8,7 +8,7 @@ import numpy as np
 import typer
 
 from ood import tracing
-from ood.compute import accelerator_for
+from ood.compute import accelerator_for, placed
 from ood.config import Params
 from ood.config.evaluation import Evaluate, Trace
 from ood.config.training import Runtime, Seeds
@@ -46,7 +46,7 @@ def main(run: Annotated[str, typer.Argument(help="one of trace.runs")]) -> None:
         if not rows:
             console.begin(len(seeds) * len(files), "epoch")
         net, _ = store.load(folder)
-        net.to(device)
+        placed(net, device, runtime)
         for file in files:
             store.load_weights(net, file)
             of = {name: tracing.score_of(score, extract(net, s, BATCH, console.step)) for name, s in (ids | sets).items()}

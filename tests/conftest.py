@@ -15,6 +15,17 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sys.executable
+DVC = str(Path(PYTHON).parent / "dvc")
+CODE = (
+    "ood",
+    "stages",
+    "recipes",
+    "dvc.yaml",
+    "requirements.lock",
+    ".dvcignore",
+    "images",
+    ".gitignore",
+)
 
 # The whole pipeline in small: two seeds, two epochs, a handful of outliers, every stage and every kind of run.
 MINIATURE = {
@@ -71,6 +82,13 @@ MINIATURE = {
 }
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several workers: the tests of a file stay on one, for they share what it costs minutes to make; recipes share nothing."""
+    for item in items:
+        alone = item.name if "runs_through_dvc" in item.name else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(alone))
+
+
 @cache
 def parse(text: str) -> dict:
     """YAML text as plain dictionaries."""
@@ -124,6 +142,34 @@ class Workspace:
         twin = object.__new__(Workspace)
         twin.path, twin.environment = path, self.environment
         return twin
+
+
+class Project(Workspace):
+    """A workspace that is a git and DVC repository with a copy of the code, as a clone would be."""
+
+    def __init__(self, path: Path, changes: dict | None = None):
+        super().__init__(path, changes)
+        self.environment["PYTHONPATH"] = "."
+        for name in CODE:
+            self.run("cp", "-r", str(ROOT / name), name)
+        self.run("bash", "-c", "find . -name __pycache__ -prune -exec rm -rf {} +")
+        (path / "data").mkdir()
+        self.run("cp", str(ROOT / "data/.gitignore"), "data/.gitignore")
+        self.run("git", "init", "-q", ".")
+        self.run("git", "config", "user.email", "test@example.org")
+        self.run("git", "config", "user.name", "Test")
+        self.run(DVC, "init", "-q")
+        self.run("cp", "-r", str(ROOT / ".dvc/plots"), ".dvc/plots")
+
+    def repro(self, *arguments: str, check: bool = True) -> tuple[set[str], subprocess.CompletedProcess]:
+        """`dvc repro`; returns the stages that really ran."""
+        result = self.run(DVC, "repro", *arguments, check=check)
+        ran = {line.split("'")[1] for line in result.stdout.splitlines() if line.startswith("Running stage")}
+        return ran, result
+
+    def commit(self) -> None:
+        self.run("git", "add", "-A")
+        self.run("git", "commit", "-qm", "state")
 
 
 @pytest.fixture

@@ -5,47 +5,16 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import psutil
 import pytest
-from conftest import ROOT, Workspace
+from conftest import DVC, Project
 from PIL import Image
 
 pytestmark = pytest.mark.slow
-DVC = str(Path(sys.executable).parent / "dvc")
 MODELS = ("ce", "l2", "um", "umap", "oe-um", "dream", "dream-id")
-CODE = ("ood", "stages", "dvc.yaml", "requirements.lock", ".dvcignore", "images", ".gitignore")
-
-
-class Project(Workspace):
-    """A workspace that is a git and DVC repository with a copy of the code, as a clone would be."""
-
-    def __init__(self, path: Path, changes: dict | None = None):
-        super().__init__(path, changes)
-        self.environment["PYTHONPATH"] = "."
-        for name in CODE:
-            self.run("cp", "-r", str(ROOT / name), name)
-        self.run("bash", "-c", "find . -name __pycache__ -prune -exec rm -rf {} +")
-        (path / "data").mkdir()
-        self.run("cp", str(ROOT / "data/.gitignore"), "data/.gitignore")
-        self.run("git", "init", "-q", ".")
-        self.run("git", "config", "user.email", "test@example.org")
-        self.run("git", "config", "user.name", "Test")
-        self.run(DVC, "init", "-q")
-        self.run("cp", "-r", str(ROOT / ".dvc/plots"), ".dvc/plots")
-
-    def repro(self, *arguments: str, check: bool = True) -> tuple[set[str], subprocess.CompletedProcess]:
-        """`dvc repro`; returns the stages that really ran."""
-        result = self.run(DVC, "repro", *arguments, check=check)
-        ran = {line.split("'")[1] for line in result.stdout.splitlines() if line.startswith("Running stage")}
-        return ran, result
-
-    def commit(self) -> None:
-        self.run("git", "add", "-A")
-        self.run("git", "commit", "-qm", "state")
 
 
 @pytest.fixture(scope="module")

@@ -16,13 +16,13 @@ from conftest import ROOT, Workspace
 
 from ood import nets
 from ood.checkpoint import Scratch, fingerprint
-from ood.config.training import Augment, Runtime, Training
+from ood.config.training import Augment, PretrainRun, Runtime, Training
 from ood.data.batches import ImageSet, TrainingBatches
 from ood.errors import InputError
 from ood.files import in_place_of, write_text
-from ood.objectives import Objective, OutlierExposure
+from ood.objectives import LogitNorm, Objective, OutlierExposure
 from ood.progress import Silent
-from ood.training import Trainer, learning_rate
+from ood.training import Trainer, learning_rate, optimizer_for
 
 
 def recipe(**changes) -> Training:
@@ -59,6 +59,58 @@ def test_learning_rate_schedules():
     epoch = recipe(schedule="cosine-epoch", lr=0.1, lr_end=0.0)
     assert learning_rate(epoch, 10, 10) == learning_rate(epoch, 19, 10) == pytest.approx(0.05 * (1 + math.cos(math.pi / 4)))
     assert learning_rate(recipe(schedule="constant"), 33, 10) == 0.1
+
+
+@pytest.mark.parametrize(("epochs", "first", "second"), [(60, 40, 50), (100, 75, 90), (350, 150, 250)])
+def test_the_l2_papers_steps(epochs, first, second):
+    """L2 sheet 7: 0.1 until the first milestone, 0.01 until the second, 0.001 to the end."""
+    training = recipe(epochs=epochs, lr=0.1, schedule="steps", milestones=[first, second])
+    rates = [learning_rate(training, epoch * 7 + 6, 7) for epoch in (0, first - 1, first, second - 1, second, epochs - 1)]
+    assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+
+
+def test_warm_up_and_cool_down_of_the_cct_recipe():
+    training = recipe(epochs=300, lr=5.5e-4, lr_end=1e-5, schedule="cosine-epoch", warmup=10, cooldown=10, optimizer="adamw")
+    rates = [learning_rate(training, epoch * 4, 4) for epoch in (0, 5, 10, 150, 290, 299)]
+    assert rates == pytest.approx([1e-5, 2.8e-4, 5.5e-4, 2.8e-4, 1e-5, 1e-5])
+    assert learning_rate(training, 21, 4) > learning_rate(training, 20, 4), "it rises step by step"
+
+
+def test_optimizers():
+    parameters = [torch.nn.Parameter(torch.ones(2))]
+    assert isinstance(optimizer_for(parameters, recipe(), False), torch.optim.SGD)
+    adamw = optimizer_for(parameters, recipe(optimizer="adamw", weight_decay=0.06), False)
+    assert isinstance(adamw, torch.optim.AdamW)
+    assert adamw.param_groups[0]["weight_decay"] == 0.06
+    with pytest.raises(ValueError, match="milestones belong to schedule 'steps'"):
+        recipe(schedule="steps")
+    with pytest.raises(ValueError, match="must rise and lie below epochs"):
+        recipe(epochs=10, schedule="steps", milestones=[5, 12])
+    with pytest.raises(ValueError, match="leave nothing of 4 epochs"):
+        recipe(epochs=4, warmup=2, cooldown=2)
+
+
+def test_a_run_overrides_what_it_names_and_nothing_else():
+    training = recipe(epochs=60, lr=0.1, schedule="steps", milestones=[40, 50])
+    assert PretrainRun(lr=0.3).over(training) == training.model_copy(update={"lr": 0.3})
+    assert PretrainRun(epochs=0).over(training).epochs == 0
+    assert PretrainRun(schedule="cosine-step").over(training).milestones == []
+    with pytest.raises(ValueError, match="lie below epochs"):
+        PretrainRun(epochs=45).over(training)
+
+
+def test_logit_norm():
+    """L2 sheet 15: blind to the logits' scale, cross-entropy of unit logits over tau, never below its floor."""
+    logits, labels = torch.randn(6, 10, generator=torch.Generator().manual_seed(0)), torch.arange(6)
+    loss, terms = LogitNorm(0.1)(logits, labels, None)
+    unit = logits / logits.norm(dim=1, keepdim=True)
+    assert loss == pytest.approx(float(torch.nn.functional.cross_entropy(unit / 0.1, labels)), rel=1e-5)
+    assert terms["ce"] == loss
+    assert LogitNorm(0.1)(logits * 50, labels, None)[0] == pytest.approx(float(loss), rel=1e-5)
+    best = torch.eye(10) - 0.1  # the logits that point furthest to their class
+    floor = math.log(1 + 9 * math.exp(-math.sqrt(10 / 9)))
+    assert float(LogitNorm(1.0)(best, torch.arange(10), None)[0]) == pytest.approx(floor, rel=1e-5)
+    assert floor == pytest.approx(1.42, abs=0.005)
 
 
 def test_training_learns_and_records(tmp_path):

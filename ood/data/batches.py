@@ -100,7 +100,8 @@ class FileSet:
     @classmethod
     def joined(cls, sets: "list[FileSet]") -> "FileSet":
         """Several sets as one."""
-        files = FileImages([e for s in sets for e in s.files.entries], sets[0].files.chain, [b for s in sets for b in s.files.sizes])
+        sizes = [size for s in sets for size in s.files.sizes or [0] * len(s)]  # rows of an array have none
+        files = FileImages([entry for s in sets for entry in s.files.entries], sets[0].files.chain, sizes)
         return replace(sets[0], files=files, labels=torch.cat([s.labels for s in sets]))
 
 

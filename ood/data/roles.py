@@ -49,7 +49,7 @@ def separate(sets: Sets, duplicates: str) -> tuple[Sets, dict[str, int]]:
                     f"{item} in {name} has {what} as an image in {owner[clash][1]}: no image may play two roles. Change one of "
                     "the two sources, or set data.duplicates to drop."
                 )
-        if not clean:
+        if len(items) and not clean:
             raise InputError(f"{name}: every image of it stands in another role too. Change its source.")
         kept[name] = items if len(clean) == len(items) else items.take(np.array(clean))
         if len(clean) < len(items):

@@ -1,0 +1,242 @@
+"""Recipes: what they change and what they leave, and that each runs through `dvc repro` on images of its size and number of classes."""
+
+from copy import deepcopy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from conftest import ROOT, Project, Workspace, parse
+from PIL import Image
+
+from ood import recipes
+from ood.config import Params
+from ood.config.dream import Prompts, Small
+from ood.config.whole import check
+from ood.dream.small import Captioned, train
+from ood.errors import InputError
+from ood.progress import Silent
+
+SHIPPED = (ROOT / "params.yaml").read_text(encoding="utf-8")
+NAMES = list(recipes.available())
+OPEN = {"auxiliary", "validation", "near", "far", "corrupted", "world", "id", "runs", "names", "words", "models", "pairs", "net"}
+
+
+def merged(ours: dict, theirs: dict, top: bool = True) -> dict:
+    """What a recipe must come to, said in another way than by the code: names that users choose are replaced, sections are merged."""
+    result = deepcopy(ours)
+    for key, value in theirs.items():
+        section = isinstance(value, dict) and isinstance(ours.get(key), dict) and (key not in OPEN or (top and key == "net"))
+        if key == "id":
+            result[key] = ours[key] | value
+        else:
+            result[key] = merged(ours[key], value, False) if section and key != "models" else value
+    return result
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_changes_its_values_and_keeps_every_comment_of_the_others(name):
+    text = recipes.overlay(name)
+    found = recipes.apply(SHIPPED, text, name)
+    assert parse(found) == merged(parse(SHIPPED), parse(text))
+    untouched = [line for line in SHIPPED.splitlines() if line.strip().startswith("#")]
+    assert sum(line in found.splitlines() for line in untouched) >= len(untouched) - 2, "comments on their own lines"
+    for comment in ("# smaller rates prefer doing nothing", "threads: 2                # CPU threads; part of what"):
+        assert comment in found
+    head = found.splitlines()
+    assert head[0] == f"# Recipe: {name}"
+    assert head[1].removeprefix("# ") == recipes.available()[name]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_recipe_is_valid_and_says_what_time_and_figures_to_expect(name, tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text(recipes.apply(SHIPPED, recipes.overlay(name), name))
+    check(Params(path))
+    about = "\n".join(recipes.header(recipes.overlay(name)))
+    assert "Data:" in about or name == "folder"
+    assert name == "cifar10-small" or "Time:" in about
+    assert name in ("cifar10-small", "folder") or "Published" in about
+
+
+@pytest.mark.parametrize(
+    ("recipe", "preset"), [("cifar10", "openood-cifar10"), ("cifar100", "openood-cifar100"), ("cifar10", "oe"), ("cifar100", "um")]
+)
+def test_presets_change_the_test_sets_and_nothing_else(recipe, preset, tmp_path):
+    base = recipes.apply(SHIPPED, recipes.overlay(recipe), recipe)
+    found = recipes.add(base, recipes.overlay(preset, recipes.PRESETS), preset)
+    assert found.splitlines()[0] == f"# Recipe: {recipe} with {preset}"
+    before, after = deepcopy(parse(base)), deepcopy(parse(found))
+    assert after["evaluate"]["protocols"] != before["evaluate"]["protocols"]
+    for params in (before, after):
+        params["evaluate"].pop("protocols")
+        params["data"].pop("near"), params["data"].pop("far")
+    assert before == after
+    (tmp_path / "params.yaml").write_text(found)
+    check(Params(tmp_path / "params.yaml"))
+
+
+def test_the_openood_groups():
+    """OpenOOD v1.5 on CIFAR-10: near CIFAR-100 and TIN, far MNIST, SVHN, Textures, Places365."""
+    data = parse(recipes.overlay("openood-cifar10", recipes.PRESETS))["data"]
+    assert {"cifar100", "tin"} == data["near"].keys()
+    assert {"mnist", "svhn", "texture", "places365"} == data["far"].keys()
+
+
+def test_a_second_recipe_is_refused_and_an_unknown_one_names_what_there_is():
+    once = recipes.apply(SHIPPED, recipes.overlay("mnist"), "mnist")
+    with pytest.raises(InputError, match=r"holds the recipe 'mnist' already.*git checkout"):
+        recipes.apply(once, recipes.overlay("mnist"), "mnist")
+    with pytest.raises(InputError, match=r"no recipe 'minst'\. There are: .*mnist"):
+        recipes.overlay("minst")
+    with pytest.raises(InputError, match=r"no preset 'x'\. There are: oe,"):
+        recipes.overlay("x", recipes.PRESETS)
+
+
+def test_values_on_one_line_keep_both_comments():
+    ours = "seeds: [0]   # why\nnet:\n  name: wrn_10_1  # old\n  dropout: 0.0\n\n# of the next\nmodels:  # all\n  a: msp\n"
+    theirs = "net:\n  name: wrn_40_2   # new\nmodels:\n  b: msp   # mine\n"
+    found = recipes.apply(ours, theirs, "x").splitlines()
+    assert "  name: wrn_40_2            # new; old" in found
+    assert found[-4:] == ["", "# of the next", "models:", "  b: msp   # mine"]
+    assert "seeds: [0]   # why" in found
+
+
+@pytest.mark.slow
+def test_the_command(tmp_path):
+    workspace = Workspace(tmp_path)
+    (tmp_path / "params.yaml").write_text(SHIPPED)
+    (tmp_path / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
+    listed = workspace.stage("recipe --list").stdout
+    assert all(f"{name} " in listed for name in (*NAMES, "openood-cifar10"))
+    said = workspace.stage("recipe mnist").stdout
+    assert "params.yaml is now the recipe mnist" in said
+    assert parse((tmp_path / "params.yaml").read_text())["net"]["name"] == "mnist_convnet"
+    models = parse((tmp_path / "params.yaml").read_text())["models"]
+    assert parse((tmp_path / "dvc.yaml").read_text())["metrics"] == [f"metrics/{model}.json" for model in models]
+    assert "stages:" in (tmp_path / "dvc.yaml").read_text()
+    again = workspace.stage("recipe cifar10", check=False)
+    assert again.returncode == 1
+    assert "holds the recipe 'mnist' already" in again.stderr
+    (tmp_path / "params.yaml").write_text(SHIPPED)
+    said = workspace.stage("recipe folder").stdout
+    assert "still to do before `dvc repro`: params.yaml: data.id.images.path: images/classes: no such folder" in said
+
+
+# --- each through DVC
+
+
+CLASSES = {"cifar10": 10, "cifar100": 100, "tiny-imagenet": 200, "imagenet100": 100, "mnist": 10, "folder": 6, "cifar10-small": 10}
+
+
+def pictures(folder: Path, classes: list[str], each: int, side: int, seed: int) -> None:
+    """`each` pictures of every class that a net can tell apart: noise on the class's own colours."""
+    rng = np.random.default_rng(seed)
+    for name in classes:
+        (folder / name).mkdir(parents=True)
+        base = rng.integers(0, 200, (2, 2, 3))
+        for i in range(each):
+            noisy = np.kron(base, np.ones((side // 2, side // 2, 1))) + rng.integers(0, 55, (side, side, 3))
+            Image.fromarray(noisy.astype(np.uint8)).save(folder / name / f"{i}.png")
+
+
+def painter(folder: Path, prompts: Prompts, classes: list[str]) -> None:
+    """A Stable Diffusion v1-format pipeline of 16 pixels whose tokenizer knows the recipe's words; hardly trained."""
+    step = {"steps": 1, "batch_size": 2, "lr": 1e-3}
+    small = Small(
+        size=16,
+        autoencoder={"channels": [8, 16], "training": step},
+        text={"width": 32, "layers": 1, "heads": 4},
+        unet={"channels": [16, 32], "training": step},
+    )
+    captions = [prompts.prompt(name) for name in classes]
+    images = torch.randint(0, 255, (len(classes), 3, 16, 16), dtype=torch.uint8)
+    train(Captioned(images, torch.arange(len(classes)), captions, len(classes)), small, 0, Accelerator(cpu=True), folder, Silent())
+
+
+def shrink(params: dict, project: Project, name: str) -> None:
+    """A recipe's params, for a few pictures and a few steps a stage; its size, classes, networks, runs and DAG stay."""
+    data, side = params["data"], params["data"]["chain"]["size"]
+    count = CLASSES[name]
+    listed = data["id"]["images"].get("classes")
+    classes = listed or [f"c{i:03}" for i in range(count)]
+    assert len(classes) == count
+    if data["id"]["test"] is None:
+        pictures(project.path / "synthetic/id", classes, 5, side, 0)
+        data["id"]["split"] = {"train": 0.6, "val": 0.2, "test": 0.2}
+    else:
+        pictures(project.path / "synthetic/id", classes, 2 if count >= 100 else 4, side, 0)
+        pictures(project.path / "synthetic/test", classes, 1, side, 1)
+        data["id"]["test"] = {"source": "folder", "path": "synthetic/test"}
+        data["id"]["split"] = {"train": 0.5, "val": 0.5, "test": 0.0}
+    data["id"]["images"] = {"source": "folder", "path": "synthetic/id"}
+    data["min_per_class"] = 1
+    for seed, role in enumerate(("auxiliary", "validation", "near", "far"), start=2):
+        for index, (key, source) in enumerate(data[role].items()):
+            if source["source"] == "noise":
+                source["count"] = 6
+            elif source["source"] == "corruption":
+                source["limit"] = 6
+            else:
+                pictures(project.path / f"synthetic/{key}", ["x"], 6, side, 10 * seed + index)
+                data[role][key] = {"source": "folder", "path": f"synthetic/{key}"}
+    for source in data["corrupted"].values():
+        source["limit"] = 6
+    params["seeds"] = [0]
+    params["runtime"] |= {"device": "cpu", "precision": "fp32", "threads": 1, "workers": 1}
+    trainings = [params[key]["training"] for key in ("pretrain", "um", "umap", "align", "oe")]
+    for training in (*trainings, *params["pretrain"]["runs"].values(), *params["oe"]["runs"].values()):
+        if training.get("epochs") or training in trainings:
+            training["epochs"] = min(1, training["epochs"])
+        if "batch_size" in training:
+            training["batch_size"] = 50
+        for key in ("schedule", "milestones"):
+            training.pop(key, None)
+    params["oe"]["outlier_batch"] = 8
+    for run in params["oe"]["runs"].values():
+        run.pop("outlier_batch", None)
+    params["mask"]["masks"] = 1
+    params["features"]["batch_size"] = 50
+    params["scores"] |= {"knn_k": 3, "nnguide_k": 3}
+    params["evaluate"]["bootstrap"] = 0
+    for run in params["embed"]["runs"].values():
+        run |= {"count": 1, "k": 2, "boundary": 1, "features_per_class": 2, "seeds_per_round": 1, "candidates": 3, "keep": 1}
+    for run in params["synthesize"]["runs"].values():
+        run["count"] = 1
+    params["painting"] |= {"steps": 2, "batch_size": 50}
+    params["proofs"] |= {"round_trip": 8, "samples": 1}
+    if side == 224:  # the paper's stem would take a minute a picture here
+        params["net"]["stem"] = "imagenet"
+    # Not every model need be looked at to know that the stages run; one of each kind is.
+    kept = [model for model in ("ce", "l2", "umap", "oe", "dream", "dream-id") if model in params["models"]]
+    params["models"] = {model: params["models"][model] for model in kept}
+    params["report"]["pairs"] = {}
+    if params["diffusion"]["enabled"]:
+        names = {str(i): label for i, label in enumerate(params["prompts"]["names"].values())} if not listed else params["prompts"]["names"]
+        if not listed:  # the synthetic folders' classes under the recipe's names
+            params["prompts"]["names"] = {c: names.get(str(i), f"thing{i}") for i, c in enumerate(classes)}
+            params["prompts"]["words"] = {}
+        prompts = Prompts(**params["prompts"])
+        painter(project.path / "painter", prompts, classes)
+        params["diffusion"]["model"] = "./painter/pipeline"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_runs_through_dvc(name, tmp_path):
+    project = Project(tmp_path)
+    (project.path / "params.yaml").write_text(SHIPPED)
+    project.stage(f"recipe {name}")
+    params = parse((project.path / "params.yaml").read_text())
+    shrink(params := deepcopy(params), project, name)
+    project.set(params)
+    ran, _ = project.repro()
+    assert {f"pretrain@{run}" for run in params["pretrain"]["runs"]} <= ran
+    assert {f"oe@{run}" for run in params["oe"]["runs"]} <= ran
+    assert {"um", "umap", "mask", "evaluate", "report"} <= ran
+    report = (project.path / "metrics/report.md").read_text()
+    assert all(f"| {model} " in report for model in params["models"])
+    assert ("What was dreamed" in report) is params["diffusion"]["enabled"]
+    again, _ = project.repro()
+    assert again == set()

@@ -1,0 +1,180 @@
+"""Pictures that stay in their files: the same pictures, the same batches, whoever decodes them."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import Workspace
+from PIL import Image
+
+from ood.config.data import Chain
+from ood.config.training import Augment
+from ood.data.batches import FileSet, ImageSet, PlainBatches, TrainingBatches, augmented_copy, generator_for, load, load_all
+from ood.data.chain import ImageChain
+from ood.data.streamed import FileImages
+from ood.data.views import Views, crop_box, resized_crops
+from ood.errors import InputError
+
+AUGMENT = Augment(pad=2, flip=True)
+CHAIN = ImageChain(Chain(size=16, mean=[0.5] * 3, std=[0.5] * 3))
+
+
+def write(folder, count=13, size=(23, 17), seed=0):
+    """`count` pictures that differ everywhere; their paths."""
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(count):
+        Image.fromarray(rng.integers(0, 255, (size[1], size[0], 3)).astype(np.uint8)).save(folder / f"{i:02}.png")
+    return [path.as_posix() for path in sorted(folder.iterdir())]
+
+
+@pytest.fixture
+def both(tmp_path):
+    """The same set in files and in memory."""
+    files = FileImages(write(tmp_path / "a"), CHAIN)
+    labels = torch.arange(13) % 3
+    memory = torch.from_numpy(np.stack([files.finished(i) for i in range(13)])).permute(0, 3, 1, 2).contiguous()
+    return FileSet(files, labels), ImageSet(memory, labels)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_training_batches_are_those_of_a_set_in_memory(both, workers):
+    streamed, memory = both
+    for a, b in zip(
+        TrainingBatches(FileSet(streamed.files, streamed.labels, workers=workers), 5, AUGMENT, streamed, 4).epoch(3, 1),
+        TrainingBatches(memory, 5, AUGMENT, memory, 4).epoch(3, 1),
+        strict=True,
+    ):
+        assert torch.equal(a.images, b.images)
+        assert torch.equal(a.labels, b.labels)
+        assert torch.equal(a.extra_labels, b.extra_labels)
+        assert a.images.dtype == torch.float32
+
+
+def test_plain_and_augmented_copies_are_those_of_a_set_in_memory(both):
+    streamed, memory = both
+    for a, b in zip(PlainBatches(streamed, 4), PlainBatches(memory, 4), strict=True):
+        assert torch.equal(a[0], b[0])
+        assert torch.equal(a[1], b[1])
+    copies = [augmented_copy(images, AUGMENT, generator_for(1)) for images in both]
+    for _ in range(2):  # an augmented copy looks the same whenever it is read
+        for a, b in zip(*(PlainBatches(copy, 6) for copy in copies), strict=True):
+            assert torch.equal(a[0], b[0])
+    assert torch.equal(copies[0].some(torch.tensor([2, 11])), copies[1].some(torch.tensor([2, 11])))
+
+
+def test_random_resized_crops_do_not_depend_on_workers(both):
+    augment = Augment(flip=True, crop=[0.3, 1.0])
+    epochs = [
+        [b.images for b in TrainingBatches(FileSet(both[0].files, both[0].labels, workers=w), 4, augment).epoch(0, 0)] for w in (0, 1, 2)
+    ]
+    for other in epochs[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(epochs[0], other, strict=True))
+    plain = [b.images for b in TrainingBatches(both[0], 4, Augment()).epoch(0, 0)]
+    assert not torch.equal(epochs[0][0], plain[0])
+
+
+def test_crop_boxes_have_the_wanted_area_and_shape():
+    draws = torch.rand((400, 10, 4), generator=torch.Generator().manual_seed(0))
+    boxes = [crop_box(120, 80, d, [0.2, 0.6]) for d in draws]
+    areas = np.array([w * h / (120 * 80) for _, _, w, h in boxes])
+    assert areas.min() > 0.18
+    assert areas.max() < 0.62
+    assert areas.std() > 0.08
+    for left, top, wide, tall in boxes:
+        assert left >= 0
+        assert top >= 0
+        assert left + wide <= 120
+        assert top + tall <= 80
+        assert 0.72 < wide / tall < 1.38
+    assert len({box[:2] for box in boxes}) > 300
+    assert crop_box(1000, 10, draws[0] * 0 + 0.99, [0.9, 1.0]) == (493, 0, 13, 10), "nothing fits: the middle, as far as the shape may go"
+
+
+def test_crops_of_images_in_memory():
+    images = torch.randint(0, 255, (3, 3, 16, 16), dtype=torch.uint8)
+    whole = torch.full((3, 10, 4), 0.5)
+    whole[..., 0] = 1.0  # the largest area, square
+    assert torch.equal(resized_crops(images, whole, [0.5, 1.0]), images)
+    views = Views.drawn(torch.arange(3), Augment(crop=[0.1, 0.4]), generator_for(0))
+    crops = next(ImageSet(images, torch.zeros(3)).batches([views]))
+    assert crops.shape == images.shape
+    assert not torch.equal(crops, images)
+
+
+def streaming_workspace(tmp_path, stream: bool) -> Workspace:
+    for name, classes in (("id", 3), ("others", 2), ("unseen", 1)):
+        for c in range(classes):
+            write(tmp_path / "pictures" / name / f"c{c}", count=20, seed=10 * ord(name[0]) + c)
+    folder = {"source": "folder"}
+    return Workspace(
+        tmp_path,
+        {
+            "data.stream": stream,
+            "data.chain": {"size": 8, "mean": [0.5] * 3, "std": [0.5] * 3},
+            "data.id": {"images": folder | {"path": "pictures/id"}, "split": {"train": 0.6, "val": 0.2, "test": 0.2}},
+            "data.auxiliary": {
+                "others": folder | {"path": "pictures/others"},
+                "noise": {"source": "noise", "kind": "gaussian", "count": 9},
+            },
+            "data.validation": {"jigsaw": {"source": "corruption", "kind": "jigsaw", "limit": 5}},
+            "data.near": {"unseen": folder | {"path": "pictures/unseen"}},
+            "data.far": {"noise": {"source": "noise", "kind": "rademacher", "count": 9}},
+            "data.min_per_class": 1,
+            "data.world": {},
+            "prompts": {"template": "a {name}", "names": {}},
+            "diffusion.enabled": False,
+            "embed.runs": {},
+            "synthesize.runs": {},
+            "oe.runs": {"oe": {"init": "ce", "outliers": "prepared/auxiliary", "objective": "uniform"}},
+            "models": {"ce": "msp", "oe": "msp"},
+            "report.pairs": {},
+        },
+    )
+
+
+@pytest.mark.slow
+def test_every_stage_gives_the_same_figures_from_files_and_from_memory(tmp_path):
+    """Prepared, trained, masked, fine-tuned with outliers of both kinds, evaluated: byte for byte."""
+    weights, ranking = [], []
+    for stream in (True, False):
+        workspace = streaming_workspace(tmp_path / str(stream), stream)
+        for command in ("check", "prepare", "pretrain ce", "mask", "um", "oe oe", "trace ce", "features ce", "features oe", "evaluate"):
+            workspace.stage(command)
+        root = workspace.path / "data/prepared"
+        assert (root / "id/train.files.json").is_file() is stream
+        assert (root / "id/train.npy").is_file() is not stream
+        weights.append({k: v for run in ("ce", "um", "oe") for k, v in workspace.hashes(f"data/models/{run}").items()})
+        ranking.append([workspace.hashes("metrics"), workspace.hashes("data/mask")])
+    assert weights[0] == weights[1]
+    for of_files, of_memory in zip(*ranking, strict=True):
+        assert of_files == of_memory
+
+
+def test_a_changed_file_and_a_broken_one_are_named(tmp_path):
+    paths = write(tmp_path / "a", count=3)
+    files = FileImages(paths, CHAIN, [(tmp_path / "a" / f"{i:02}.png").stat().st_size for i in range(3)])
+    assert files[1].shape == (16, 16, 3)
+    Image.new("RGB", (50, 50)).save(paths[1])
+    with pytest.raises(InputError, match=r"01\.png: was changed since `prepare` looked at it"):
+        files[1]
+    (tmp_path / "a" / "02.png").write_bytes(b"x")
+    with pytest.raises(InputError, match=r"02\.png: cannot be read"):
+        FileImages(paths, CHAIN)[2]
+
+
+def test_sets_in_files_and_in_memory_can_be_joined(tmp_path):
+    root = tmp_path / "prepared"
+    (root / "auxiliary").mkdir(parents=True)
+    packed = np.random.default_rng(0).integers(0, 255, (4, 16, 16, 3)).astype(np.uint8)
+    np.save(root / "auxiliary/memory.npy", packed)
+    np.save(root / "auxiliary/memory.labels.npy", np.full(4, -1))
+    content = {"chain": CHAIN.config.model_dump(), "files": write(tmp_path / "a", count=3), "bytes": [], "sha256": []}
+    (root / "auxiliary/files.files.json").write_text(json.dumps(content))
+    np.save(root / "auxiliary/files.labels.npy", np.full(3, -1))
+    joined = load_all(["auxiliary/files", "auxiliary/memory"], root)
+    assert isinstance(joined, FileSet)
+    assert len(joined) == 7
+    assert torch.equal(joined.some(torch.arange(3, 7)), torch.from_numpy(packed).permute(0, 3, 1, 2))
+    assert torch.equal(joined.some(torch.arange(3)), load("auxiliary/files", root).some(torch.arange(3)))
