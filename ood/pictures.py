@@ -108,7 +108,8 @@ def trace_curves(
     for axis in third:
         for (kind, values), style in zip(collapsing.items(), ("-", "--"), strict=False):
             axis.plot(epochs, values.mean(0), color=COLOURS["id"], ls=style, label="raw features" if kind == "raw" else "their directions")
-        axis.set_yscale("log")
+        if any((values > 0).any() for values in collapsing.values()):  # one image a class has no spread at all
+            axis.set_yscale("log")
         axis.set_ylabel("NC1 (training)")
         axis.legend(fontsize=8, loc="best")
     last = third[0] if third else lower

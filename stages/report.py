@@ -34,13 +34,14 @@ def main() -> None:
     bs = {name: estimate if b is None else b for name, b in bs.items()} | {"control": None, "umap-control": None}
     levels = {name: (b, last_mean(HISTORIES / f"{name}.csv", "ce")) for name, b in sorted(bs.items())}
     embed, synthesize = params.section("embed", Embed), params.section("synthesize", Synthesize)
+    dreams = Dreams.read(params.section("diffusion", Diffusion), params.section("judge", Judge).run, embed, synthesize, oe)
     text = report.page(
         results,
         manifest=manifest,
         masks=masks,
         levels=levels,
         traces=traces,
-        dreams=Dreams.read(params.section("diffusion", Diffusion), params.section("judge", Judge).run, embed, synthesize, oe),
+        dreams=dreams,
         pairs=params.section("report", Report).pairs,
         seeds=params.section("seeds", Seeds),
         evaluate=params.section("evaluate", Evaluate),
@@ -56,4 +57,5 @@ def main() -> None:
         ),
     )
     write_text(PAGE, text)
-    methods_overview(PICTURE, report.overview(results), groups_in(results))
+    shown = {model: summary for model, summary in results.items() if dreams is None or model not in dreams.meaningless}
+    methods_overview(PICTURE, report.overview(shown), groups_in(results))

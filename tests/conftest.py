@@ -1,16 +1,19 @@
 """Workspaces: a folder with the miniature parameters, in which stages run as a user would run them."""
 
+import atexit
 import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
 
 import pytest
+import warm
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -95,6 +98,17 @@ def parse(text: str) -> dict:
     return YAML(typ="safe").load(text)
 
 
+@cache
+def warm_python() -> Path:
+    """A folder whose `python` runs stages in forks of a warm process (tests/warm.py), one for all tests of this worker."""
+    folder = Path(tempfile.mkdtemp(prefix="warm-"))
+    address = str(folder / "socket")
+    server = subprocess.Popen([PYTHON, str(ROOT / "tests/warm.py"), address], stdout=subprocess.PIPE, text=True)
+    atexit.register(lambda: (server.terminate(), shutil.rmtree(folder, ignore_errors=True)))
+    assert server.stdout.readline() == "ready\n"
+    return warm.install(folder / "bin", address)
+
+
 class Workspace:
     """A folder with params.yaml; `stage` runs a stage in it as a plain command."""
 
@@ -103,7 +117,7 @@ class Workspace:
         (path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
         self.set(MINIATURE | (changes or {}))
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith(("DVC", "OOD_"))}
-        self.environment |= {"PYTHONPATH": str(ROOT), "PATH": f"{Path(PYTHON).parent}:{os.environ['PATH']}"}
+        self.environment |= {"PYTHONPATH": str(ROOT), "PATH": f"{warm_python()}:{Path(PYTHON).parent}:{os.environ['PATH']}"}
         self.environment.pop("PYTHONDONTWRITEBYTECODE", None)
 
     def set(self, changes: dict) -> None:
@@ -129,7 +143,7 @@ class Workspace:
 
     def stage(self, command: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess:
         """`python -m stages COMMAND`."""
-        return self.run(PYTHON, "-m", "stages", *command.split(), check=check, **environment)
+        return self.run("python", "-m", "stages", *command.split(), check=check, **environment)
 
     def hashes(self, folder: str) -> dict[str, str]:
         """Content hash of every file below a folder."""

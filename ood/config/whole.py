@@ -129,8 +129,9 @@ def _dreams(
     if not diffusion.enabled:
         wanted = {"embed.runs": embed.runs, "synthesize.runs": synthesize.runs}
         wanted |= {f"oe.runs.{name}": run for name, run in oe.runs.items() if run.dreamed is not None}
-        for key in (key for key, value in wanted.items() if value):
-            yield f"{key}: needs DREAM-OOD, but diffusion.enabled is false. Take it out, or set diffusion.enabled to true."
+        if any(wanted.values()):
+            keys = ", ".join(key for key, value in wanted.items() if value)
+            yield f"{keys}: needs DREAM-OOD, but diffusion.enabled is false. Empty or remove what is named here, or set it to true."
         return
     trained = [name for name, run in pretrain.runs.items() if run.over(pretrain.training).epochs]
     classes = data.id_classes()

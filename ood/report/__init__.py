@@ -117,6 +117,9 @@ def page(
     settings: Settings,
 ) -> str:
     """The whole report as Markdown."""
+    withheld = [model for model in results if dreams is not None and model in dreams.meaningless]
+    results = {model: summary for model, summary in results.items() if model not in withheld}
+    pairs = {method: control for method, control in pairs.items() if not {method, control} & set(withheld)}
     groups = groups_in(results)
     siblings = siblings_of(manifest)
     norms = norm_table(results, list(settings.pretrain.runs))
@@ -133,7 +136,7 @@ def page(
         "FPR95 is the share of OOD images let through when 95 % of ID is kept (`fpr_ood_at_tpr95_id`, rule "
         f"`{evaluate.fpr_rule}`); the other FPR95 (ID flagged when 95 % of OOD is caught) is in `metrics/scores.csv`. "
         "The *own score* is the one of the method's paper; the *picked score* is the best on validation OOD, chosen there alone.",
-        main_table(results),
+        main_table(results, withheld),
         "## Against their controls",
         "Method minus control (same start, same steps, without the method's idea), paired by seed, on the same score; where their own "
         "scores differ, also each on its own. The last column counts seeds by the mean AUROC over groups; how far it moves, the row says.",

@@ -12,7 +12,7 @@ from ood.report.tables import PERCENT, Results, groups_in, id_values, markdown_t
 from ood.tables import HISTORIES, last_mean
 
 FIGURES = Path("metrics/dream")
-AGREED = 0.8  # share of plain prompts that the encoder must recognise before a dream means anything
+AGREED = 0.8  # how well the encoder must recognise pictures of plain prompts, against real images, for a dream to mean anything
 TRACE = 1.0  # points of AUROC above chance, and above the control for every seed, from which flagging painted ID is called a trace
 
 
@@ -53,6 +53,16 @@ class Dreams:
             kept=kept,
         )
 
+    @property
+    def learned(self) -> bool:
+        """Whether the painter can paint the ID classes at all."""
+        return self.proofs["prompts_agreed"] >= AGREED * self.aligned["validation_accuracy"]
+
+    @property
+    def meaningless(self) -> set[str]:
+        """The runs whose figures say nothing, because they trained with pictures of a painter that has not learned."""
+        return set() if self.learned else set(self.kept)
+
     def text(self) -> str:
         """The painter in a few sentences."""
         agreed = self.proofs["prompts_agreed"]
@@ -61,8 +71,8 @@ class Dreams:
             "that the spread over seeds doesn't hold the painter's own. An encoder trained on ID images (right on "
             f"{self.aligned['validation_accuracy']:.1%} of ID validation) recognises {agreed:.1%} of what it paints for the plain prompts."
         )
-        if agreed < AGREED:
-            text += " **It has not learned to paint the ID classes: the figures of every dream run mean nothing. Train it longer.**"
+        if not self.learned:
+            text += " **It has not learned to paint the ID classes: no figure of a run that trains with its dreams is shown.**"
         return text
 
     def tables(self) -> list[str]:
