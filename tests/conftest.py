@@ -120,6 +120,11 @@ class Workspace:
         self.environment |= {"PYTHONPATH": str(ROOT), "PATH": f"{warm_python()}:{Path(PYTHON).parent}:{os.environ['PATH']}"}
         self.environment.pop("PYTHONDONTWRITEBYTECODE", None)
 
+    @property
+    def cold(self) -> dict[str, str]:
+        """Its environment with the real interpreter on the PATH: for what is killed."""
+        return self.environment | {"PATH": f"{Path(PYTHON).parent}:{os.environ['PATH']}"}
+
     def set(self, changes: dict) -> None:
         """Change params.yaml: dotted key -> value."""
         params = deepcopy(parse((self.path / "params.yaml").read_text()))
@@ -135,7 +140,7 @@ class Workspace:
     def run(self, *command: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess:
         """Run a command in the workspace; its output is in .stdout and .stderr."""
         result = subprocess.run(
-            command, cwd=self.path, env=self.environment | environment, capture_output=True, text=True, check=False, timeout=400
+            command, cwd=self.path, env=self.environment | environment, capture_output=True, text=True, check=False, timeout=1500
         )
         if check and result.returncode:
             raise AssertionError(f"{command} failed with {result.returncode}:\n{result.stdout}\n{result.stderr}")

@@ -33,7 +33,19 @@ def fresh(tmp_path: Path) -> Project:
 
 
 def test_everything_runs(project: Project):
-    runs = {"pretrain@ce", "pretrain@l2", "pretrain@scratch", "trace@ce", "trace@l2", "mask", "um", "umap", "control", "umap-control"}
+    runs = {
+        "pretrain@ce",
+        "pretrain@l2",
+        "pretrain@logitnorm",
+        "pretrain@scratch",
+        "trace@ce",
+        "trace@l2",
+        "mask",
+        "um",
+        "umap",
+        "control",
+        "umap-control",
+    }
     runs |= {f"oe@{name}" for name in ("oe", "oe-um", "oe-control", "oe-scratch", "no-outliers", "dream", "dream-id")}
     runs |= {f"features@{name}" for name in MODELS}
     runs |= {"diffusion", "align", "embed@outliers", "embed@inliers", "embed@others", "synthesize@outliers", "synthesize@inliers"}
@@ -49,6 +61,10 @@ def test_everything_runs(project: Project):
         "oracle",
         "| dream-id ",
         "The painter's traces",
+        "As measured by Outlier Exposure",
+        "As measured by OpenOOD v1.5",
+        "Neural collapse of the training set",
+        "Norm, MSP and Energy",
     ):
         assert word in report, word
     for model in MODELS:
@@ -250,7 +266,7 @@ def start(project: Project, *arguments: str) -> subprocess.Popen:
     return subprocess.Popen(
         [DVC, "repro", *arguments],
         cwd=project.path,
-        env=project.environment,
+        env=project.cold,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,

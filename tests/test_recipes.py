@@ -231,6 +231,7 @@ def shrink(params: dict, project: Project, name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_recipe_runs_through_dvc(name, tmp_path):
     project = Project(tmp_path)
