@@ -19,6 +19,7 @@ from ruamel.yaml import YAML
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sys.executable
 DVC = str(Path(PYTHON).parent / "dvc")
+LAUNCH = [str(Path(PYTHON).parent / "torchrun"), "--standalone", "--nproc_per_node", "2", "-m", "stages"]
 CODE = (
     "ood",
     "stages",

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Workspace
+from conftest import LAUNCH, Workspace
 from safetensors.torch import load_file
 
 BIN = Path(sys.executable).parent
-LAUNCH = [str(BIN / "torchrun"), "--standalone", "--nproc_per_node", "2", "-m", "stages"]
 
 
 @pytest.mark.slow

@@ -8,15 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Workspace
+from conftest import LAUNCH, Workspace
 from safetensors.torch import load_file, save_file
 
 pytestmark = pytest.mark.slow
-LAUNCH = [str(Path(sys.executable).parent / "torchrun"), "--standalone", "--nproc_per_node", "2", "-m", "stages"]
 
 # Kills itself in the n-th write of a checkpoint or shard, with half of the file on disk.
 DIE_WRITING = """

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from conftest import ROOT, Project, Workspace, parse
+from conftest import LAUNCH, ROOT, Project, Workspace, parse
 from PIL import Image
+from safetensors.torch import load_file
 
 from ood import recipes
 from ood.config import Params
@@ -178,10 +179,11 @@ def shrink(params: dict, project: Project, name: str) -> None:
         pictures(project.path / "synthetic/id", classes, 5, side, 0)
         data["id"]["split"] = {"train": 0.6, "val": 0.2, "test": 0.2}
     else:
-        pictures(project.path / "synthetic/id", classes, 3, side, 0)
+        each = 3 if params["diffusion"]["enabled"] else 2  # embeddings need two features of a class
+        pictures(project.path / "synthetic/id", classes, each, side, 0)
         pictures(project.path / "synthetic/test", classes, 1, side, 1)
         data["id"]["test"] = {"source": "folder", "path": "synthetic/test"}
-        data["id"]["split"] = {"train": 0.67, "val": 0.33, "test": 0.0}
+        data["id"]["split"] = {"train": 1 - 1 / each, "val": 1 / each, "test": 0.0}
     data["id"]["images"] = {"source": "folder", "path": "synthetic/id"}
     data["min_per_class"] = 1
     for seed, role in enumerate(("auxiliary", "validation", "near", "far"), start=2):
@@ -249,3 +251,33 @@ def test_a_recipe_runs_through_dvc(name, tmp_path):
     assert ("What was dreamed" in report) is params["diffusion"]["enabled"]
     again, _ = project.repro()
     assert again == set()
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one_with_a_recipe(tmp_path):
+    """pretrain and oe up to rounding (float64, dropout and augmentation on), synthesize to the byte: no picture twice, none missing."""
+    (tmp_path / "one").mkdir()
+    one = Project(tmp_path / "one")
+    (one.path / "params.yaml").write_text(SHIPPED)
+    one.stage("recipe cifar10")
+    shrink(params := deepcopy(parse((one.path / "params.yaml").read_text())), one, "cifar10")
+    params["runtime"]["precision"] = "fp64"
+    params["synthesize"]["runs"]["outliers"]["count"] = 3
+    params["painting"]["batch_size"] = 4
+    one.set(params)
+    for command in ("check", "prepare", "diffusion", "align", "embed outliers"):
+        one.stage(command)
+    two = one.copy(tmp_path / "two")
+    for command in ("pretrain wrn", "oe oe", "synthesize outliers"):
+        one.stage(command)
+        two.run(*LAUNCH, *command.split())
+    for run in ("wrn", "oe"):
+        first, second = (load_file(w.path / f"data/models/{run}/0/model.safetensors") for w in (one, two))
+        assert first.keys() == second.keys()
+        for key in first:
+            assert torch.allclose(first[key], second[key], rtol=1e-6, atol=1e-8), (run, key)
+    painted = [w.hashes("data/painted/outliers") for w in (one, two)]
+    assert painted[0] == painted[1]
+    images = np.load(two.path / "data/painted/outliers/images.npy")
+    assert images.shape == (30, 32, 32, 3)
+    assert len({image.tobytes() for image in images}) == 30

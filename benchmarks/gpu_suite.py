@@ -1,0 +1,305 @@
+"""CIFAR-10, all 50,000 images, on one GPU: what the papers report, in pieces that go on where they were stopped.
+
+    python benchmarks/gpu_suite.py run [--seeds 0 1 2] [--limit 500] [--data downloads] [--only wrn um ...]
+    python benchmarks/gpu_suite.py table
+    python benchmarks/gpu_suite.py run --miniature --data FOLDER     # every piece on a CPU: a few pictures, an epoch
+
+`run` does what is not done yet, in the order below, for --limit seconds, then stops at the last saved state; call it again. Every seed
+is a workspace of its own (suite/seed-<n>) with params.yaml from the recipe cifar10, and its stages run as plain commands, no DVC; seeds
+run side by side on the one GPU. A piece is a list of stage commands that share the networks trained before. `table` averages over seeds
+what there is and puts the published figures beside it; what isn't there is an empty cell with its name.
+
+Data: the four archives of small images (cifar10, tin32, dtd32, mnist32), packed or not, in --data. Tiny ImageNet's `aux` stands in for the
+papers' outliers, its `test`, textures and MNIST for their test sets, so figures can be laid beside the papers' but not be equal.
+"""
+
+import argparse
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from ruamel.yaml import YAML
+
+from ood import recipes
+
+ROOT = Path(__file__).resolve().parent.parent
+SUITE = Path("suite")
+ARCHIVES = ("cifar10", "tin32", "dtd32", "mnist32")
+
+# Piece -> the stage commands of it, in the order of worth. After its training every model goes through `features`.
+PIECES = {
+    "prepare": ["prepare"],
+    "wrn": ["pretrain wrn", "trace wrn", "mask", "features wrn"],
+    "um": ["um", "control", "features um", "features control"],
+    "oe": ["oe oe", "oe no-outliers", "features oe", "features no-outliers"],
+    "oe-um": ["oe oe-um", "oe oe-control", "features oe-um", "features oe-control"],
+    "l2": ["pretrain resnet", "pretrain l2", "features resnet", "features l2"],
+    "umap": ["umap", "umap-control", "features umap", "features umap-control"],
+    "dream": ["diffusion", "align", "proofs", "embed outliers", "synthesize outliers", "judge outliers", "oe dream", "features dream"],
+    "densenet": ["pretrain densenet", "trace densenet", "features densenet"],
+}
+MODELS = {
+    "wrn": "msp", "um": "energy", "control": "energy", "oe": "msp", "no-outliers": "msp", "oe-um": "energy", "oe-control": "energy",
+    "resnet": "msp", "l2": "feature_norm", "umap": "energy", "umap-control": "energy", "dream": "energy", "densenet": "energy",
+}  # fmt: skip
+# (FPR95, AUROC, net) in percent on the papers' own test sets, as their repositories publish them; see recipes/cifar10.yaml.
+PUBLISHED = {
+    "wrn": (34.94, 89.27, "WRN-40-2, MSP, protocol oe"),
+    "oe": (9.50, 97.81, "WRN-40-2, OE fine-tuned, protocol oe"),
+    "um": (33.29, 93.73, "DenseNet, Energy + UM, protocol um"),
+    "densenet": (42.69, 92.07, "DenseNet, Energy, protocol um"),
+    "oe-um": (11.22, 97.60, "DenseNet, OE + UM, protocol um"),
+}
+
+
+def params(seed: int, miniature: bool, device: str) -> dict:
+    """The recipe cifar10 for these archives, one seed, WRN-40-2 as the net that UM starts from."""
+    text = recipes.apply((ROOT / "params.yaml").read_text(encoding="utf-8"), recipes.overlay("cifar10"), "cifar10")
+    found = YAML(typ="safe").load(text)
+    folder, data = {"source": "folder"}, found["data"]
+    few = {"limit": 40} if miniature else {}
+    data["id"]["images"] = folder | {"path": "downloads/cifar10/train"} | few
+    data["id"]["test"] = folder | {"path": "downloads/cifar10/test"} | few
+    if not miniature:
+        data["id"]["split"] = {"train": 0.98, "val": 0.02, "test": 0.0}
+    data["min_per_class"] = 1
+    data["auxiliary"] = {"tin-aux": folder | {"path": "downloads/tin32/aux"} | few}
+    data["validation"] = {"tin-val": folder | {"path": "downloads/tin32/val"} | few}
+    data["near"] = {"tin-test": folder | {"path": "downloads/tin32/test"} | few}
+    data["far"] = {"textures": folder | {"path": "downloads/dtd32"} | few, "mnist": folder | {"path": "downloads/mnist32"} | few}
+    data["corrupted"] = {}
+    # The world of the small pipeline is ID alone and what its prompts leave empty: no other captions are in the archives.
+    data["world"] = {"speckled": {"source": "noise", "kind": "blobs", "count": 40 if miniature else 2000, "blur": 1.5}}
+    runs = found["pretrain"]["runs"]
+    wide = runs["wrn"]
+    found["net"] = {"name": "wrn_40_2", "dropout": 0.3}
+    narrow = {"name": "densenet_bc_100_12", "affine": False}
+    base = {"schedule": "cosine-epoch", "lr_end": 0.0, "weight_decay": 1.0e-4, "batch_size": 64}
+    found["pretrain"]["runs"] = {
+        "wrn": {key: value for key, value in wide.items() if key != "net"},
+        "resnet": runs["resnet"], "l2": runs["l2"], "densenet": {"net": narrow} | base,
+        "scratch": {"epochs": 0},
+    }  # fmt: skip
+    found["pretrain"]["keep_epochs"] = 10
+    found["trace"]["runs"] = {"wrn": "energy", "densenet": "energy"}
+    found["mask"]["run"] = found["judge"]["run"] = "wrn"
+    small = found["diffusion"]["small"]
+    found["diffusion"]["model"] = None
+    small["size"] = 32
+    small["autoencoder"] |= {"channels": [64, 128], "training": {"steps": 8000, "batch_size": 128, "lr": 1.0e-3}}
+    small["text"] |= {"width": 256, "layers": 4, "heads": 8}
+    small["unet"] |= {
+        "channels": [128, 256, 256],
+        "ema": 0.999,
+        "id_share": 0.95,
+        "training": {"steps": 20000, "batch_size": 256, "lr": 5.0e-4},
+    }
+    small["save_every"] = 1000
+    found["align"] |= {"net": {"name": "resnet18"}}
+    found["align"]["training"] |= {"epochs": 30}
+    found["embed"]["runs"]["outliers"] |= {"count": 1000, "cosine": 0.6, "features_per_class": 1000, "k": 300, "boundary": 200}
+    found["painting"] = {"sampler": "dpm", "steps": 20, "guidance": 3.0, "batch_size": 250}
+    found["oe"]["runs"] = {name: found["oe"]["runs"][name] for name in ("oe", "no-outliers", "oe-um", "oe-control", "dream")}
+    found["oe"]["runs"]["dream"] |= {"init": "wrn", "epochs": 10, "lr": 0.01, "cut": 0.5, "outlier_batch": 128}
+    found["report"]["pairs"] = {}
+    found["seeds"], found["models"] = [seed], dict(MODELS)
+    found["runtime"] |= {"device": device, "threads": 4 if device == "cuda" else 1}
+    if miniature:
+        _shrink(found)
+    return found
+
+
+def _shrink(found: dict) -> None:
+    """An epoch of everything, and the smallest painter."""
+    found["runtime"] |= {"precision": "fp32", "channels_last": False}
+    trainings = [found[key]["training"] for key in ("pretrain", "um", "umap", "align", "oe")]
+    for training in (*trainings, *found["pretrain"]["runs"].values(), *found["oe"]["runs"].values()):
+        if training.get("epochs") or training in trainings:
+            training["epochs"] = 1
+        for key in ("schedule", "milestones", "batch_size", "outlier_batch"):
+            if training not in trainings or key in ("schedule", "milestones"):
+                training.pop(key, None)
+        if training in trainings:
+            training["batch_size"] = 16
+    found["oe"]["outlier_batch"] = 8
+    found["mask"]["masks"], found["features"]["batch_size"], found["evaluate"]["bootstrap"] = 1, 50, 0
+    found["scores"] |= {"knn_k": 3, "nnguide_k": 3}
+    step = {"steps": 2, "batch_size": 4, "lr": 1e-3}
+    small = found["diffusion"]["small"]
+    small["autoencoder"] |= {"channels": [8, 16], "training": step}
+    small["text"] |= {"width": 32, "layers": 1, "heads": 4}
+    small["unet"] |= {"channels": [16, 32], "training": step}
+    found["embed"]["runs"]["outliers"] |= {
+        "count": 2, "k": 2, "boundary": 1, "features_per_class": 2, "seeds_per_round": 1, "candidates": 3, "keep": 1
+    }  # fmt: skip
+    found["synthesize"]["runs"]["outliers"]["count"] = 2
+    found["painting"] |= {"steps": 2, "batch_size": 10}
+    found["proofs"] = {"seed": 0, "round_trip": 8, "samples": 1}
+    found["oe"]["runs"]["dream"]["cut"] = 1.0
+
+
+def unpack(data: Path) -> None:
+    """Every archive once, below suite/downloads."""
+    target = SUITE / "downloads"
+    target.mkdir(parents=True, exist_ok=True)
+    for name in ARCHIVES:
+        if (data / name).is_dir() and not (target / name).exists():
+            (target / name).symlink_to((data / name).resolve())
+        elif not (target / name).exists():
+            with tarfile.open(data / f"{name}.tar.xz") as archive:
+                archive.extractall(target, filter="data")
+
+
+def workspace(seed: int, given: argparse.Namespace) -> Path:
+    folder = SUITE / f"seed-{seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "downloads").exists():
+        (folder / "downloads").symlink_to((SUITE / "downloads").resolve())
+    text = json.dumps(params(seed, given.miniature, given.device), indent=1)
+    if not (folder / "params.yaml").is_file() or (folder / "params.yaml").read_text() != text:
+        (folder / "params.yaml").write_text(text)
+    return folder
+
+
+def pending(folder: Path, only: list[str]) -> list[tuple[str, str]]:
+    """(piece, command) of what a seed has not done yet; done.txt has a line for each that is."""
+    done = (folder / "done.txt").read_text().splitlines() if (folder / "done.txt").is_file() else []
+    wanted = [(piece, command) for piece, commands in PIECES.items() if piece in only for command in commands]
+    return [(piece, command) for piece, command in wanted if command not in done]
+
+
+def run(given: argparse.Namespace) -> int:
+    """All seeds side by side, each its own commands one after the other, until nothing is left or the time is over."""
+    deadline = time.monotonic() + given.limit
+    unpack(Path(given.data))
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment.pop("DVC_STAGE", None)
+    queues = {seed: pending(workspace(seed, given), given.only) for seed in given.seeds}
+    if given.seeds:  # data don't depend on the seed: the first seed prepares for all
+        queues = share_prepared(queues, given, environment, deadline)
+    running: dict[int, tuple[subprocess.Popen, str, float]] = {}
+    failed = False
+    while (running or any(queues.values())) and time.monotonic() < deadline and not failed:
+        for seed, queue in queues.items():
+            folder = SUITE / f"seed-{seed}"
+            if seed in running:
+                process, command, began = running[seed]
+                if process.poll() is None:
+                    continue
+                del running[seed]
+                if process.returncode:
+                    print(f"seed {seed}: {command} failed, see {folder / 'log.txt'}:\n{(folder / 'log.txt').read_text()[-2000:]}")
+                    failed = True
+                    continue
+                finish(folder, command, time.monotonic() - began)
+                queue.pop(0)
+            if queue:
+                running[seed] = (start(folder, queue[0][1], environment), queue[0][1], time.monotonic())
+        time.sleep(0.2)
+    for process, _, _ in running.values():
+        process.send_signal(signal.SIGKILL)  # stages go on exactly where they were: nothing is lost but what isn't saved yet
+    left = sum(len(queue) for queue in queues.values())
+    print(f"{left} commands left" if left else "all done")
+    return int(failed)
+
+
+def share_prepared(queues: dict, given: argparse.Namespace, environment: dict, deadline: float) -> dict:
+    first = given.seeds[0]
+    for seed, queue in queues.items():
+        folder = SUITE / f"seed-{seed}"
+        if queue and queue[0][1] == "prepare":
+            if seed == first:
+                began = time.monotonic()
+                process = start(folder, "prepare", environment)
+                process.wait(timeout=max(1, deadline - time.monotonic()))
+                if process.returncode:
+                    raise SystemExit((folder / "log.txt").read_text()[-2000:])
+                finish(folder, "prepare", time.monotonic() - began)
+            else:
+                (folder / "data").mkdir(exist_ok=True)
+                if not (folder / "data/prepared").exists():
+                    (folder / "data/prepared").symlink_to((SUITE / f"seed-{first}" / "data/prepared").resolve())
+                finish(folder, "prepare", 0.0)
+            queue.pop(0)
+    return queues
+
+
+def start(folder: Path, command: str, environment: dict) -> subprocess.Popen:
+    print(f"{folder.name}: {command}", flush=True)
+    log = (folder / "log.txt").open("a")
+    return subprocess.Popen([sys.executable, "-m", "stages", *command.split()], cwd=folder, env=environment, stdout=log, stderr=log)
+
+
+def finish(folder: Path, command: str, seconds: float) -> None:
+    with (folder / "done.txt").open("a") as stream:
+        stream.write(f"{command}\n")
+    with (folder / "times.csv").open("a") as stream:
+        stream.write(f"{command},{seconds:.1f}\n")
+    print(f"{folder.name}: {command} done, {seconds:.0f} s", flush=True)
+
+
+def table(given: argparse.Namespace) -> int:
+    """Evaluate what every seed has features of, and lay the means beside the published figures."""
+    found: dict[str, list[dict]] = {}
+    for folder in sorted(SUITE.glob("seed-*")):
+        there = [model for model in MODELS if (folder / f"data/features/{model}").is_dir()]
+        if not there:
+            continue
+        settings = json.loads((folder / "params.yaml").read_text())
+        settings["models"] = {model: MODELS[model] for model in there}
+        trial = folder / "evaluation"
+        trial.mkdir(exist_ok=True)
+        (trial / "params.yaml").write_text(json.dumps(settings))
+        if not (trial / "data").exists():
+            (trial / "data").symlink_to((folder / "data").resolve())
+        subprocess.run(
+            [sys.executable, "-m", "stages", "evaluate"], cwd=trial, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True,
+            stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        detail = json.loads((trial / "data/evaluation/detail.json").read_text())
+        for model, summary in detail.items():
+            figures = {"accuracy": next(iter(summary["seeds"].values()))["id"]["test"]["accuracy"]}
+            for protocol in ("um", "oe"):
+                figures |= {f"{protocol} {k}": v[0] for k, v in summary["protocols"][protocol]["all"].items()}
+            found.setdefault(model, []).append(figures)
+    keys = ["accuracy", "um fpr95", "um auroc", "oe fpr95", "oe auroc"]
+    print(f"| model | seeds | ID accuracy | {' | '.join(keys[1:])} | published FPR95 | published AUROC | of |")
+    print("|" + " --- |" * 10)
+    for model in MODELS:
+        rows = found.get(model, [])
+        cells = [f"{100 * sum(row[key] for row in rows) / len(rows):.2f}" if rows else "not run" for key in keys]
+        fpr, auroc, of = PUBLISHED.get(model, ("none known", "none known", ""))
+        print(f"| {model} ({MODELS[model]}) | {len(rows)} | {' | '.join(cells)} | {fpr} | {auroc} | {of} |")
+    stream = io.StringIO()
+    writer = csv.writer(stream)
+    for folder in sorted(SUITE.glob("seed-*")):
+        if (folder / "times.csv").is_file():
+            writer.writerows([folder.name, *row] for row in csv.reader((folder / "times.csv").open()))
+    (SUITE / "times.csv").write_text(stream.getvalue())
+    return 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=["run", "table"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--limit", type=float, default=500.0, help="seconds")
+    parser.add_argument("--data", default="downloads")
+    parser.add_argument("--only", nargs="+", choices=list(PIECES), default=list(PIECES))
+    parser.add_argument("--device", default="auto", choices=["auto", "cuda", "cpu"])
+    parser.add_argument("--miniature", action="store_true")
+    given = parser.parse_args()
+    raise SystemExit(run(given) if given.what == "run" else table(given))
+
+
+if __name__ == "__main__":
+    main()
