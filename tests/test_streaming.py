@@ -1,6 +1,7 @@
 """Pictures that stay in their files: the same pictures, the same batches, whoever decodes them."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -170,7 +171,9 @@ def test_sets_in_files_and_in_memory_can_be_joined(tmp_path):
     packed = np.random.default_rng(0).integers(0, 255, (4, 16, 16, 3)).astype(np.uint8)
     np.save(root / "auxiliary/memory.npy", packed)
     np.save(root / "auxiliary/memory.labels.npy", np.full(4, -1))
-    content = {"chain": CHAIN.config.model_dump(), "files": write(tmp_path / "a", count=3), "bytes": [], "sha256": []}
+    files = write(tmp_path / "a", count=3)
+    sizes = [Path(file).stat().st_size for file in files]
+    content = {"chain": CHAIN.config.model_dump(), "files": files, "bytes": sizes, "sha256": []}
     (root / "auxiliary/files.files.json").write_text(json.dumps(content))
     np.save(root / "auxiliary/files.labels.npy", np.full(3, -1))
     joined = load_all(["auxiliary/files", "auxiliary/memory"], root)
