@@ -6,17 +6,18 @@ from torch import Tensor
 KEYS = ("nc1", "nc2_norms", "nc2_angles", "nc2_weight_norms", "nc3", "nc4")
 
 
-def neural_collapse(features: Tensor, labels: Tensor, weight: Tensor, bias: Tensor) -> dict[str, float]:
+def neural_collapse(features: Tensor, labels: Tensor, weight: Tensor, decided: Tensor) -> dict[str, float]:
     """NC1 to NC4 on a labelled set, each 0 at full collapse.
 
     Args:
-        features: (N, D), as the last layer sees them, or raw. labels: (N,), every class among them. weight, bias: the last layer's.
+        features: (N, D), as the last layer sees them, or raw. labels: (N,), every class among them. weight: the last layer's, (C, D).
+        decided: the class that the network decides for, (N,).
 
     Returns:
         nc1: trace(S_W pinv(S_B)) / C, the spread within classes against that between them. nc2_norms, nc2_weight_norms: coefficient of
         variation of the centred class means' and of the weight rows' lengths. nc2_angles: mean of |cos + 1 / (C - 1)| over pairs of
         class means. nc3: || W / ||W|| - M / ||M|| ||^2, last layer against class means. nc4: share of samples whose nearest class mean is
-        another class than the last layer's.
+        another class than the network's.
     """
     x, w = features.double(), weight.double()
     classes = len(w)
@@ -30,7 +31,6 @@ def neural_collapse(features: Tensor, labels: Tensor, weight: Tensor, bias: Tens
     lengths, rows = centred.norm(dim=1), w.norm(dim=1)
     units = centred / lengths[:, None].clamp(min=1e-12)
     cosines = (units @ units.T)[~torch.eye(classes, dtype=torch.bool)]
-    decided = (x @ w.T + bias.double()).argmax(1)
     nearest = torch.cat([torch.cdist(part, means).argmin(1) for part in x.split(4096)])
     return {
         "nc1": float(whitened.square().sum() / len(x) / classes),

@@ -28,9 +28,9 @@ def score_of(name: str, tensors: dict[str, Tensor]) -> NDArray:
 def collapse(net: Classifier, train: Images, batch_size: int, tick: Callable[[], None]) -> Row:
     """Neural collapse of the training set, on raw features and on their directions: 'nc1_raw', 'nc1_unit', ..."""
     found = extract(net, train, batch_size, tick)
-    weight, bias = net.fc.weight.detach().cpu(), net.fc.bias.detach().cpu()
+    weight, decided = net.fc.weight.detach().cpu(), found["logits"].argmax(1)
     kinds = {"raw": found["features"], "unit": F.normalize(found["features"], dim=1)}
-    measured = {kind: neural_collapse(features, found["labels"], weight, bias) for kind, features in kinds.items()}
+    measured = {kind: neural_collapse(features, found["labels"], weight, decided) for kind, features in kinds.items()}
     return {f"{key}_{kind}": value for kind, values in measured.items() for key, value in values.items()}
 
 

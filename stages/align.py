@@ -14,8 +14,8 @@ from ood.config.nets import Net
 from ood.config.training import Augment, Runtime
 from ood.data import packed
 from ood.data.batches import TrainingBatches, augmented_copy, generator_for, load
-from ood.dream import alignment, pipelines
-from ood.files import empty, write_text
+from ood.dream import absent, alignment, pipelines
+from ood.files import write_text
 from ood.nets import store
 from ood.objectives import Objective
 from ood.training import Trainer
@@ -29,9 +29,7 @@ def main() -> None:
     params = Params()
     setting, prompts, console = params.section("align", Align), params.section("prompts", Prompts), Console("align")
     if not params.section("diffusion.enabled", bool):
-        empty(alignment.ALIGNED)
-        write_text(FIGURES, "{}\n")
-        return console.note("DREAM-OOD is left out (diffusion.enabled: false)")
+        return absent.leave(alignment.ALIGNED, FIGURES, console)
     runtime, augment = params.section("runtime", Runtime), params.section("augment", Augment)
     net, info = setting.net or params.section("net", Net), packed.info()
     accelerator = accelerator_for(runtime)

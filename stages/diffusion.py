@@ -9,8 +9,8 @@ from ood.config import Params
 from ood.config.dream import Diffusion
 from ood.config.training import Runtime
 from ood.data import packed
-from ood.dream import pipelines, small, world
-from ood.files import empty, write_text
+from ood.dream import absent, pipelines, small, world
+from ood.files import write_text
 from stages.console import Console
 
 FIGURES = Path("metrics/dream/diffusion.json")
@@ -22,9 +22,7 @@ def main() -> None:
     setting, runtime, naming = params.section("diffusion", Diffusion), params.section("runtime", Runtime), world.naming(params)
     console = Console("diffusion")
     if not setting.enabled:
-        empty(pipelines.DIFFUSION)
-        write_text(FIGURES, "{}\n")
-        return console.note("DREAM-OOD is left out (diffusion.enabled: false)")
+        return absent.leave(pipelines.DIFFUSION, FIGURES, console)
     accelerator = accelerator_for(runtime)
     settings = [setting.model_dump(mode="json"), naming.model_dump(), runtime.model_dump()]
     inputs = [packed.PREPARED / "id", packed.PREPARED / "world"]

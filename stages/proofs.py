@@ -15,9 +15,9 @@ from ood.data import packed
 from ood.data.batches import load
 from ood.data.chain import ImageChain
 from ood.data.packing import save_images
-from ood.dream import alignment, pipelines
+from ood.dream import absent, alignment, pipelines
 from ood.dream.studio import Studio
-from ood.files import empty, in_place_of, write_text
+from ood.files import in_place_of, write_text
 from ood.pictures import notice, sheet_of_prompts
 from stages.console import Console
 
@@ -29,10 +29,8 @@ def main() -> None:
     params = Params()
     setting, runtime, console = params.section("proofs", Proofs), params.section("runtime", Runtime), Console("proofs")
     if not params.section("diffusion.enabled", bool):
-        empty(packed.PROOFS)
-        write_text(FIGURES, "{}\n")
-        notice(PICTURE, "DREAM-OOD is left out (diffusion.enabled: false)")
-        return console.note("DREAM-OOD is left out (diffusion.enabled: false)")
+        notice(PICTURE, absent.NOTICE)
+        return absent.leave(packed.PROOFS, FIGURES, console)
     chain, classes = ImageChain(params.section("data.chain", Chain)), packed.info().classes
     device = accelerator_for(runtime).device
     studio = Studio(pipelines.load(device, runtime), params.section("prompts", Prompts), params.section("painting", Painting), chain)

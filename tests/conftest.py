@@ -16,6 +16,8 @@ import pytest
 import warm
 from ruamel.yaml import YAML
 
+from ood.progress import Silent
+
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sys.executable
 DVC = str(Path(PYTHON).parent / "dvc")
@@ -108,6 +110,22 @@ def warm_python() -> Path:
     atexit.register(lambda: (server.terminate(), shutil.rmtree(folder, ignore_errors=True)))
     assert server.stdout.readline() == "ready\n"
     return warm.install(folder / "bin", address)
+
+
+class Stop(Exception):
+    pass
+
+
+class StopAfter(Silent):
+    """Raises after so many steps: what a kill between two steps leaves behind."""
+
+    def __init__(self, steps: int):
+        self.left = steps
+
+    def step(self) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise Stop
 
 
 class Workspace:

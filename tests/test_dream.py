@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from conftest import ROOT
+from conftest import ROOT, Stop, StopAfter
 
 from ood import judging, nets
 from ood.config.data import Chain
@@ -635,20 +635,6 @@ def small_data(count=24) -> small.Captioned:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (count, 3, 8, 8), generator=generator, dtype=torch.uint8)
     return small.Captioned(images, torch.arange(count) % 4, [prompt(name) for name in NAMES], inliers=count // 2)
-
-
-class Stop(Exception):
-    pass
-
-
-class StopAfter(Silent):
-    def __init__(self, steps: int):
-        self.left = steps
-
-    def step(self) -> None:
-        self.left -= 1
-        if self.left < 0:
-            raise Stop
 
 
 def state(folder):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
-from conftest import ROOT, Workspace
+from conftest import ROOT, Stop, StopAfter, Workspace
 
 from ood import nets
 from ood.checkpoint import Scratch, fingerprint
@@ -126,28 +126,12 @@ def test_equal_seeds_give_equal_bits_and_others_do_not(tmp_path):
     assert not all(torch.equal(one[key], other[key]) for key in one)
 
 
-class Stop(Exception):
-    pass
-
-
-class StopAt(Silent):
-    """Raises at the n-th step: what a kill between two steps leaves behind."""
-
-    def __init__(self, steps: int):
-        self.left = steps
-
-    def step(self) -> None:
-        self.left -= 1
-        if self.left < 0:
-            raise Stop
-
-
 @pytest.mark.parametrize("steps", [1, 3, 5, 8, 11])
 def test_resume_is_exact(tmp_path, steps):
     """With dropout, augmentation, momentum and outliers; stopped anywhere within an epoch or between two."""
     whole, history = train(tmp_path / "whole")
     with pytest.raises(Stop):
-        train(tmp_path / "stopped", StopAt(steps))
+        train(tmp_path / "stopped", StopAfter(steps))
     resumed, resumed_history = train(tmp_path / "stopped")
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
     assert history == resumed_history
@@ -245,14 +229,18 @@ def test_fingerprint_sees_settings_inputs_and_code(tmp_path, monkeypatch):
     assert fingerprint("stages/um.py", {"lr": 1}, [file], "cpu") != base
 
 
+def lock_held_for(seconds: float, folder: Path) -> subprocess.Popen:
+    """Another process that has the lock of the work 'um', x by now."""
+    code = f"import time; from ood.checkpoint import Scratch\nwith Scratch('um', 'x'): print('held', flush=True); time.sleep({seconds})"
+    holder = subprocess.Popen([sys.executable, "-c", code], cwd=folder, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert holder.stdout.readline() == b"held\n"
+    return holder
+
+
 def test_lock_names_its_holder_and_ends_with_it(tmp_path, monkeypatch):
     monkeypatch.setenv("OOD_SCRATCH", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    code = "import sys, time; from ood.checkpoint import Scratch\nwith Scratch('um', 'x'): print('held', flush=True); time.sleep(60)"
-    holder = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT)}
-    )
-    assert holder.stdout.readline() == b"held\n"
+    holder = lock_held_for(60, tmp_path)
     with pytest.raises(InputError, match=f"process {holder.pid}"), Scratch("um", "x", patience=0.5):
         pass
     holder.send_signal(signal.SIGKILL)
@@ -280,11 +268,7 @@ def test_two_works_exclude_each_other_in_one_place_only(tmp_path, monkeypatch):
 def test_a_waiter_goes_on_when_the_holder_is_done(tmp_path, monkeypatch):
     monkeypatch.setenv("OOD_SCRATCH", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    code = "import time; from ood.checkpoint import Scratch\nwith Scratch('um', 'x'): print('held', flush=True); time.sleep(1.5)"
-    holder = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT)}
-    )
-    assert holder.stdout.readline() == b"held\n"
+    holder = lock_held_for(1.5, tmp_path)
     begin = time.monotonic()
     with Scratch("um", "x", patience=30):
         assert time.monotonic() - begin > 0.5

@@ -8,18 +8,24 @@ from ood import nets
 from ood.unmask import atypical_samples, estimate_constraint
 
 
-@pytest.fixture(scope="module")
-def trained_net():
-    """A net that has memorised 96 separable images, and the images."""
-    torch.manual_seed(0)
-    labels = torch.arange(96) % 4
-    images = (torch.rand(4, 3, 8, 8)[labels] + 0.25 * torch.rand(96, 3, 8, 8)).clamp(0, 1)
+def memorise(images, labels):
+    """A net, in training mode, after 40 steps on all the images at once."""
     net = nets.build("wrn_10_1", num_classes=4, size=8)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
     for _ in range(40):
         optimizer.zero_grad()
         F.cross_entropy(net(images), labels).backward()
         optimizer.step()
+    return net
+
+
+@pytest.fixture(scope="module")
+def trained_net():
+    """A net that has memorised 96 separable images, and the images."""
+    torch.manual_seed(0)
+    labels = torch.arange(96) % 4
+    images = (torch.rand(4, 3, 8, 8)[labels] + 0.25 * torch.rand(96, 3, 8, 8)).clamp(0, 1)
+    net = memorise(images, labels)
     return net.train(), images, labels
 
 
@@ -73,12 +79,7 @@ def test_memorised_exceptions_are_the_atypical_samples():
     wrong[:10] = True
     labels = torch.where(wrong, (labels + 1) % 4, labels)
     torch.manual_seed(0)
-    net = nets.build("wrn_10_1", num_classes=4, size=8)
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
-    for _ in range(40):
-        optimizer.zero_grad()
-        F.cross_entropy(net(images), labels).backward()
-        optimizer.step()
+    net = memorise(images, labels)
     net.eval()
     assert (net(images).argmax(1) == labels).all(), "the exceptions must be memorised first"
     gentle = atypical_samples(net, batches(images, labels, 128), 0.95, 12, seed=0)

@@ -6,6 +6,7 @@ on its own (exact resume), and two processes see what one would.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -120,9 +121,7 @@ class _Decoded:
             if views.augment.crop is None:
                 rows.append(self.files.finished(i))
             else:
-                width, height = self.files.open(i).size
-                left, top, wide, high = crop_box(width, height, views.crops[n], views.augment.crop)
-                rows.append(self.files.cropped(i, (left, top, left + wide, top + high)))
+                rows.append(self.files.cropped(i, partial(crop_box, draws=views.crops[n], area=views.augment.crop)))
         side = self.files.chain.config.side
         images = np.stack(rows) if rows else np.zeros((0, side, side, 3), np.uint8)
         return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()

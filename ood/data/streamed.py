@@ -4,7 +4,7 @@ An entry is the path of an image file, or 'array.npy#row' for a picture of a pac
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -21,7 +21,7 @@ class FileImages:
 
     Args:
         entries: where each picture is.
-        sizes: bytes of each file when it was prepared, to notice one that was changed since; empty: not checked.
+        sizes: bytes of each file when it was prepared, to notice one that was changed since; 0, or none given: not known.
     """
 
     def __init__(self, entries: Sequence[str], chain: ImageChain, sizes: Sequence[int] = ()):
@@ -53,7 +53,8 @@ class FileImages:
         if "#" in entry:
             array, _, row = entry.rpartition("#")
             return Image.fromarray(_array(array)[int(row)])
-        if self.sizes and Path(entry).exists() and Path(entry).stat().st_size != self.sizes[index]:
+        known = self.sizes[index] if self.sizes else 0
+        if known and Path(entry).exists() and Path(entry).stat().st_size != known:
             raise InputError(f"{entry}: was changed since `prepare` looked at it. Run `dvc repro -f prepare`.")
         return read_image(Path(entry))
 
@@ -61,9 +62,15 @@ class FileImages:
         """What the network sees of a picture: uint8 (side, side, 3)."""
         return self.chain.finish(self[index][None])[0]
 
-    def cropped(self, index: int, box: tuple[float, float, float, float]) -> np.ndarray:
-        """As `finished`, of a part: box is left, top, right, bottom in pixels of the file."""
-        return self.chain.finish(self.chain.native(self.open(index), box)[None])[0]
+    def cropped(self, index: int, box_for: Callable[[int, int], tuple[int, int, int, int]]) -> np.ndarray:
+        """As `finished`, of a part of the picture.
+
+        Args:
+            box_for: width and height in the file -> left, top, width, height of the part.
+        """
+        picture = self.open(index)
+        left, top, wide, tall = box_for(*picture.size)
+        return self.chain.finish(self.chain.native(picture, (left, top, left + wide, top + tall))[None])[0]
 
     def digests(self) -> list[str]:
         """A hash of every picture's native content; each file is decoded once, several at a time."""
@@ -87,7 +94,7 @@ def read_image(path: Path) -> Image.Image:
     try:
         with Image.open(path) as image:
             image.load()
-            return image.copy()
+            return image
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise InputError(f"{path}: cannot be read as an image ({error}). Replace or remove the file.") from None
 
