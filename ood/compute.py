@@ -12,7 +12,12 @@ from ood.errors import InputError
 
 def placed(net: nn.Module, device: torch.device, runtime: Runtime) -> nn.Module:
     """A network where and in the memory layout in which it is to compute; in place."""
-    return net.to(device, memory_format=torch.channels_last) if runtime.channels_last else net.to(device)
+    return net.to(device, memory_format=layout(runtime))
+
+
+def layout(runtime: Runtime) -> torch.memory_format:
+    """The memory layout of weights and images."""
+    return torch.channels_last if runtime.channels_last else torch.contiguous_format
 
 
 def accelerator_for(runtime: Runtime) -> Accelerator:

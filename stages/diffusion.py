@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from ood.checkpoint import Scratch, fingerprint
-from ood.compute import accelerator_for
+from ood.compute import accelerator_for, layout
 from ood.config import Params
 from ood.config.dream import Diffusion
 from ood.config.training import Runtime
@@ -31,7 +31,8 @@ def main() -> None:
         accelerator.wait_for_everyone()
         figures: dict[str, float] = {}
         if setting.model is None:
-            figures = small.train(world.captioned(naming), setting.small, setting.seed, accelerator, scratch.path, console)
+            data = world.captioned(naming)
+            figures = small.train(data, setting.small, setting.seed, accelerator, scratch.path, console, layout(runtime))
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             made, table = scratch.fresh("made"), scratch.path / "figures.json"

@@ -29,6 +29,7 @@ class Loop:
 
     Args:
         path: the checkpoint file. save_every: steps between two saves. decay: of the averaged weights; 0: none are kept.
+        layout: memory layout of the weights while they are trained.
     """
 
     accelerator: Accelerator
@@ -38,6 +39,7 @@ class Loop:
     progress: Progress
     label: str
     decay: float = 0.0
+    layout: torch.memory_format = torch.contiguous_format
 
     def fit(self, module: nn.Module, draw: Callable[[int, Tensor], tuple[Tensor, ...]]) -> list[float]:
         """Train in place (ending with the averaged weights where there are any); returns the mean loss between saves.
@@ -45,7 +47,7 @@ class Loop:
         Args:
             draw: (step, rows) -> inputs of the module for these rows of the step's global batch.
         """
-        module.to(self.accelerator.device)
+        module.to(self.accelerator.device, memory_format=self.layout)
         averaged = deepcopy(module).requires_grad_(False) if self.decay else None
         learning = [p for p in module.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(learning, lr=self.recipe.lr, foreach=True)

@@ -37,8 +37,19 @@ class Captioned:
     inliers: int
 
 
-def train(data: Captioned, setting: Small, seed: int, accelerator: Accelerator, folder: Path, progress: Progress) -> dict[str, float]:
+def train(
+    data: Captioned,
+    setting: Small,
+    seed: int,
+    accelerator: Accelerator,
+    folder: Path,
+    progress: Progress,
+    layout: torch.memory_format = torch.contiguous_format,
+) -> dict[str, float]:
     """Train both parts below `folder` (resuming there), save the pipeline to folder/pipeline; returns what was measured.
+
+    Args:
+        layout: memory layout of the weights while they are trained.
 
     Returns:
         autoencoder_rmse (of ID and world images, [0, 1] units, at the size it draws), denoiser_loss (last interval).
@@ -49,7 +60,7 @@ def train(data: Captioned, setting: Small, seed: int, accelerator: Accelerator, 
     tokenizer = bpe.learn(data.prompts)
     text = _text_encoder(setting, tokenizer)
     unet = _unet(setting)
-    make = {"accelerator": accelerator, "save_every": setting.save_every, "progress": progress}
+    make = {"accelerator": accelerator, "save_every": setting.save_every, "progress": progress, "layout": layout}
     first = Loop(path=folder / "autoencoder.pt", recipe=setting.autoencoder.training, label="autoencoder", **make)
     second = Loop(path=folder / "denoiser.pt", recipe=setting.unet.training, label="denoiser", decay=setting.unet.ema, **make)
     progress.begin(first.rounds() + second.rounds(), "save")
@@ -204,10 +215,10 @@ def _save(folder: Path, autoencoder: nn.Module, text: nn.Module, tokenizer: obje
 
     quiet()
     pipeline = StableDiffusionPipeline(
-        vae=autoencoder.cpu(),
+        vae=autoencoder.to("cpu", memory_format=torch.contiguous_format),
         text_encoder=text.cpu(),
         tokenizer=tokenizer,
-        unet=unet.cpu(),
+        unet=unet.to("cpu", memory_format=torch.contiguous_format),
         scheduler=_scheduler(),
         safety_checker=None,
         feature_extractor=None,
