@@ -18,7 +18,6 @@ import csv
 import io
 import json
 import os
-import signal
 import subprocess
 import sys
 import tarfile
@@ -170,73 +169,63 @@ def workspace(seed: int, given: argparse.Namespace) -> Path:
     return folder
 
 
-def pending(folder: Path, only: list[str]) -> list[tuple[str, str]]:
-    """(piece, command) of what a seed has not done yet; done.txt has a line for each that is."""
+def pending(folder: Path, only: list[str]) -> list[str]:
+    """The commands that a seed has not done yet; done.txt has a line for each that is."""
     done = (folder / "done.txt").read_text().splitlines() if (folder / "done.txt").is_file() else []
-    wanted = [(piece, command) for piece, commands in PIECES.items() if piece in only for command in commands]
-    return [(piece, command) for piece, command in wanted if command not in done]
+    return [command for piece in PIECES if piece in only for command in PIECES[piece] if command not in done]
 
 
 def run(given: argparse.Namespace) -> int:
     """All seeds side by side, each its own commands one after the other, until nothing is left or the time is over."""
     deadline = time.monotonic() + given.limit
     unpack(Path(given.data))
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    environment.pop("DVC_STAGE", None)
-    queues = {seed: pending(workspace(seed, given), given.only) for seed in given.seeds}
-    if given.seeds:  # data don't depend on the seed: the first seed prepares for all
-        queues = share_prepared(queues, given, environment, deadline)
-    running: dict[int, tuple[subprocess.Popen, str, float]] = {}
+    folders = {seed: workspace(seed, given) for seed in given.seeds}
+    queues = {seed: pending(folder, given.only) for seed, folder in folders.items()}
+    running: dict[int, tuple[subprocess.Popen, float]] = {}
     failed = False
-    while (running or any(queues.values())) and time.monotonic() < deadline and not failed:
+    while any(queues.values()) and time.monotonic() < deadline and not failed:
         for seed, queue in queues.items():
-            folder = SUITE / f"seed-{seed}"
             if seed in running:
-                process, command, began = running[seed]
+                process, began = running[seed]
                 if process.poll() is None:
                     continue
                 del running[seed]
                 if process.returncode:
-                    print(f"seed {seed}: {command} failed, see {folder / 'log.txt'}:\n{(folder / 'log.txt').read_text()[-2000:]}")
+                    log = folders[seed] / "log.txt"
+                    print(f"seed {seed}: {queue[0]} failed, see {log}:\n{log.read_text()[-2000:]}")
                     failed = True
-                    continue
-                finish(folder, command, time.monotonic() - began)
-                queue.pop(0)
-            if queue:
-                running[seed] = (start(folder, queue[0][1], environment), queue[0][1], time.monotonic())
+                    break
+                finish(folders[seed], queue.pop(0), time.monotonic() - began)
+            if queue and (queue[0] != "prepare" or prepares(seed, given.seeds[0], folders, queue)):
+                running[seed] = (start(folders[seed], queue[0]), time.monotonic())
         time.sleep(0.2)
-    for process, _, _ in running.values():
-        process.send_signal(signal.SIGKILL)  # stages go on exactly where they were: nothing is lost but what isn't saved yet
+    for process, _ in running.values():
+        process.kill()  # stages go on exactly where they were: nothing is lost but what isn't saved yet
     left = sum(len(queue) for queue in queues.values())
     print(f"{left} commands left" if left else "all done")
     return int(failed)
 
 
-def share_prepared(queues: dict, given: argparse.Namespace, environment: dict, deadline: float) -> dict:
-    first = given.seeds[0]
-    for seed, queue in queues.items():
-        folder = SUITE / f"seed-{seed}"
-        if queue and queue[0][1] == "prepare":
-            if seed == first:
-                began = time.monotonic()
-                process = start(folder, "prepare", environment)
-                process.wait(timeout=max(1, deadline - time.monotonic()))
-                if process.returncode:
-                    raise SystemExit((folder / "log.txt").read_text()[-2000:])
-                finish(folder, "prepare", time.monotonic() - began)
-            else:
-                (folder / "data").mkdir(exist_ok=True)
-                if not (folder / "data/prepared").exists():
-                    (folder / "data/prepared").symlink_to((SUITE / f"seed-{first}" / "data/prepared").resolve())
-                finish(folder, "prepare", 0.0)
-            queue.pop(0)
-    return queues
+def prepares(seed: int, first: int, folders: dict[int, Path], queue: list[str]) -> bool:
+    """Whether this seed is to prepare: data don't depend on seeds, so the first does and the others wait for it and link to it."""
+    made, ours = folders[first] / "data/prepared", folders[seed] / "data/prepared"
+    if seed != first and made.exists():
+        ours.parent.mkdir(exist_ok=True)
+        ours.symlink_to(made.resolve())
+        finish(folders[seed], queue.pop(0), 0.0)
+    return seed == first
 
 
-def start(folder: Path, command: str, environment: dict) -> subprocess.Popen:
+def start(folder: Path, command: str) -> subprocess.Popen:
     print(f"{folder.name}: {command}", flush=True)
-    log = (folder / "log.txt").open("a")
-    return subprocess.Popen([sys.executable, "-m", "stages", *command.split()], cwd=folder, env=environment, stdout=log, stderr=log)
+    with (folder / "log.txt").open("a") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "stages", *command.split()],
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdout=log,
+            stderr=log,
+        )
 
 
 def finish(folder: Path, command: str, seconds: float) -> None:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-KEYS = ("nc1", "nc2_norms", "nc2_angles", "nc2_weight_norms", "nc3", "nc4")
+KEYS = ("nc1", "nc2_norms", "nc2_angles", "nc2_cosines", "nc2_weight_norms", "nc3", "nc4")
 
 
 def neural_collapse(features: Tensor, labels: Tensor, weight: Tensor, decided: Tensor) -> dict[str, float]:
@@ -16,8 +16,8 @@ def neural_collapse(features: Tensor, labels: Tensor, weight: Tensor, decided: T
     Returns:
         nc1: trace(S_W pinv(S_B)) / C, the spread within classes against that between them. nc2_norms, nc2_weight_norms: coefficient of
         variation of the centred class means' and of the weight rows' lengths. nc2_angles: mean of |cos + 1 / (C - 1)| over pairs of
-        class means. nc3: || W / ||W|| - M / ||M|| ||^2, last layer against class means. nc4: share of samples whose nearest class mean is
-        another class than the network's.
+        class means; nc2_cosines: standard deviation of these cosines. nc3: || W / ||W|| - M / ||M|| ||^2, last layer against class means.
+        nc4: share of samples whose nearest class mean is another class than the network's.
     """
     x, w = features.double(), weight.double()
     classes = len(w)
@@ -36,6 +36,7 @@ def neural_collapse(features: Tensor, labels: Tensor, weight: Tensor, decided: T
         "nc1": float(whitened.square().sum() / len(x) / classes),
         "nc2_norms": float(lengths.std(correction=0) / lengths.mean()),
         "nc2_angles": float((cosines + 1 / (classes - 1)).abs().mean()),
+        "nc2_cosines": float(cosines.std(correction=0)),
         "nc2_weight_norms": float(rows.std(correction=0) / rows.mean()),
         "nc3": float((w / w.norm() - centred / centred.norm()).square().sum()),
         "nc4": float((decided != nearest).double().mean()),

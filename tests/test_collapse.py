@@ -45,5 +45,6 @@ def test_unequal_norms_angles_and_a_foreign_last_layer():
     assert found["nc4"] == pytest.approx(2 / 3), "the last layer takes classes 0 and 1 for each other"
     assert found["nc3"] > 0.5
     square = torch.tensor([[1.0, 0], [-1, 0], [0, 1], [0, -1]])
-    angles = neural_collapse(square, torch.arange(4), square, torch.arange(4))["nc2_angles"]
-    assert angles == pytest.approx((4 * (2 / 3) + 8 * (1 / 3)) / 12), "cosines -1 and 0 instead of -1/3"
+    found = neural_collapse(square, torch.arange(4), square, torch.arange(4))
+    assert found["nc2_angles"] == pytest.approx((4 * (2 / 3) + 8 * (1 / 3)) / 12), "cosines -1 and 0 instead of -1/3"
+    assert found["nc2_cosines"] == pytest.approx(math.sqrt(2 / 9)), "four of -1, eight of 0"

@@ -9,7 +9,7 @@ from conftest import ROOT
 from PIL import Image
 
 from ood.config import Params
-from ood.config.data import Chain, Corruption, Data, Folder, Glyphs, Photo
+from ood.config.data import Chain, Corruption, Data, Folder, Glyphs, Noise, Photo
 from ood.config.training import Augment
 from ood.config.whole import check
 from ood.data import catalog, packed, roles
@@ -491,9 +491,29 @@ def test_colour_sets_of_torchvision_in_their_file_formats(tmp_path, monkeypatch,
     assert found.names[0] == f"{name}/test/2"
 
 
-def test_an_impossible_blur_is_an_error_not_a_hang(chain):
-    from ood.config.data import Noise
+def test_noise_in_input_space_is_what_the_net_sees():
+    """OE sheet 4: on colour images nothing normalises the noise; so what the normalisation makes of ours must be it."""
+    mean, std = np.array([0.49, 0.48, 0.45]), np.array([0.25, 0.24, 0.26])
+    colour = ImageChain(Chain(size=8, grey=False, levels=None, mean=mean.tolist(), std=std.tolist()))
+    for kind in ("gaussian", "rademacher", "uniform"):
+        source = Noise(source="noise", kind=kind, count=5, space="input")
+        seen = (noise.load(source, colour, np.random.default_rng(3)).images / 255 - mean) / std
+        rng = np.random.default_rng(3)
+        drawn = np.stack([getattr(noise, kind)(rng, 8) for _ in range(5)])
+        assert np.abs(seen - drawn).max() < 0.6 / 255 / std.min()
 
+
+def test_wide_gaussian_noise_is_the_papers_for_mnist():
+    """OE sheet 4: N(0.5, 0.5^2) in [0, 1], clipped: 16 % black, 16 % white."""
+    plain = ImageChain(Chain(size=28, grey=True, levels=None, mean=[0.0] * 3, std=[1.0] * 3))
+    found = noise.load(Noise(source="noise", kind="gaussian", count=40, spread=1.0), plain, np.random.default_rng(0)).images
+    assert np.mean(found == 0) == pytest.approx(0.159, abs=0.01)
+    assert np.mean(found == 255) == pytest.approx(0.159, abs=0.01)
+    with pytest.raises(ValueError, match="spread belongs to kind 'gaussian'"):
+        Noise(source="noise", kind="uniform", count=1, spread=1.0)
+
+
+def test_an_impossible_blur_is_an_error_not_a_hang(chain):
     with pytest.raises(InputError, match="Lower blur"):
         noise.load(Noise(source="noise", kind="blobs", count=3, blur=10.0), chain, np.random.default_rng(0))
 

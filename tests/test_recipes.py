@@ -198,7 +198,7 @@ def shrink(params: dict, project: Project, name: str) -> None:
     for source in data["corrupted"].values():
         source["limit"] = 6
     params["seeds"] = [0]
-    params["runtime"] |= {"device": "cpu", "precision": "fp32", "threads": 1, "workers": 1}
+    params["runtime"] |= {"device": "cpu", "threads": 1, "workers": 1}
     trainings = [params[key]["training"] for key in ("pretrain", "um", "umap", "align", "oe")]
     for training in (*trainings, *params["pretrain"]["runs"].values(), *params["oe"]["runs"].values()):
         if training.get("epochs") or training in trainings:

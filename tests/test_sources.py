@@ -64,6 +64,8 @@ def test_a_torchvision_set_of_several_parts(stand_in, tmp_path):
     odd = vision.load(Torchvision(source="torchvision", name="DTD", split="train", root=tmp_path, classes=[1]), COLOUR, RNG(0), tick)
     assert odd.images[:, 0, 0, 0].tolist() == [20, 210]
     assert odd.classes == ["odd"]
+    negative = vision.load(Torchvision(source="torchvision", name="DTD", split="train", root=tmp_path, invert=True), COLOUR, RNG(0), tick)
+    assert negative.images[:, 0, 0, 0].tolist() == [245, 235, 225, 55, 45]
 
 
 def test_a_pytorch_ood_set(stand_in, tmp_path):

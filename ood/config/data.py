@@ -82,17 +82,25 @@ class Photo(Section):
 
 
 class Noise(Section):
-    """The OE paper's noise, defined in [-1, 1]; `blur` is the blobs' Gaussian standard deviation in pixels."""
+    """The OE paper's noise, defined in [-1, 1].
+
+    blur: the blobs' Gaussian standard deviation in pixels. spread: standard deviation of kind gaussian; null: 0.5. space: what [-1, 1] is:
+    pixels (black to white), or input: what the network sees behind the normalisation, where OE puts it on colour images.
+    """
 
     source: Literal["noise"]
     kind: Literal["gaussian", "rademacher", "uniform", "blobs"]
     count: int = Field(ge=1)
     blur: float | None = Field(None, gt=0)
+    spread: float | None = Field(None, gt=0)
+    space: Literal["pixels", "input"] = "pixels"
 
     @model_validator(mode="after")
-    def _blur_is_for_blobs(self) -> "Noise":
+    def _each_key_its_kind(self) -> "Noise":
         if (self.kind == "blobs") != (self.blur is not None):
             raise ValueError(f"blur belongs to kind 'blobs' and only there; kind is {self.kind!r}, blur {self.blur}")
+        if self.spread is not None and self.kind != "gaussian":
+            raise ValueError(f"spread belongs to kind 'gaussian' and only there; kind is {self.kind!r}. Remove it")
         return self
 
 
@@ -141,7 +149,7 @@ class Array(Section):
 
 
 class Torchvision(Section):
-    """A data set of torchvision by name; `split`: train, test, or all of it; `classes` keeps only some, by number."""
+    """A data set of torchvision by name; `split`: train, test, or all of it; `classes` keeps only some, by number; `invert`: negatives."""
 
     source: Literal["torchvision"]
     name: Literal["CIFAR10", "CIFAR100", "SVHN", "MNIST", "FashionMNIST", "KMNIST", "Omniglot", "DTD", "GTSRB", "Places365"]
@@ -150,6 +158,7 @@ class Torchvision(Section):
     download: bool = True
     classes: Annotated[list[Annotated[int, Field(ge=0)]] | None, AfterValidator(lambda c: c and _distinct(c))] = None
     limit: int | None = Field(None, ge=1)
+    invert: bool = False
 
     @model_validator(mode="after")
     def _range(self) -> "Torchvision":
@@ -160,7 +169,10 @@ class Torchvision(Section):
 
 
 class PytorchOOD(Section):
-    """A data set of outliers by its name in pytorch-ood, which downloads it (and checks it) where it isn't in `root`."""
+    """A data set of outliers by its name in pytorch-ood, which downloads it where it isn't in `root`.
+
+    It checks what it fetches, but for the sets that OpenOOD keeps on a drive (Places365, iNaturalist, SSBHard, OpenImagesO).
+    """
 
     source: Literal["pytorch-ood"]
     name: Literal[

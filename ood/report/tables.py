@@ -195,7 +195,14 @@ def trace_table(traces: dict[str, dict[str, float]]) -> str:
 
 def collapse_table(traces: dict[str, dict[str, float]]) -> str | None:
     """Neural collapse of every traced run's last epoch, on raw features and on their directions; None where it wasn't measured."""
-    titles = {"nc1": "NC1", "nc2_norms": "NC2 norms", "nc2_angles": "NC2 angles", "nc2_weight_norms": "NC2 weight norms", "nc3": "NC3"}
+    titles = {
+        "nc1": "NC1",
+        "nc2_norms": "NC2 norms",
+        "nc2_angles": "NC2 angles",
+        "nc2_cosines": "NC2 cosines",
+        "nc2_weight_norms": "NC2 weight norms",
+        "nc3": "NC3",
+    }
     rows = []
     for run, trace in traces.items():
         for kind, label in (("raw", "raw"), ("unit", "directions")):

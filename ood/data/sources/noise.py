@@ -18,27 +18,30 @@ CANVAS = 32  # blobs are drawn on at least this canvas and cut from its middle, 
 def load(source: Noise, chain: ImageChain, rng: np.random.Generator) -> ItemSet:
     """`source.count` noise images, all within [-1, 1] before they become uint8."""
     draw = {
-        "gaussian": gaussian,
+        "gaussian": lambda rng, size: gaussian(rng, size, source.spread or 0.5),
         "rademacher": rademacher,
         "uniform": uniform,
         "blobs": lambda rng, size: blobs(rng, size, source.blur),
     }[source.kind]
+    scale, shift = (np.array(0.5), np.array(0.5))
+    if source.space == "input":  # what the net's normalisation takes back to these values
+        scale, shift = (np.array(part[: chain.channels]) for part in (chain.config.std, chain.config.mean))
     images: list[np.ndarray] = []
     for _ in range(source.count * PATIENCE):
         if len(images) == source.count:
             break
         values = draw(rng, chain.config.size)[..., : chain.channels]
         if (values > -1).any():  # a window of blobs can be all background: a black image shows nothing
-            images.append(chain.quantise((values + 1) / 2))
+            images.append(chain.quantise(shift + scale * values))
     else:
         raise InputError(f"blobs with blur {source.blur} are almost all background. Lower blur (the paper: 1.5 pixels).")
     names = [f"noise/{source.kind}/{i}" for i in range(source.count)]
     return outliers(images, names, [(name,) for name in names])
 
 
-def gaussian(rng: np.random.Generator, size: int) -> np.ndarray:
-    """N(0, 0.5^2), clipped to [-1, 1]; shape (size, size, 3)."""
-    return np.clip(rng.normal(0, 0.5, (size, size, 3)), -1, 1)
+def gaussian(rng: np.random.Generator, size: int, spread: float = 0.5) -> np.ndarray:
+    """N(0, spread^2), clipped to [-1, 1]; shape (size, size, 3)."""
+    return np.clip(rng.normal(0, spread, (size, size, 3)), -1, 1)
 
 
 def rademacher(rng: np.random.Generator, size: int) -> np.ndarray:

@@ -1,9 +1,10 @@
-"""Data sets of torchvision and of pytorch-ood by name, from disk or downloaded by these libraries, which check what they fetch."""
+"""Data sets of torchvision and of pytorch-ood by name, from disk or downloaded by these libraries, which check most of what they fetch."""
 
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from PIL import Image, ImageOps
 
 from ood.config.data import PytorchOOD, Torchvision
 from ood.data.chain import ImageChain
@@ -51,7 +52,8 @@ def load(source: Torchvision, chain: ImageChain, rng: np.random.Generator, tick:
     for i in keep:
         part = int(np.searchsorted(starts, i, side="right")) - 1
         row = int(i - starts[part])
-        images.append(chain.native(_picture(opened[part], row)))
+        picture = _picture(opened[part], row)
+        images.append(chain.native(ImageOps.invert(_as_image(picture)) if source.invert else picture))
         names.append("/".join([source.name, *map(str, dict.fromkeys([wanted[part][0], *_called(wanted[part][1])])), str(row)]))
         tick()
     return ItemSet(np.stack(images), labels[keep], names, [(name,) for name in names], classes)
@@ -103,6 +105,12 @@ def _picture(dataset: Any, row: int) -> Any:
         return dataset[row][0]
     image = np.asarray(dataset.data[row])
     return image.transpose(1, 2, 0) if type(dataset).__name__ == "SVHN" else image
+
+
+def _as_image(picture: Any) -> Image.Image:
+    """Grey or RGB: what can be inverted."""
+    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    return image.convert("L" if image.mode in ("1", "L") else "RGB")
 
 
 def _some(indices: np.ndarray, limit: int | None, rng: np.random.Generator) -> np.ndarray:

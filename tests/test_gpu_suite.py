@@ -1,0 +1,62 @@
+"""The suite for one GPU, every piece of it on a CPU in miniature, and its table."""
+
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT, warm_python
+from PIL import Image
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import gpu_suite
+
+CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+FOLDERS = {
+    "cifar10/train": CLASSES,
+    "cifar10/test": CLASSES,
+    "tin32/aux": ["n1", "n2"],
+    "tin32/val": ["n3"],
+    "tin32/test": ["n4"],
+    "dtd32": ["dotted"],
+    "mnist32": ["0", "1"],
+}
+
+
+def archives(root):
+    """Folders by the names and in the layout of the packed images."""
+    rng = np.random.default_rng(0)
+    for folder, classes in FOLDERS.items():
+        for name in classes:
+            (root / folder / name).mkdir(parents=True)
+            for i in range(5):
+                Image.fromarray(rng.integers(0, 255, (32, 32, 3)).astype(np.uint8)).save(root / folder / name / f"{i}.png")
+    return root
+
+
+@pytest.mark.slow
+def test_every_piece_runs_in_miniature_and_none_twice(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "executable", str(warm_python() / "python"))
+    data = str(archives(tmp_path / "images"))
+
+    def suite(*arguments):
+        monkeypatch.setattr(sys, "argv", ["gpu_suite.py", *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            gpu_suite.main()
+        said = capsys.readouterr().out
+        assert stopped.value.code == 0, said
+        return said
+
+    miniature = ["run", "--miniature", "--device", "cpu", "--data", data, "--seeds"]
+    assert "commands left" in suite(*miniature, "0", "1", "--limit", "0")
+    assert "all done" in suite(*miniature, "0", "1", "--only", "prepare", "wrn", "um")
+    first = suite(*miniature, "0")
+    assert "all done" in first
+    assert "pretrain wrn" not in first, "that was done before"
+    assert suite(*miniature, "0") == "all done\n"
+    rows = {row.split(" ")[1]: row for row in suite("table").splitlines() if row.startswith("| ")}
+    assert gpu_suite.MODELS.keys() <= rows.keys()
+    assert "| 2 |" in rows["um"]
+    assert "| 1 |" in rows["dream"]
+    assert "not run" not in rows["densenet"]
+    assert "33.29 | 93.73" in rows["um"]
