@@ -5,14 +5,14 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from ood.data.batches import Images, to_float
+from ood.data.batches import AT_ONCE, Images, to_float
 from ood.nets import Classifier
 
 THUMBNAIL = 32  # pixels along a side
 
 
 @torch.inference_mode()
-def judge(nets: list[Classifier], images: NDArray, device: torch.device, batch_size: int = 500) -> NDArray:
+def judge(nets: list[Classifier], images: NDArray, device: torch.device, batch_size: int = AT_ONCE) -> NDArray:
     """Mean softmax of several networks, (N, C), for uint8 images (N, H, W, 3)."""
     rows = []
     for start in range(0, len(images), batch_size):

@@ -10,7 +10,7 @@ from ood.config import Params
 from ood.config.methods import Mask
 from ood.config.training import Common
 from ood.data import packed
-from ood.data.batches import PlainBatches, augmented_copy, generator_for, load
+from ood.data.batches import AT_ONCE, PlainBatches, augmented_copy, generator_for, load
 from ood.files import in_place_of, write_text
 from ood.nets import store
 from ood.pictures import sheet_of_atypical
@@ -20,7 +20,6 @@ from stages.console import Console
 
 SUMMARY = Path("metrics/mask.json")
 PICTURE = Path("metrics/pictures/atypical.png")
-BATCH = 500
 
 
 def main() -> None:
@@ -37,8 +36,8 @@ def main() -> None:
             net, _ = store.load(store.MODELS / mask.run / str(seed))
             placed(net, device, common.runtime)
             shown = augmented_copy(train, common.augment, generator_for(seed, 0, 4)) if mask.augment else train
-            constraint = estimate_constraint(net, PlainBatches(shown.to(device), BATCH), mask.keep, mask.masks, seed, console.advance)
-            atypical = atypical_samples(net, PlainBatches(train.to(device), BATCH), mask.keep, mask.masks, seed)
+            constraint = estimate_constraint(net, PlainBatches(shown.to(device), AT_ONCE), mask.keep, mask.masks, seed, console.advance)
+            atypical = atypical_samples(net, PlainBatches(train.to(device), AT_ONCE), mask.keep, mask.masks, seed)
             dense = float(atypical.loss.mean())
             record = {"constraint": constraint._asdict(), "dense_loss": dense, "memorised": dense < mask.memorised}
             write_text(folder / f"{seed}.json", json.dumps(record, indent=1) + "\n")

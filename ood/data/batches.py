@@ -174,6 +174,9 @@ def to_float(images: Tensor) -> Tensor:
     return images.float() / 255
 
 
+AT_ONCE = 200  # images, where nothing is learned: a CPU whose cache they leave takes three times as long (docs/performance.md)
+
+
 @dataclass(frozen=True)
 class PlainBatches:
     """Un-augmented batches in order, as often as they are asked for: float images in [0, 1] and labels."""

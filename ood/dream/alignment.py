@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ood.config.dream import Prompts
-from ood.data.batches import Images, PlainBatches
+from ood.data.batches import AT_ONCE, Images, PlainBatches
 from ood.dream.tokens import anchor, piece_ids, place
 from ood.errors import InputError
 from ood.nets import Classifier, store
@@ -52,7 +52,7 @@ def cosine_logits(features: Tensor, anchors: Tensor, temperature: float) -> Tens
 
 
 @torch.inference_mode()
-def run(function: Callable[[Tensor], Tensor], images: Images, device: torch.device, batch_size: int = 256) -> Tensor:
+def run(function: Callable[[Tensor], Tensor], images: Images, device: torch.device, batch_size: int = AT_ONCE) -> Tensor:
     """What `function` gives for every image of a set, in order, on the CPU."""
     return torch.cat([function(batch.to(device)).float().cpu() for batch, _ in PlainBatches(images, batch_size)])
 
