@@ -68,8 +68,8 @@ def params(seed: int, miniature: bool, device: str) -> dict:
     few = {"limit": 40} if miniature else {}
     data["id"]["images"] = folder | {"path": "downloads/cifar10/train"} | few
     data["id"]["test"] = folder | {"path": "downloads/cifar10/test"} | few
-    if not miniature:
-        data["id"]["split"] = {"train": 0.98, "val": 0.02, "test": 0.0}
+    validation = 0.5 if miniature else 0.02
+    data["id"]["split"] = {"train": 1 - validation, "val": validation, "test": 0.0}
     data["min_per_class"] = 1
     data["auxiliary"] = {"tin-aux": folder | {"path": "downloads/tin32/aux"} | few}
     data["validation"] = {"tin-val": folder | {"path": "downloads/tin32/val"} | few}

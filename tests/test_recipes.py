@@ -207,6 +207,13 @@ def shrink(params: dict, project: Project, name: str) -> None:
             training["batch_size"] = 50
         for key in ("schedule", "milestones"):
             training.pop(key, None)
+    # Every run runs; of those that differ in their schedule or start alone, one is trained.
+    kinds = set()
+    for run in (*params["pretrain"]["runs"].values(), *params["oe"]["runs"].values()):
+        kind = (run.get("net", {}).get("name"), run.get("normalize"), run.get("tau"), run.get("objective"), run.get("constraint"))
+        if kind in kinds:
+            run["epochs"] = 0
+        kinds.add(kind)
     params["oe"]["outlier_batch"] = 8
     for run in params["oe"]["runs"].values():
         run.pop("outlier_batch", None)
@@ -222,12 +229,18 @@ def shrink(params: dict, project: Project, name: str) -> None:
     params["proofs"] |= {"round_trip": 8, "samples": 1}
     if side == 224:  # the paper's stem would take a minute a picture here
         params["net"]["stem"] = "imagenet"
-    # Every run is trained; not every one need be traced and evaluated to know that this works.
+    # Not every one need be traced and evaluated to know that this works.
     kept = [model for model in ("ce", "umap", "dream" if "dream" in params["models"] else "oe") if model in params["models"]]
     params["models"] = {model: params["models"][model] for model in kept}
     params["trace"]["runs"] = {"ce": "energy"}
     params["report"]["pairs"] = {}
-    if params["diffusion"]["enabled"]:
+    if params["diffusion"]["enabled"] and params["diffusion"]["model"] is None:
+        for name in data["world"]:
+            pictures(project.path / f"synthetic/{name}", ["sky", "sea"], 3, side, 50)
+            data["world"][name] = {"source": "folder", "path": f"synthetic/{name}"}
+        for part in ("autoencoder", "unet"):
+            params["diffusion"]["small"][part]["training"] |= {"steps": 2, "batch_size": 4}
+    elif params["diffusion"]["enabled"]:
         painter(project.path / "painter", Prompts(**params["prompts"]), classes)
         params["diffusion"]["model"] = "./painter/pipeline"
 
