@@ -164,8 +164,10 @@ def workspace(seed: int, given: argparse.Namespace) -> Path:
     if not (folder / "downloads").exists():
         (folder / "downloads").symlink_to((SUITE / "downloads").resolve())
     text = json.dumps(params(seed, given.miniature, given.device), indent=1)
-    if not (folder / "params.yaml").is_file() or (folder / "params.yaml").read_text() != text:
-        (folder / "params.yaml").write_text(text)
+    settings = folder / "params.yaml"
+    if settings.is_file() and settings.read_text() != text:
+        raise SystemExit(f"{folder} holds a run with other settings. Move it away, or remove it, and call again.")
+    settings.write_text(text)
     return folder
 
 

@@ -54,6 +54,9 @@ def test_every_piece_runs_in_miniature_and_none_twice(tmp_path, monkeypatch, cap
     assert "all done" in first
     assert "pretrain wrn" not in first, "that was done before"
     assert suite(*miniature, "0") == "all done\n"
+    monkeypatch.setattr(sys, "argv", ["gpu_suite.py", "run", "--device", "cpu", "--data", data, "--seeds", "0"])
+    with pytest.raises(SystemExit, match="holds a run with other settings"):
+        gpu_suite.main()
     rows = {row.split(" ")[1]: row for row in suite("table").splitlines() if row.startswith("| ")}
     assert gpu_suite.MODELS.keys() <= rows.keys()
     assert "| 2 |" in rows["um"]
