@@ -181,3 +181,18 @@ def test_sets_in_files_and_in_memory_can_be_joined(tmp_path):
     assert len(joined) == 7
     assert torch.equal(joined.some(torch.arange(3, 7)), torch.from_numpy(packed).permute(0, 3, 1, 2))
     assert torch.equal(joined.some(torch.arange(3)), load("auxiliary/files", root).some(torch.arange(3)))
+
+
+def test_a_crop_is_the_part_of_the_file_that_its_box_names(tmp_path):
+    """Left half black, right half white, a grey corner: the box counts from the left and top, in width and height."""
+    picture = np.zeros((20, 40, 3), np.uint8)
+    picture[:, 20:] = 255
+    picture[15:, 30:] = 100
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    chain = ImageChain(Chain(grey=False, size=5, levels=None, mean=[0.5] * 3, std=[0.5] * 3))
+    files = FileImages([(tmp_path / "a.png").as_posix()], chain)
+    asked = []
+    found = files.cropped(0, lambda width, height: asked.append((width, height)) or (30, 15, 5, 5))
+    assert asked == [(40, 20)]
+    assert (found == 100).all()
+    assert (files.cropped(0, lambda width, height: (20, 0, 10, 10)) == 255).all()
