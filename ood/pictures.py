@@ -16,6 +16,7 @@ import matplotlib.pyplot as plt  # the backend must be chosen first
 
 SHOWN_CLASSES = 20  # rows of a sheet; of more classes an even choice is shown
 COLOURS = {"validation": "#7a7a7a", "near": "#c1440e", "far": "#1f5fa8", "id": "#2f7d4f"}
+BESIDE = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "borderaxespad": 0.0}  # a legend that covers no curve
 plt.rcParams.update(
     {
         "font.size": 9,
@@ -48,27 +49,28 @@ def sheet_of_sets(path: Path, sets: dict[str, ItemSet], columns: int = 24) -> No
     _save(figure, path)
 
 
-def sheet_of_atypical(path: Path, images: NDArray, captions: list[str]) -> None:
+def sheet_of_atypical(path: Path, images: NDArray, captions: list[tuple[str, str]]) -> None:
     """The most atypical training images above the most typical, each under its caption.
 
     Args:
-        images: uint8 (2 n, 3, H, W), the n atypical ones first. captions: per image.
+        images: uint8 (2 n, 3, H, W), the n atypical ones first. captions: per image two lines, its class and its figures.
     """
     count = len(images) // 2
     columns = min(count, 12)
     rows = -(-count // columns)
-    figure = plt.figure(figsize=(0.8 * columns + 0.2, 2.1 * rows + 0.8))
+    figure = plt.figure(figsize=(0.8 * columns + 0.2, 2.3 * rows + 0.8))
     halves = figure.subfigures(2, 1)
     groups = (("Most atypical training images", range(count)), ("Most typical", range(count, 2 * count)))
     for half, (title, chosen) in zip(halves, groups, strict=True):
-        half.suptitle(f"{title}  (label; loss under masks; share of masks that flip it)", x=0.01, ha="left", fontsize=10, fontweight="bold")
+        half.suptitle(f"{title}  (class; loss under masks; share of masks that flip it)", x=0.01, ha="left", fontsize=10, fontweight="bold")
         axes = np.asarray(half.subplots(rows, columns)).reshape(rows, columns)
         for axis in axes.flat:
             axis.set_axis_off()
         for axis, index in zip(axes.flat, chosen, strict=False):
             axis.imshow(images[index].transpose(1, 2, 0))
-            axis.set_title(captions[index], loc="center", fontsize=7, fontweight="normal", pad=2)
-        half.subplots_adjust(left=0.01, right=0.99, top=0.78, bottom=0.02, wspace=0.08, hspace=0.3)
+            name, figures = captions[index]
+            axis.set_title(f"{_short(name, 14)}\n{figures}", loc="center", fontsize=7, fontweight="normal", pad=2)
+        half.subplots_adjust(left=0.01, right=0.99, top=0.8 - 0.08 / rows, bottom=0.02, wspace=0.08, hspace=0.4)
     _save(figure, path)
 
 
@@ -90,7 +92,7 @@ def trace_curves(
     """
     heights = [3, 1, 1] if collapsing else [3, 1]
     figure, (upper, lower, *third) = plt.subplots(
-        len(heights), 1, figsize=(7, 3.1 + 0.75 * len(heights)), sharex=True, height_ratios=heights
+        len(heights), 1, figsize=(9, 3.1 + 0.75 * len(heights)), sharex=True, height_ratios=heights
     )
     for group, values in curves.items():
         label = "validation OOD" if group == "validation" else f"{group}-OOD (test)"
@@ -101,7 +103,7 @@ def trace_curves(
         upper.axvline(oracle, color="black", lw=1, ls=":", label=f"epoch {oracle}: oracle, the test optimum")
     upper.set_ylabel("AUROC")
     upper.set_title(title)
-    upper.legend(fontsize=8, loc="best")
+    upper.legend(fontsize=8, **BESIDE)
     lower.plot(epochs, losses.mean(0), color=COLOURS["id"])
     lower.set_yscale("log")
     lower.set_ylabel("training loss")
@@ -111,7 +113,7 @@ def trace_curves(
         if any((values > 0).any() for values in collapsing.values()):  # one image a class has no spread at all
             axis.set_yscale("log")
         axis.set_ylabel("NC1 (training)")
-        axis.legend(fontsize=8, loc="best")
+        axis.legend(fontsize=8, **BESIDE)
     last = third[0] if third else lower
     last.set_xlabel("epoch")
     last.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -237,6 +239,11 @@ def _bare(axis: plt.Axes, frame: str | None) -> None:
     axis.set(xticks=[], yticks=[])
     for spine in axis.spines.values():
         spine.set(visible=frame is not None, color=frame, linewidth=2)
+
+
+def _short(name: str, length: int) -> str:
+    """A name in at most so many characters."""
+    return name if len(name) <= length else name[: length - 1].rstrip() + "…"
 
 
 def _row(images: NDArray, columns: int) -> NDArray:

@@ -54,7 +54,7 @@ def main() -> None:
     total = mean_where_known(summaries)
     write_text(SUMMARY, json.dumps(total, indent=1) + "\n")
     rows = zip(train.labels.tolist(), pictured.masked_loss.tolist(), pictured.flip_rate.tolist(), strict=True)
-    captions = [f"{classes[label]};  {loss:.3f};  {flips:.0%}" for label, loss, flips in rows]
+    captions = [(classes[label], f"{loss:.3f}  {flips:.0%}") for label, loss, flips in rows]
     order, count = pictured.order(), min(mask.pictured, len(train) // 2)
     shown = torch.cat([order[:count], order.flip(0)[:count]])
     sheet_of_atypical(PICTURE, train.some(shown).numpy(), [captions[i] for i in shown])
