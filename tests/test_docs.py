@@ -1,4 +1,4 @@
-"""What the README says is what the committed run printed."""
+"""What the README and docs/results.md say is what the committed runs printed."""
 
 import re
 
@@ -16,10 +16,17 @@ def test_the_readmes_table_is_the_reports():
     assert shown.strip() == first_table((ROOT / "metrics/report.md").read_text())
 
 
-def test_every_file_and_key_that_the_readme_names_exists():
+def test_the_results_table_is_the_reports():
+    shown = re.search(r"<!-- table: .*?-->\n(.*?)\n<!-- /table -->", (ROOT / "docs/results.md").read_text(), re.DOTALL)[1]
+    assert shown.strip() == first_table((ROOT / "docs/results/cifar10-small/report.md").read_text())
+
+
+def test_every_file_and_key_that_the_pages_name_exists():
     readme = (ROOT / "README.md").read_text()
-    for path in re.findall(r"\]\((?!http)([^)]+)\)", readme):
-        assert (ROOT / path).is_file(), path
+    pages = {ROOT: readme, ROOT / "docs": (ROOT / "docs/results.md").read_text()}
+    for folder, text in pages.items():
+        for path in re.findall(r"\]\((?!http)([^)]+)\)", text):
+            assert (folder / path).is_file(), path
     params = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
     for key in re.findall(r"-S '?([\w.]+)=", readme):
         section = params
