@@ -170,7 +170,8 @@ def sheet_of_dreams(path: Path, images: NDArray, rows: list[dict], classes: list
         images: uint8 (N, H, W, 3). rows: the manifest's, with class, confidence and predicted.
     """
     classes = [classes[i] for i in np.linspace(0, len(classes) - 1, min(SHOWN_CLASSES, len(classes))).astype(int)]
-    figure, axes = plt.subplots(len(classes), columns, figsize=(0.62 * columns + 0.8, 0.82 * len(classes) + 0.5), squeeze=False)
+    width, height, names = 0.62 * columns + 1.4, 0.95 * len(classes) + 0.5, 1.3  # inches
+    figure, axes = plt.subplots(len(classes), columns, figsize=(width, height), squeeze=False)
     confidence = np.array([row["confidence"] for row in rows])
     for line, name in zip(axes, classes, strict=True):
         members = np.array([i for i, row in enumerate(rows) if row["class"] == name])
@@ -180,12 +181,13 @@ def sheet_of_dreams(path: Path, images: NDArray, rows: list[dict], classes: list
         for axis, place in zip(line, np.linspace(0, len(ranked) - 1, min(columns, len(ranked))).astype(int), strict=False):
             axis.imshow(images[ranked[place]])
             row = rows[ranked[place]]
-            axis.set_title(f"{row['predicted']}: {row['confidence']:.2f}", loc="center", fontsize=7, fontweight="normal", pad=2)
-        line[0].text(-0.25, 0.5, name, transform=line[0].transAxes, ha="right", va="center")
+            seen = f"{_short(row['predicted'], 10)}\n{row['confidence']:.2f}"
+            axis.set_title(seen, loc="center", fontsize=7, fontweight="normal", pad=2)
+        line[0].text(-0.15, 0.5, _short(name, 16), transform=line[0].transAxes, ha="right", va="center")
     figure.suptitle(
         "Dreamed for each class; what the judge sees in it and how sure it is", x=0.01, ha="left", fontsize=10, fontweight="bold"
     )
-    figure.subplots_adjust(left=0.07, right=0.99, top=1 - 0.5 / (0.82 * len(classes) + 0.5), bottom=0.01, wspace=0.08, hspace=0.4)
+    figure.subplots_adjust(left=names / width, right=0.99, top=1 - 0.6 / height, bottom=0.01, wspace=0.08, hspace=0.5)
     _save(figure, path)
 
 
@@ -210,13 +212,16 @@ def map_of_embeddings(
         edge = own[drawn[label].boundary.numpy()] if mode == "outlier" else own[:0]
         for axis, project in ((left, lambda x: x @ plane), (right, lambda x, y=label: _nearness(x, table, y))):
             groups = ((own, "o", 6, 0.5), (edge, "o", 22, 1.0), (vectors, "x", 18, 0.6), (table[[label]], "*", 160, 1.0))
-            for points, marker, size, alpha in groups:
+            for order, (points, marker, size, alpha) in enumerate(groups):  # no class's features above another's anchor
                 if len(points):
-                    hollow = points is edge
-                    style = {"facecolors": "none", "edgecolors": colour} if hollow else {"color": colour}
+                    style = {"color": colour}
+                    if points is edge:
+                        style = {"facecolors": "none", "edgecolors": colour}
+                    elif marker == "*":
+                        style = {"facecolors": colour, "edgecolors": "black"}
                     where = project(points)
-                    axis.scatter(where[:, 0], where[:, 1], s=size, marker=marker, alpha=alpha, linewidths=0.9, **style)
-        left.annotate(name, table[label] @ plane, xytext=(6, 6), textcoords="offset points", fontsize=9)
+                    axis.scatter(where[:, 0], where[:, 1], s=size, marker=marker, alpha=alpha, linewidths=0.9, zorder=2 + order, **style)
+        left.annotate(name, table[label] @ plane, xytext=(6, 6), textcoords="offset points", fontsize=9, zorder=6)
     left.set(title="Features, anchors and drawn embeddings", xlabel="first principal direction of the anchors", ylabel="second")
     right.set(title="How near to the class, how near to another", xlabel="cosine to the class's anchor", ylabel="largest cosine to another")
     marks = {"feature": "o", f"{mode} embedding": "x", "anchor (class word)": "*"}
