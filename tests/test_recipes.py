@@ -223,6 +223,7 @@ def shrink(params: dict, project: Project, name: str) -> None:
     params["mask"]["masks"] = 1
     if many:
         params["um"]["training"]["epochs"] = params["umap"]["training"]["epochs"] = 0
+        params["trace"]["collapse"] = False
     params["features"]["batch_size"] = 50
     params["scores"] |= {"knn_k": 3, "nnguide_k": 3}
     params["evaluate"]["bootstrap"] = 0
@@ -237,7 +238,7 @@ def shrink(params: dict, project: Project, name: str) -> None:
     # Not every one need be traced and evaluated to know that this works.
     kept = [*([] if many else ["ce", "umap"]), "dream" if "dream" in params["models"] else "oe"]
     params["models"] = {model: params["models"][model] for model in kept}
-    params["trace"]["runs"] = {} if many else {"ce": "energy"}
+    params["trace"]["runs"] = {"ce": "energy"}
     params["report"]["pairs"] = {}
     if params["diffusion"]["enabled"] and params["diffusion"]["model"] is None:
         for name in data["world"]:
