@@ -15,7 +15,7 @@ repro: .venv/ready
 
 # Two at a time: most of a test is a process that starts. What shares a fixture stays together (tests/conftest.py).
 test: .venv/ready
-	python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder --durations=10
+	python -m pytest -n 2 --dist loadscope --no-loadscope-reorder --durations=10
 
 quick: .venv/ready
 	python -m pytest -m "not slow"

@@ -89,15 +89,24 @@ MINIATURE = {
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several workers: the tests of a file stay on one, for they share what it costs minutes to make; recipes share nothing.
-
-    What takes longest comes first, so that no worker has it left when the other is done.
-    """
+    """What takes longest comes first, so that no worker has it left when the other is done."""
     order = ("imagenet100", "tiny-imagenet", "runs_through_dvc", "test_pipeline", "test_dream_stages", "test_training")
     items.sort(key=lambda item: next((i for i, name in enumerate(order) if name in item.nodeid), len(order)))
-    for item in items:
-        alone = item.name if "runs_through_dvc" in item.name else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(alone))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """With several workers: the tests of a file stay on one, for they share what it costs minutes to make; recipes share nothing.
+
+    xdist's own loadgroup doesn't see its groups under pytest 9.2.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return nodeid if "runs_through_dvc" in nodeid else nodeid.split("::")[0]
+
+    return ByFile(config, log)
 
 
 @cache
