@@ -34,21 +34,32 @@ PROTOCOLS = {
 }
 
 
+FIGURES = ("fpr95", "auroc", "aupr")
+
+
 def measure(name: str, by_set: dict[str, NDArray], seed: int = 0) -> dict[str, dict[str, float]]:
     """A protocol's figures: group ('all', or 'near' and 'far') -> auroc, fpr95, aupr, unweighted means over the group's sets.
+
+    A protocol that draws has auroc_draws, fpr95_draws and aupr_draws too: the standard deviation of those means over its draws (population,
+    as OE's code has it; the spread that its tables show).
 
     Args:
         by_set: scores of id/test and of every near and far set, larger = more OOD.
         seed: of the draws.
     """
     protocol, inside = PROTOCOLS[name], by_set["id/test"]
-    groups: dict[str, list[dict[str, float]]] = {}
+    groups: dict[str, list[list[dict[str, float]]]] = {}
     for index, other in enumerate(sorted(key for key in by_set if key.split("/")[0] in ("near", "far"))):
         rng = np.random.default_rng([seed, index])
         draws = [_figures(protocol, inside, _draw(by_set[other], inside, protocol, rng)) for _ in range(protocol.draws)]
-        mean = {key: float(np.mean([draw[key] for draw in draws])) for key in draws[0]}
-        groups.setdefault("all" if protocol.together else other.split("/")[0], []).append(mean)
-    return {group: {key: float(np.mean([m[key] for m in members])) for key in members[0]} for group, members in groups.items()}
+        groups.setdefault("all" if protocol.together else other.split("/")[0], []).append(draws)
+    found = {}
+    for group, members in groups.items():
+        by_draw = {key: np.mean([[draw[key] for draw in draws] for draws in members], axis=0) for key in FIGURES}
+        found[group] = {key: float(values.mean()) for key, values in by_draw.items()}
+        if protocol.draws > 1:
+            found[group] |= {f"{key}_draws": float(values.std()) for key, values in by_draw.items()}
+    return found
 
 
 def _draw(scores: NDArray, inside: NDArray, protocol: Protocol, rng: np.random.Generator) -> NDArray:

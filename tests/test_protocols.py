@@ -5,6 +5,7 @@ import pytest
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve
 
 from ood import metrics, protocols
+from ood.report.tables import protocol_table
 
 
 @pytest.fixture
@@ -51,6 +52,23 @@ def test_outlier_exposure_draws_one_outlier_to_five(scores):
     assert len(np.unique(drawn)) == 100, "none twice"
     assert set(drawn) <= set(scores["near/a"])
     assert protocols.measure("oe", scores) == protocols.measure("oe", scores), "the same draws every time"
+
+
+def test_the_spread_over_draws_is_that_of_the_mean_over_sets(scores):
+    """OE sheet: the mean over sets of each draw, then the population's deviation; a protocol that takes whole sets has none."""
+    oe = protocols.PROTOCOLS["oe"]
+    means = []
+    streams = [np.random.default_rng([0, index]) for index in range(2)]
+    for _ in range(10):
+        drawn = [protocols._draw(scores[name], scores["id/test"], oe, rng) for name, rng in zip(("far/b", "near/a"), streams, strict=True)]
+        means.append(np.mean([metrics.detection_metrics(scores["id/test"], others)["auroc"] for others in drawn]))
+    found = protocols.measure("oe", scores)["all"]
+    assert found["auroc"] == pytest.approx(np.mean(means))
+    assert found["auroc_draws"] == pytest.approx(np.std(means))
+    assert found["auroc_draws"] > 0
+    assert protocols.measure("um", scores)["all"].keys() == set(protocols.FIGURES)
+    line = protocol_table({"m": {"own": "msp", "protocols": {"oe": {"all": {key: [value] for key, value in found.items()}}}}}, "oe")
+    assert f"{100 * found['auroc']:.1f} ({100 * found['auroc_draws']:.1f})" in line
 
 
 def test_a_set_smaller_than_the_base_rate_asks_for_is_taken_whole(scores):

@@ -32,6 +32,7 @@ SIBLINGS = (
     "† has a sibling of the same kind among the auxiliary outliers (easier for every run that saw those) or in the world that the small "
     "diffusion model learned (easier for every run that saw its dreams)."
 )
+DRAWS = "In brackets: the standard deviation over the draws, as this paper's tables have it behind ±; ± here is over seeds, as everywhere."
 COLLAPSE = (
     "Neural collapse of the training set at the last epoch, 0 at full collapse: NC1 spread within classes against between them; NC2 how "
     "unequal class means are in length and angle, and weight rows in length; NC3 last layer against class means; NC4 share of images whose "
@@ -148,7 +149,7 @@ def page(
         set_table(results, "auroc", siblings),
         "FPR95:",
         set_table(results, "fpr_ood_at_tpr95_id", siblings),
-        *[text for name in measured for text in (f"## As measured by {PROTOCOLS[name].title}", protocol_table(results, name))],
+        *[text for name in measured for text in _measured(results, name)],
         f"## How sure: {evaluate.confidence:.0%} bootstrap intervals over test images (own score)",
         interval_table(results),
         "## ID calibration",
@@ -174,6 +175,12 @@ def page(
         settings.table(masks["constraint"]),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _measured(results: Results, name: str) -> list[str]:
+    """A protocol's heading and table, and what its brackets are."""
+    protocol = PROTOCOLS[name]
+    return [f"## As measured by {protocol.title}", *([DRAWS] if protocol.draws > 1 else []), protocol_table(results, name)]
 
 
 def overview(results: Results) -> list[tuple[str, dict[str, tuple[float, float, float]]]]:

@@ -145,15 +145,20 @@ def norm_table(results: Results, runs: list[str]) -> str | None:
 
 
 def protocol_table(results: Results, name: str) -> str:
-    """The own score's figures as a paper measures them."""
+    """The own score's figures as a paper measures them; in brackets their standard deviation over the draws, where it draws."""
     keys = {"FPR95": "fpr95", "AUROC": "auroc", "AUPR": "aupr"}
     groups = list(next(iter(results.values()))["protocols"][name])
     header = ["model", "own score", *[f"{'' if g == 'all' else f'{g} '}{title}" for g in groups for title in keys]]
     rows = []
     for model, summary in results.items():
         found = summary["protocols"][name]
-        rows.append([model, summary["own"], *[spread(PERCENT * np.array(found[g][key])) for g in groups for key in keys.values()]])
+        rows.append([model, summary["own"], *[_measured(found[g], key) for g in groups for key in keys.values()]])
     return markdown_table(header, rows)
+
+
+def _measured(figures: dict[str, list[float]], key: str) -> str:
+    text = spread(PERCENT * np.array(figures[key]))
+    return f"{text} ({PERCENT * np.mean(figures[f'{key}_draws']):.1f})" if f"{key}_draws" in figures else text
 
 
 def mask_accuracy_table(results: Results) -> str | None:
