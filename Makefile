@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport PYTHONDONTWRITEBYTECODE
 unexport PYTHONPATH
 
-.PHONY: repro test quick lint lock deps clean
+.PHONY: repro test quick lint lock clean
 
 repro: .venv/ready
 	dvc repro
@@ -23,7 +23,6 @@ quick: .venv/ready
 lint: .venv/ready
 	ruff check .
 	ruff format --check .
-	python tests/dag.py --check
 
 # The environment: uv, then everything from the hash-locked file, with bytecode compiled once.
 .venv/ready: requirements.lock requirements-uv.lock
@@ -36,10 +35,6 @@ lint: .venv/ready
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra dvc --extra dev pyproject.toml -o requirements.lock
 
-# Brings the module lists of dvc.yaml in line with what the stages import.
-deps: .venv/ready
-	python tests/dag.py --write
-
 clean:
-	rm -rf .scratch data/check.txt data/evaluation data/features data/mask data/models data/prepared
+	rm -rf .scratch data/check.txt data/code data/evaluation data/features data/mask data/models data/prepared
 	rm -rf data/align data/diffusion data/dreamed data/embeddings data/painted data/proofs

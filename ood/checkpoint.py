@@ -18,7 +18,7 @@ from typing import Any, TextIO
 
 import torch
 
-from ood.closure import ROOT, closure
+from ood.closure import listing
 from ood.distributed import world_size
 from ood.errors import InputError
 from ood.files import remove, replace_with
@@ -38,8 +38,7 @@ def fingerprint(entry: str, settings: Any, inputs: Iterable[Path], device: str, 
     digest = hashlib.sha256()
     versions = [torch.__version__, platform.python_version(), device, world_size() if processes else None]
     digest.update(json.dumps([settings, versions], sort_keys=True, default=str).encode())
-    for path in closure(entry):
-        digest.update(path.encode() + (ROOT / path).read_bytes())
+    digest.update(listing(entry).encode())
     for path in sorted(inputs):
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
             if file.is_file():

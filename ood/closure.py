@@ -1,9 +1,10 @@
 """Which files of this repository a module uses: the import closure, read from the source without running it.
 
-One answer for two questions: what dvc.yaml must list as dependencies, and whose change makes a checkpoint useless.
+One answer for two questions: whose change makes a stage stale (stages/code.py), and whose makes a checkpoint useless.
 """
 
 import ast
+import hashlib
 from functools import cache
 from pathlib import Path
 
@@ -21,6 +22,11 @@ def closure(entry: str) -> list[str]:
             seen.add(path)
             waiting.extend(_imports(path))
     return sorted(seen)
+
+
+def listing(entry: str) -> str:
+    """The closure of `entry` as text: a line each, sha256 of the file and its path."""
+    return "".join(f"{hashlib.sha256((ROOT / path).read_bytes()).hexdigest()}  {path}\n" for path in closure(entry))
 
 
 @cache

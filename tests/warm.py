@@ -17,6 +17,11 @@ import stat
 import sys
 from pathlib import Path
 
+LIBRARIES = (
+    *("torch", "accelerate", "safetensors.torch", "matplotlib.pyplot", "pydantic", "ruamel.yaml", "typer", "psutil"),
+    *("pytorch_ood.detector", "sklearn.metrics", "scipy.optimize", "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion"),
+)
+
 CLIENT = """#!{python} -SE
 import json, os, socket, sys
 if sys.argv[1:3] != ["-m", "stages"]:
@@ -41,7 +46,7 @@ def install(folder: Path, address: str) -> Path:
 
 def serve(address: str) -> None:
     """Import what all stages import, then fork for every caller."""
-    for name in ("torch", "accelerate", "safetensors.torch", "matplotlib.pyplot", "pydantic", "ruamel.yaml", "typer", "psutil"):
+    for name in LIBRARIES:
         importlib.import_module(name)
     server = socket.socket(socket.AF_UNIX)
     server.bind(address)

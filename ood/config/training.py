@@ -21,11 +21,12 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
 class Runtime(Section):
     """Where and how tensors are computed. fp32 with a fixed number of CPU threads is the bit-exact reference; fp64 is for checks.
 
-    workers: processes that decode pictures ahead where data.stream leaves them in their files; no result depends on it.
+    precision auto: bf16 where the device has instructions for it, else fp32. workers: processes that decode pictures ahead where
+    data.stream leaves them in their files; no result depends on it.
     """
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    precision: Literal["fp32", "bf16", "fp16", "fp64"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16", "fp16", "fp64"] = "fp32"
     threads: int = Field(2, ge=1)
     channels_last: bool = False
     compile: bool = False
