@@ -57,6 +57,7 @@ def fine_tune(
             learn_masks(net, mask_keep, generator_for(seed, 0, 3))
         return Start(net, spec, Objective(levels[seed]), dense)
 
+    train = load("id/train", workers=common.runtime.workers)
     Run(
         entry=entry,
         name=name,
@@ -68,4 +69,4 @@ def fine_tune(
             packed.PREPARED / "id",
             *(folder / str(seed) / name for seed in common.seeds for name in ("model.safetensors", "model.json")),
         ],
-    ).train(start, TrainingBatches(load("id/train", workers=common.runtime.workers), recipe.batch_size, common.augment), progress)
+    ).train(start, TrainingBatches(train, recipe.batch_size, common.augment, strong=recipe.strong), progress)

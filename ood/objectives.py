@@ -1,7 +1,7 @@
 """Training objectives: what a classifier is taught, as formulas.
 
 Every mean is over the global batch: ID terms over ID samples, outlier terms over outliers; where two kinds share one mean, it says so.
-Shapes: logits (N, C), labels (N,), outlier_logits (M, C).
+Shapes: logits (N, C), labels (N,) or, soft, (N, C), outlier_logits (M, C).
 """
 
 import torch
@@ -161,10 +161,22 @@ class LabelledInliers(Objective):
     def forward(
         self, logits: Tensor, labels: Tensor, outlier_logits: Tensor | None, outlier_labels: Tensor | None = None
     ) -> tuple[Tensor, Terms]:
-        each = F.cross_entropy(torch.cat([logits, outlier_logits]), torch.cat([labels, outlier_labels]), reduction="none")
+        pairs = ((logits, labels), (outlier_logits, outlier_labels))  # labels may be soft, a dreamed inlier's never are
+        each = torch.cat([F.cross_entropy(one, truth, reduction="none") for one, truth in pairs])
         ce, dreamed = (global_mean(part.detach()) for part in (each[: len(labels)], each[len(labels) :]))
         loss = global_mean(each)
         return loss, {"loss": loss.detach(), "ce": ce, "inliers": dreamed}
+
+
+def soft_labels(labels: Tensor, classes: int, smoothing: float, mixed_in: Tensor | None = None, share: float = 1.0) -> Tensor:
+    """Distributions over the classes, (N, C): the labels, mixed with others (1 - share of those), then smoothed towards uniform.
+
+    Cross-entropy is linear in them: MixUp's and CutMix's share-weighted sum of two losses, and label smoothing's mixture.
+    """
+    soft = F.one_hot(labels, classes).float()
+    if mixed_in is not None:
+        soft = share * soft + (1 - share) * F.one_hot(mixed_in, classes)
+    return (1 - smoothing) * soft + smoothing / classes
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from ood.distributed import shard
 from ood.errors import InputError
 from ood.files import atomically
 from ood.nets.store import save_weights
-from ood.objectives import Objective, accuracy
+from ood.objectives import Objective, accuracy, soft_labels
 from ood.progress import Progress
 
 ROLLING = "checkpoint.pt"
@@ -49,9 +49,9 @@ def optimizer_for(parameters: list[nn.Parameter], recipe: Training, fused: bool)
 class _Step(nn.Module):
     """Network and objective as one module: what many processes wrap, so that both kinds of parameters are kept in step."""
 
-    def __init__(self, net: nn.Module, objective: Objective):
+    def __init__(self, net: nn.Module, objective: Objective, label_smoothing: float = 0.0):
         super().__init__()
-        self.net, self.objective = net, objective
+        self.net, self.objective, self.label_smoothing = net, objective, label_smoothing
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         # One concatenated forward pass: batch normalisation sees ID and outliers together (OE's reference).
@@ -60,7 +60,10 @@ class _Step(nn.Module):
         logits = logits if logits.dtype == torch.float64 else logits.float()
         inliers = len(batch.labels)
         outliers = logits[inliers:] if batch.total > batch.global_inliers else None
-        loss, terms = self.objective(logits[:inliers], batch.labels, outliers, batch.extra_labels)
+        labels = batch.labels
+        if batch.mixed_in is not None or self.label_smoothing:
+            labels = soft_labels(labels, logits.shape[1], self.label_smoothing, batch.mixed_in, batch.share).to(logits)
+        loss, terms = self.objective(logits[:inliers], labels, outliers, batch.extra_labels)
         return loss, terms | {"accuracy": accuracy(logits[:inliers].detach(), batch.labels)}
 
 
@@ -86,7 +89,8 @@ class Trainer:
         """Train `net` in place; returns one row per epoch: lr and the epoch's means of loss, its terms, accuracy (train mode)."""
         device = self.accelerator.device
         batches = batches.to(device)
-        step_module = _Step(net.to(device), objective.to(device))
+        strong = self.recipe.strong
+        step_module = _Step(net.to(device), objective.to(device), strong.label_smoothing if strong else 0.0)
         if self.runtime.precision == "fp64":
             step_module.double()
         if self.runtime.channels_last:

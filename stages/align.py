@@ -47,7 +47,7 @@ def main() -> None:
         train, recipe = load("id/train", workers=runtime.workers), setting.training
         console.begin(recipe.epochs, "epoch")
         trainer = Trainer(accelerator, runtime, recipe, scratch.path / "training", console)
-        history = trainer.fit(model, Objective(), TrainingBatches(train, recipe.batch_size, augment), setting.seed)
+        history = trainer.fit(model, Objective(), TrainingBatches(train, recipe.batch_size, augment, strong=recipe.strong), setting.seed)
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             model.float().eval()

@@ -51,7 +51,7 @@ def main(run: Annotated[str, typer.Argument(help="one of oe.runs")]) -> None:
             Path("data") / setting.outliers,
             *(folder / str(seed) / name for seed in common.seeds for name in ("model.safetensors", "model.json")),
         ],
-    ).train(start, TrainingBatches(inliers, recipe.batch_size, common.augment, outliers, outlier_batch), console)
+    ).train(start, TrainingBatches(inliers, recipe.batch_size, common.augment, outliers, outlier_batch, recipe.strong), console)
 
 
 def outliers_for(setting: OERun, key: str, workers: int, console: Console) -> Images | None:

@@ -23,14 +23,18 @@ def test_a_launch_that_starts_one_process_only_is_an_error(prepared: Workspace, 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ["pretrain ce", "um", "oe oe", "umap"])
 def test_two_processes_equal_one(trained: Workspace, tmp_path, command):
-    """Dropout, augmentation and a last batch of one image (which leaves a process without any) included.
+    """Dropout, augmentation, mixed images and a last batch of one image (which leaves a process without any) included.
 
     In float64: in float32 the sums' order differs by 1e-7, a ReLU that flips turns that into 1e-2 of a gradient, and training amplifies it.
     """
     one, two = trained.copy(tmp_path / "one"), trained.copy(tmp_path / "two")
     for workspace in (one, two):
-        workspace.set({"seeds": [0], "runtime.precision": "fp64", "net.dropout": 0.2, "augment": {"pad": 1, "flip": True}})
-        workspace.set({f"{section}.training.batch_size": 173 for section in ("pretrain", "um", "umap", "oe")})  # 866 = 5 x 173 + 1
+        workspace.set(
+            {"seeds": [0], "runtime.precision": "fp64", "net.dropout": 0.2, "augment": {"pad": 1, "flip": True, "crop": [0.6, 1.0]}}
+        )
+        strong = {"label_smoothing": 0.1, "mixup": 0.8, "cutmix": 1.0, "randaugment": 5.0, "erase": 0.25}
+        for section in ("pretrain", "um", "umap", "oe"):
+            workspace.set({f"{section}.training.batch_size": 173, f"{section}.training.strong": strong})  # 866 = 5 x 173 + 1
     one.stage(command)
     two.run(*LAUNCH, *command.split())
     run = command.split()[-1]

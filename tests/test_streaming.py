@@ -10,7 +10,7 @@ from conftest import Workspace
 from PIL import Image
 
 from ood.config.data import Chain
-from ood.config.training import Augment
+from ood.config.training import Augment, Strong
 from ood.data.batches import FileSet, ImageSet, PlainBatches, TrainingBatches, augmented_copy, generator_for, load, load_all
 from ood.data.chain import ImageChain
 from ood.data.streamed import FileImages
@@ -39,12 +39,13 @@ def both(tmp_path):
     return FileSet(files, labels), ImageSet(memory, labels)
 
 
+@pytest.mark.parametrize("strong", [None, Strong(mixup=0.8, cutmix=1.0, randaugment=9.0, erase=0.5)])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_training_batches_are_those_of_a_set_in_memory(both, workers):
+def test_training_batches_are_those_of_a_set_in_memory(both, workers, strong):
     streamed, memory = both
     for a, b in zip(
-        TrainingBatches(FileSet(streamed.files, streamed.labels, workers=workers), 5, AUGMENT, streamed, 4).epoch(3, 1),
-        TrainingBatches(memory, 5, AUGMENT, memory, 4).epoch(3, 1),
+        TrainingBatches(FileSet(streamed.files, streamed.labels, workers=workers), 5, AUGMENT, streamed, 4, strong).epoch(3, 1),
+        TrainingBatches(memory, 5, AUGMENT, memory, 4, strong).epoch(3, 1),
         strict=True,
     ):
         assert torch.equal(a.images, b.images)

@@ -62,13 +62,33 @@ class Common(Section):
         )
 
 
+class Strong(Section):
+    """What transformers are trained with beside `augment`; all of it off by default.
+
+    label_smoothing: share of a label that is spread over all classes. mixup, cutmix: alpha of the Beta distribution that an image's share
+    is drawn from, 0: off; of both, one at random per batch, in the epochs before mix_until (null: always). randaugment: magnitude, 0 to
+    10. erase: probability that a part of an image becomes noise. Outliers are turned and erased as ID images are, but never mixed.
+    """
+
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    mixup: float = Field(0.0, ge=0)
+    cutmix: float = Field(0.0, ge=0)
+    mix_until: int | None = Field(None, ge=1)
+    randaugment: float = Field(0.0, ge=0, le=10)
+    erase: float = Field(0.0, ge=0, le=1)
+
+    def mixes(self, epoch: int) -> bool:
+        """Whether images are mixed in an epoch, counted from 0."""
+        return bool(self.mixup or self.cutmix) and (self.mix_until is None or epoch < self.mix_until)
+
+
 class Training(Section):
     """One optimisation: what learns how fast, and for how long.
 
     optimizer: sgd (with momentum, as all four papers' convolutional nets), or adamw (CCT, ConvNeXt).
     schedule: how the learning rate falls from `lr`: cosine-step, every step down to `lr_end` (OE); cosine-epoch, the same once per epoch
     (UM); steps, times `factor` after each epoch of `milestones` (L2); constant. Before that it rises over `warmup` epochs, step by step
-    from `lr_end`; at the end it stays at `lr_end` for `cooldown` epochs.
+    from `lr_end`; at the end it stays at `lr_end` for `cooldown` epochs. strong: label smoothing and strong augmentation (CCT).
     """
 
     epochs: int = Field(ge=0)
@@ -84,6 +104,7 @@ class Training(Section):
     momentum: float = Field(0.9, ge=0, lt=1)
     nesterov: bool = True
     weight_decay: float = Field(5e-4, ge=0)
+    strong: Strong | None = None
 
     @model_validator(mode="after")
     def _steps_have_milestones(self) -> "Training":

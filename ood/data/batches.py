@@ -6,7 +6,7 @@ on its own (exact resume), and two processes see what one would.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from ood.config.data import Chain
-from ood.config.training import Augment
+from ood.config.training import Augment, Strong
 from ood.data import packed
 from ood.data.chain import ImageChain
 from ood.data.streamed import FileImages
-from ood.data.views import Views, crop_and_flip, crop_box, resized_crops
+from ood.data.strong import Mix
+from ood.data.views import Views, crop_box, resized_crops
 from ood.distributed import rows_of
 
 CPU = torch.device("cpu")
@@ -47,7 +48,7 @@ class ImageSet:
         for views in plan:
             images = self.some(views.index)
             images = resized_crops(images, views.crops, views.augment.crop) if views.augment.crop else images
-            yield crop_and_flip(images, views.augment, views.offsets, views.flips)
+            yield views.applied(images)
 
     def seen(self, views: Views) -> "ImageSet":
         """The images of `views`, augmented once and kept so."""
@@ -91,7 +92,7 @@ class FileSet:
         ahead = {"num_workers": self.workers, "prefetch_factor": 2} if self.workers and len(plan) > 1 else {}
         loader = DataLoader(_Decoded(self.files, views), batch_size=None, pin_memory=self.device.type == "cuda", **ahead)
         for v, images in zip(views, loader, strict=True):
-            yield crop_and_flip(images.to(self.device, non_blocking=True), v.augment, v.offsets, v.flips)
+            yield v.applied(images.to(self.device, non_blocking=True))
 
     def seen(self, views: Views) -> "FileSet":
         """The images of `views`, always augmented in the same way; still in their files."""
@@ -135,6 +136,7 @@ class Batch:
     """This process's rows of a global batch: float images in [0, 1], ID rows first, then outliers (or dreamed inliers).
 
     labels: of the ID rows; extra_labels: of the others (-1: none). total: rows of the global batch; rows: which of them are here.
+    mixed_in: labels of the images that the ID rows are mixed with, None where they aren't; share: of their own labels then.
     """
 
     images: Tensor
@@ -143,6 +145,8 @@ class Batch:
     total: int
     rows: Tensor
     global_inliers: int
+    mixed_in: Tensor | None = None
+    share: float = 1.0
 
 
 def load(name: str, root: Path = packed.PREPARED, workers: int = 0) -> Images:
@@ -202,6 +206,7 @@ class TrainingBatches:
         batch_size: ID images per global batch; the last one of an epoch may be smaller.
         outliers: auxiliary (or dreamed) outliers; each epoch reads a fresh permutation of them, again from the start when exhausted.
         outlier_batch: outliers per global batch.
+        strong: RandAugment and erasing of both, MixUp and CutMix of ID images.
     """
 
     def __init__(
@@ -211,44 +216,53 @@ class TrainingBatches:
         augment: Augment,
         outliers: Images | None = None,
         outlier_batch: int = 0,
+        strong: Strong | None = None,
     ):
-        self.inliers, self.outliers, self.augment = inliers, outliers, augment
+        self.inliers, self.outliers, self.augment, self.strong = inliers, outliers, augment, strong
         self.batch_size, self.outlier_batch = batch_size, outlier_batch
         self.steps = -(-len(inliers) // batch_size)
 
     def to(self, device: torch.device) -> "TrainingBatches":
         """The same batches from images that live on a device."""
         outliers = None if self.outliers is None else self.outliers.to(device)
-        return TrainingBatches(self.inliers.to(device), self.batch_size, self.augment, outliers, self.outlier_batch)
+        return TrainingBatches(self.inliers.to(device), self.batch_size, self.augment, outliers, self.outlier_batch, self.strong)
 
     def epoch(self, seed: int, epoch: int) -> Iterator[Batch]:
         """The batches of one epoch, the same whenever it is asked for."""
-        plan = self._plan(generator_for(seed, epoch))
-        inliers = self.inliers.batches([_here(views) for views, _ in plan])
-        outliers = self.outliers.batches([_here(views) for _, views in plan]) if self.outliers is not None else None
-        for chosen, others in plan:
-            images, rows, labels = next(inliers), rows_of(len(chosen)), self.inliers.labels
-            labels = labels[chosen.index[rows].to(labels.device)]
-            extra_labels, total = labels[:0], len(chosen)
+        plan = self._plan(generator_for(seed, epoch), epoch)
+        inliers = self.inliers.batches([step.here.inliers for step in plan])
+        outliers = self.outliers.batches([step.here.outliers for step in plan]) if self.outliers is not None else None
+        for step in plan:
+            here, images = step.here, to_float(next(inliers))
+            labels = self.inliers.labels[here.inliers.index.to(self.inliers.labels.device)]
+            own, mixed_in, share = here.own.to(images.device), None, 1.0
+            if step.mix is not None:
+                images, share = step.mix.of(images[own], images[here.neighbours.to(images.device)])
+                mixed_in = labels[here.neighbours.to(labels.device)]
+            labels = labels[own.to(labels.device)]
+            extra_labels, total, rows = labels[:0], len(step.inliers), rows_of(len(step.inliers))
             if outliers is not None:
-                images, outlier_rows = torch.cat([images, next(outliers)]), rows_of(len(others))
-                extra_labels = self.outliers.labels[others.index[outlier_rows].to(labels.device)]
+                images, outlier_rows = torch.cat([images, to_float(next(outliers))]), rows_of(len(step.outliers))
+                extra_labels = self.outliers.labels[here.outliers.index.to(self.outliers.labels.device)].to(labels.device)
                 rows = torch.cat([rows, total + outlier_rows])
-                total += len(others)
-            yield Batch(to_float(images), labels, extra_labels, total, rows, len(chosen))
+                total += len(step.outliers)
+            yield Batch(images, labels, extra_labels, total, rows, len(step.inliers), mixed_in, share)
 
-    def _plan(self, generator: torch.Generator) -> list[tuple[Views, Views | None]]:
+    def _plan(self, generator: torch.Generator, epoch: int) -> list["_Step"]:
         """Which images each step sees and how, for the global batch."""
         order = torch.randperm(len(self.inliers), generator=generator)
         stream = self._outlier_stream(generator) if self.outliers is not None else None
-        plan = []
+        mixes, plan = self.strong is not None and self.strong.mixes(epoch), []
         for step in range(self.steps):
-            chosen = Views.drawn(order[step * self.batch_size : (step + 1) * self.batch_size], self.augment, generator)
-            others = None
+            inliers = self._views(order[step * self.batch_size : (step + 1) * self.batch_size], generator)
+            outliers = None
             if stream is not None:
-                others = Views.drawn(stream[step * self.outlier_batch : (step + 1) * self.outlier_batch], self.augment, generator)
-            plan.append((chosen, others))
+                outliers = self._views(stream[step * self.outlier_batch : (step + 1) * self.outlier_batch], generator)
+            plan.append(_Step(inliers, outliers, Mix.drawn(self.strong, generator) if mixes else None))
         return plan
+
+    def _views(self, index: Tensor, generator: torch.Generator) -> Views:
+        return Views.drawn(index, self.augment, generator, self.strong)
 
     def _outlier_stream(self, generator: torch.Generator) -> Tensor:
         needed, available = self.steps * self.outlier_batch, len(self.outliers)
@@ -256,9 +270,33 @@ class TrainingBatches:
         return torch.cat([torch.randperm(available, generator=generator) for _ in range(rounds)])[:needed]
 
 
-def _here(views: Views) -> Views:
-    """This process's rows of a global batch."""
-    return views.take(rows_of(len(views)))
+@dataclass(frozen=True)
+class _Here:
+    """A step's views that this process looks at. own, neighbours: positions in them of its ID rows, and of what each is mixed with."""
+
+    inliers: Views
+    outliers: Views | None
+    own: Tensor
+    neighbours: Tensor
+
+
+@dataclass(frozen=True)
+class _Step:
+    """What a step sees, for the global batch."""
+
+    inliers: Views
+    outliers: Views | None
+    mix: Mix | None
+
+    @cached_property
+    def here(self) -> _Here:
+        """This process's share; of mixed images also the neighbours, once where they are its own as well."""
+        count = len(self.inliers)
+        rows = rows_of(count)
+        neighbours = (rows - 1) % count if self.mix is not None else rows
+        needed, place = torch.unique(torch.cat([rows, neighbours]), return_inverse=True)
+        outliers = None if self.outliers is None else self.outliers.take(rows_of(len(self.outliers)))
+        return _Here(self.inliers.take(needed), outliers, place[: len(rows)], place[len(rows) :])
 
 
 def generator_for(*key: int) -> torch.Generator:

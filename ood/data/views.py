@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ood.config.training import Augment
+from ood.config.training import Augment, Strong
+from ood.data.strong import transformed
 
 TRIES = 10  # of RandomResizedCrop, before it takes the middle
 RATIO = (3 / 4, 4 / 3)  # width to height
@@ -18,7 +19,7 @@ class Views:
     """Which images a batch sees, and how.
 
     index: int64 (n,); offsets: of the crop after padding, (n, 2); flips: bool (n,); crops: numbers in [0, 1) that RandomResizedCrop
-    makes its boxes of, (n, TRIES, 4), None without it.
+    makes its boxes of, (n, TRIES, 4), None without it. seeds: int64 (n,), of what `strong` does to each image, None without it.
     """
 
     index: Tensor
@@ -26,14 +27,18 @@ class Views:
     offsets: Tensor
     flips: Tensor
     crops: Tensor | None = None
+    strong: Strong | None = None
+    seeds: Tensor | None = None
 
     @classmethod
-    def drawn(cls, index: Tensor, augment: Augment, generator: torch.Generator) -> "Views":
+    def drawn(cls, index: Tensor, augment: Augment, generator: torch.Generator, strong: Strong | None = None) -> "Views":
         """Random choices for the images at `index`."""
         offsets = torch.randint(0, 2 * augment.pad + 1, (len(index), 2), generator=generator)
         flips = torch.rand(len(index), generator=generator) < 0.5
         crops = torch.rand((len(index), TRIES, 4), generator=generator) if augment.crop else None
-        return cls(index, augment, offsets, flips, crops)
+        alone = strong is not None and (strong.randaugment or strong.erase)
+        seeds = torch.randint(2**62, (len(index),), generator=generator) if alone else None
+        return cls(index, augment, offsets, flips, crops, strong, seeds)
 
     @classmethod
     def plain(cls, index: Tensor) -> "Views":
@@ -45,8 +50,14 @@ class Views:
 
     def take(self, rows: Tensor, index: Tensor | None = None) -> "Views":
         """Some of them; `index`: under other numbers."""
-        crops = None if self.crops is None else self.crops[rows]
-        return Views(self.index[rows] if index is None else index, self.augment, self.offsets[rows], self.flips[rows], crops)
+        crops, seeds = (None if drawn is None else drawn[rows] for drawn in (self.crops, self.seeds))
+        index = self.index[rows] if index is None else index
+        return Views(index, self.augment, self.offsets[rows], self.flips[rows], crops, self.strong, seeds)
+
+    def applied(self, images: Tensor) -> Tensor:
+        """Crop, mirror and, where it is strong, transform images uint8 (n, 3, H, W) that were decoded (and resized) for these views."""
+        images = crop_and_flip(images, self.augment, self.offsets, self.flips)
+        return images if self.seeds is None else transformed(images, self.seeds, self.strong)
 
 
 def crop_and_flip(images: Tensor, augment: Augment, offsets: Tensor, flips: Tensor) -> Tensor:
@@ -89,4 +100,4 @@ def resized_crops(images: Tensor, draws: Tensor, area: tuple[float, float] | lis
         left, top, wide, tall = crop_box(width, height, drawn, area)
         part = image[None, :, top : top + tall, left : left + wide].float()
         rows.append(F.interpolate(part, (height, width), mode="bilinear", antialias=True))
-    return torch.cat(rows).round().clamp(0, 255).to(torch.uint8)
+    return torch.cat(rows).round().clamp(0, 255).to(torch.uint8) if rows else images

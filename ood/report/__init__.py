@@ -96,7 +96,9 @@ def drawing(run: EmbedRun) -> str:
 def recipe(training: Training) -> str:
     """A training's numbers in a few words."""
     rate = f"lr {training.lr:g} {training.schedule}"
-    return f"{training.epochs} epochs, {rate}, batch {training.batch_size}, weight decay {training.weight_decay:g}"
+    strong = training.strong.model_dump(exclude_defaults=True) if training.strong else {}
+    extra = "".join(f", {key.replace('_', ' ')} {value:g}" for key, value in strong.items())
+    return f"{training.epochs} epochs, {rate}, batch {training.batch_size}, weight decay {training.weight_decay:g}{extra}"
 
 
 def level(threshold: float | None, estimate: float) -> str:

@@ -1,0 +1,89 @@
+"""Strong augmentation, as transformers need it: RandAugment and random erasing of an image, MixUp and CutMix of two.
+
+Every random choice comes from a number that was drawn for the global batch, so neither resuming nor the number of processes changes it.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ood.config.training import Strong
+
+OPERATIONS = 2  # of RandAugment, each applied with this probability and magnitudes that vary by this much; the public CCT code's (timm)
+PROBABILITY, SPREAD = 0.5, 0.5
+BINS = 30  # torchvision's steps of a magnitude, which is 0 to 10 here as in the papers
+GREY = 128  # what turning and shearing uncovers
+AREA, RATIO = (0.02, 1 / 3), (0.3, 3.3)  # of what is erased: share of the image, height to width
+
+
+def transformed(images: Tensor, seeds: Tensor, strong: Strong) -> Tensor:
+    """RandAugment (Cubuk et al. 2020), then random erasing (Zhong et al. 2020), of uint8 images (N, 3, H, W), by a seed for each.
+
+    RandAugment's operations are torchvision's. What is erased becomes grey noise (0.5 ± 0.25 in [0, 1] units).
+    """
+    if not len(images):  # a process without rows of this batch
+        return images
+    with torch.random.fork_rng(devices=[]):
+        return torch.stack([_one(image, seed, strong) for image, seed in zip(images, seeds.tolist(), strict=True)])
+
+
+def _one(image: Tensor, seed: int, strong: Strong) -> Tensor:
+    torch.manual_seed(seed)
+    if strong.randaugment:
+        for _ in range(OPERATIONS):
+            applied, magnitude = torch.rand(()) < PROBABILITY, strong.randaugment + SPREAD * torch.randn(())
+            if applied:
+                image = _operation(round(float(magnitude.clamp(0, 10)) / 10 * BINS))(image)
+    if strong.erase and torch.rand(()) < strong.erase:
+        from torchvision.transforms import RandomErasing
+
+        top, left, height, width, noise = RandomErasing.get_params(image, AREA, RATIO, None)
+        if noise.shape[1:] == (height, width):  # else no box fitted
+            image = image.clone()
+            grey = (0.5 + 0.25 * noise).clamp(0, 1) * 255
+            image[:, top : top + height, left : left + width] = grey.round().to(image)
+    return image
+
+
+@cache
+def _operation(magnitude: int) -> nn.Module:
+    from torchvision.transforms import v2
+
+    return v2.RandAugment(1, magnitude, BINS + 1, fill=GREY)
+
+
+@dataclass(frozen=True)
+class Mix:
+    """How a batch's images are mixed, each with its neighbour in the global batch.
+
+    share: of an image's own label (and of its pixels, without a box). box: (top, bottom, left, right) that comes from the neighbour, in
+    shares of the side; None: the two are blended.
+    """
+
+    share: float
+    box: tuple[float, float, float, float] | None = None
+
+    @classmethod
+    def drawn(cls, strong: Strong, generator: torch.Generator) -> "Mix":
+        """MixUp (Zhang et al. 2018) or CutMix (Yun et al. 2019), whichever is on; of both, one at random."""
+        rng = np.random.default_rng(torch.randint(2**62, (), generator=generator).item())
+        cut = strong.cutmix and (not strong.mixup or rng.random() < 0.5)
+        share = float(rng.beta(*[strong.cutmix if cut else strong.mixup] * 2))
+        if not cut:
+            return cls(share)
+        half = np.sqrt(1 - share) / 2
+        down, across = rng.random(2)
+        return cls(share, tuple(float(edge) for c in (down, across) for edge in np.clip([c - half, c + half], 0, 1)))
+
+    def of(self, images: Tensor, others: Tensor) -> tuple[Tensor, float]:
+        """Images (N, 3, H, W) mixed with `others`, and the share of their own labels: exact to the pixel where a box was cut."""
+        if self.box is None:
+            return self.share * images + (1 - self.share) * others, self.share
+        height, width = images.shape[2:]
+        (top, bottom), (left, right) = ((round(a * n), round(b * n)) for a, b, n in ((*self.box[:2], height), (*self.box[2:], width)))
+        mixed = images.clone()
+        mixed[:, :, top:bottom, left:right] = others[:, :, top:bottom, left:right]
+        return mixed, 1 - (bottom - top) * (right - left) / (height * width)
