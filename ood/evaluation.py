@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ood import metrics, posthoc, protocols, scores
 from ood.config.evaluation import Evaluate, ScoreName, Scores
 from ood.errors import InputError
-from ood.features import Cached, load
+from ood.features import LABELLED, Cached, load, scored
 
 OOD_GROUPS = {"validation": "val", "near": "test", "far": "test"}  # group of OOD sets -> the role it is read in
 # painted: ID as the diffusion model renders it (stages/proofs.py), the control of dreamed outliers; a detector that flags it more than its
@@ -22,7 +22,7 @@ Grid = dict[str, dict[str, dict[str, float]]]  # score -> OOD set -> metric
 
 
 def score_all(cached: Cached, setting: Scores) -> dict[str, dict[str, NDArray]]:
-    """Every score (see SCORES) of every set but the training one: score -> set -> (N,).
+    """Every score (see SCORES) of every set but the training one: score -> set -> (N,); ODIN only where it was extracted.
 
     Scores that look at features see what the head sees (normalised on an L2 net); only the feature norm takes the raw ones.
 
@@ -43,21 +43,21 @@ def score_all(cached: Cached, setting: Scores) -> dict[str, dict[str, NDArray]]:
         others = posthoc.fit(head, seen, train["labels"], cached.sets["id/val"]["logits"], setting)
     except ValueError as error:
         raise InputError(f"params.yaml: scores: {error}. Lower the value.") from None
-    table: dict[str, dict[str, NDArray]] = {name: {} for name in SCORES}
+    table: dict[str, dict[str, NDArray]] = {name: {} for name in SCORES if name != "odin" or "odin" in cached.sets["id/val"]}
     for name, tensors in cached.sets.items():
-        if name == "id/train" or name.startswith("corrupted/"):
+        if not scored(name):
             continue
         logits, raw = tensors["logits"], tensors["features"]
         values = {
             "msp": scores.msp(logits.double()),
             "max_logit": scores.max_logit(logits),
             "energy": scores.energy(logits.double(), setting.energy_temperature),
-            "odin": tensors["odin"],
+            "odin": tensors.get("odin"),
             "gen": scores.gen(logits, setting.gen_gamma, setting.gen_top),
             "feature_norm": scores.feature_norm(raw),
         } | {score: method.score(head.input(raw)) for score, method in fitted.items()}
         values |= {score: method(head.input(raw), logits) for score, method in others.items()}
-        for score in SCORES:
+        for score in table:
             table[score][name] = values[score].double().numpy()
     return table
 
@@ -80,11 +80,12 @@ def id_figures(tensors: dict[str, torch.Tensor]) -> dict[str, float]:
 
 @dataclass
 class SeedResult:
-    """Figures of one model and seed. grid: score -> OOD set -> metric; id: role -> figure; corrupted: corruption -> accuracy."""
+    """Figures of one model and seed. grid: score -> OOD set -> metric; id: role -> figure; corrupted, shifted: set -> accuracy."""
 
     grid: Grid = field(default_factory=dict)
     id: dict[str, dict[str, float]] = field(default_factory=dict)
     corrupted: dict[str, float] = field(default_factory=dict)
+    shifted: dict[str, float] = field(default_factory=dict)
 
 
 def evaluate_seed(cached: Cached, table: dict[str, dict[str, NDArray]], roles: list[str], rule: metrics.Rule) -> SeedResult:
@@ -93,9 +94,11 @@ def evaluate_seed(cached: Cached, table: dict[str, dict[str, NDArray]], roles: l
     for role in roles:
         result.id[role] = id_figures(cached.sets[f"id/{role}"])
     if "test" in roles:
-        for name in cached.names("corrupted"):
-            tensors = cached.sets[name]
-            result.corrupted[name.removeprefix("corrupted/")] = metrics.accuracy(tensors["logits"].numpy(), tensors["labels"].numpy())
+        for role in LABELLED:
+            for name in cached.names(role):
+                tensors = cached.sets[name]
+                accuracy = metrics.accuracy(tensors["logits"].numpy(), tensors["labels"].numpy())
+                getattr(result, role)[name.removeprefix(f"{role}/")] = accuracy
     for score, by_set in table.items():
         result.grid[score] = {
             name: metrics.detection_metrics(by_set[f"id/{GROUPS[group]}"], by_set[name], rule)
@@ -118,7 +121,7 @@ def group_means(by_set: dict[str, dict[str, float]]) -> dict[str, dict[str, floa
 
 def picked_score(results: list[SeedResult]) -> str:
     """The score with the highest AUROC on validation OOD, averaged over sets and seeds. Test data plays no part."""
-    quality = {score: np.mean([group_means(result.grid[score])["validation"]["auroc"] for result in results]) for score in SCORES}
+    quality = {score: np.mean([group_means(result.grid[score])["validation"]["auroc"] for result in results]) for score in results[0].grid}
     return max(quality, key=lambda score: quality[score])
 
 
@@ -134,9 +137,9 @@ def evaluate_model(model: str, own: str, seeds: list[int], scores: Scores, setti
     """Everything about one model.
 
     Returns:
-        summary with keys own, picked (names of scores), seeds (seed -> grid, id, corrupted), intervals (score -> group -> metric ->
-        [low, high], for the own and the picked score, over resampled images, averaged over seeds) and protocols (name -> group -> metric
-        -> one value per seed, own score; empty where no test figure is asked for).
+        summary with keys own, picked (names of scores), seeds (seed -> grid, id, corrupted, shifted), intervals (score -> group -> metric
+        -> [low, high], for the own and the picked score, over resampled images, averaged over seeds) and protocols (name -> group ->
+        metric -> one value per seed, own score; empty where no test figure is asked for).
     """
     results, tables = {}, {}
     for seed in seeds:
@@ -186,8 +189,9 @@ def headline(summary: dict[str, Any]) -> dict[str, Any]:
     """What metrics/<model>.json holds, means over seeds: ID figures, and group means of the own score, MSP and Energy."""
     seeds = list(summary["seeds"].values())
     figures: dict[str, Any] = {"id": mean_over_seeds([seed["id"] for seed in seeds])}
-    if seeds[0]["corrupted"]:
-        figures["corrupted"] = mean_over_seeds([seed["corrupted"] for seed in seeds])
+    for role in LABELLED:
+        if seeds[0][role]:
+            figures[role] = mean_over_seeds([seed[role] for seed in seeds])
     for label, score in (("own", summary["own"]), ("msp", "msp"), ("energy", "energy")):
         means = mean_over_seeds([group_means(seed["grid"][score]) for seed in seeds])
         figures[label] = {g: {k: values[k] for k in ("auroc", "fpr_ood_at_tpr95_id")} for g, values in means.items()}

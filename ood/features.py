@@ -1,7 +1,7 @@
 """One forward pass per model over everything that scores and figures need; cached tensors from there on.
 
 data/features/<model>/<seed>.safetensors holds, per set: '<set>:logits' (N, C), '<set>:features' (N, D, raw), '<set>:labels' (N,), for
-all but the training and the corrupted images '<set>:odin' (N,); and 'head:weight', 'head:bias', 'head:normalize'. A net with a mask adds
+all that are scored '<set>:odin' (N,) unless it is left out; and 'head:weight', 'head:bias', 'head:normalize'. A net with a mask adds
 '<set>:unmasked_logits' for ID, from the dense net underneath.
 """
 
@@ -20,6 +20,12 @@ from ood.nets import Classifier
 from ood.scores import Head, odin
 
 FEATURES = Path("data/features")
+LABELLED = ("corrupted", "shifted")  # roles of ID that is harder to see or taken elsewhere: read for accuracy alone
+
+
+def scored(name: str) -> bool:
+    """Whether the images of a set have scores: all but the training images, and those that are there for accuracy alone."""
+    return name != "id/train" and name.split("/")[0] not in LABELLED
 
 
 @torch.inference_mode()

@@ -10,7 +10,7 @@ from ood.config.evaluation import Features
 from ood.config.training import Runtime, Seeds
 from ood.data import packed
 from ood.data.batches import load
-from ood.features import FEATURES, extract, extract_odin, save
+from ood.features import FEATURES, LABELLED, extract, extract_odin, save, scored
 from ood.files import in_place_of
 from ood.nets import store
 from stages.console import Console
@@ -23,7 +23,7 @@ def main(model: Annotated[str, typer.Argument(help="one of models")]) -> None:
     runtime = params.section("runtime", Runtime)
     device = accelerator_for(runtime).device
     names = [f"id/{part}" for part in ("train", "val", "test")]
-    names += [name for role in ("validation", "near", "far", "corrupted") for name in packed.names(role)]
+    names += [name for role in ("validation", "near", "far", *LABELLED) for name in packed.names(role)]
     sets = {name: load(name, workers=runtime.workers).to(device) for name in names}
     sets |= {name: load(name, packed.PROOFS).to(device) for name in packed.names("painted", packed.PROOFS)}
     console = Console(f"features {model}")
@@ -35,7 +35,7 @@ def main(model: Annotated[str, typer.Argument(help="one of models")]) -> None:
             tensors = {}
             for name, images in sets.items():
                 tensors[name] = extract(net, images, setting.batch_size, console.step)
-                if name != "id/train" and not name.startswith("corrupted/"):
+                if setting.odin and scored(name):
                     tensors[name]["odin"] = extract_odin(net, images, setting.batch_size, setting.odin, console.step)
             if spec.mask_keep is not None:
                 dense = store.load(store.MODELS / model / str(seed), masked=False)[0].to(device)

@@ -206,6 +206,8 @@ class Project(Workspace):
             self.run("cp", "-r", str(ROOT / name), name)
         self.run("bash", "-c", "find . -name __pycache__ -prune -exec rm -rf {} +")
         (path / "data").mkdir()
+        (path / "metrics/trace").mkdir(parents=True)
+        self.run("cp", str(ROOT / "metrics/trace/.gitkeep"), "metrics/trace/.gitkeep")
         self.run("cp", str(ROOT / "data/.gitignore"), "data/.gitignore")
         self.run("git", "init", "-q", ".")
         self.run("git", "config", "user.email", "test@example.org")

@@ -9,7 +9,7 @@ from conftest import ROOT
 from PIL import Image
 
 from ood.config import Params
-from ood.config.data import Chain, Corruption, Data, Folder, Glyphs, Noise, Photo
+from ood.config.data import Chain, Corruption, Data, Folder, Glyphs, Noise, Photo, Shifted
 from ood.config.training import Augment
 from ood.config.whole import check
 from ood.data import catalog, packed, roles
@@ -290,6 +290,36 @@ def test_corrupted_images_keep_their_labels(sets):
         spoilt = sets[f"corrupted/{kind}"]
         assert np.array_equal(spoilt.labels, sets["id/test"].labels)
         assert (spoilt.images != sets["id/test"].images).any((1, 2, 3)).mean() > 0.9
+
+
+def test_shifted_pictures_are_labelled_by_the_names_of_the_id_classes(tmp_path):
+    """Folders of other classes are left out; ImageNet-V2's are numbers, the places of their classes among all of ImageNet's."""
+    rng = np.random.default_rng(0)
+    for root, names in (("all", "abcd"), ("named", "dxb"), ("numbers", "310")):
+        for name in names:
+            (tmp_path / root / name).mkdir(parents=True)
+            for i in range(2):
+                Image.fromarray(rng.integers(0, 255, (8, 8, 3), np.uint8)).save(tmp_path / root / name / f"{i}.png")
+    chain = ImageChain(Chain(size=8, mean=[0.5] * 3, std=[0.5] * 3))
+
+    def loaded(path, **more):
+        source = Shifted(source="folder", path=tmp_path / path, **more)
+        return folders.load_known(source, ["b", "c", "d"], chain, rng, lambda: None)
+
+    found = loaded("named")
+    assert found.labels.tolist() == [0, 0, 2, 2]
+    assert found.classes == ["b", "c", "d"]
+    assert [name[0] for name in found.names] == ["b", "b", "d", "d"]
+    found = loaded("numbers", numbered=tmp_path / "all")
+    assert found.labels.tolist() == [0, 0, 2, 2]
+    assert [name[0] for name in found.names] == ["1", "1", "3", "3"]
+    with pytest.raises(InputError, match="none of its folders is called as an ID class"):
+        loaded("numbers")
+    with pytest.raises(InputError, match="x is no number below 4"):
+        loaded("named", classes=["x"], numbered=tmp_path / "all")
+    assert roles.role_of("shifted/a") == "id/test"
+    with pytest.raises(InputError, match="no image may play two roles"):
+        roles.separate({"id/train": items(7), "shifted/a": items(7)}, "error")
 
 
 def items(*images, keys=None, label=-1):

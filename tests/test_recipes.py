@@ -223,8 +223,12 @@ def shrink(params: dict, project: Project, name: str) -> None:
     params["mask"]["masks"] = 1
     if many:
         params["um"]["training"]["epochs"] = params["umap"]["training"]["epochs"] = 0
-        params["trace"]["collapse"] = False
     params["features"]["batch_size"] = 50
+    if many:
+        params["features"]["odin"] = None
+    if name == "folder":  # other pictures of its classes, and of one that isn't
+        pictures(project.path / "synthetic/elsewhere", [*classes[1:], "other"], 2, side, 60)
+        data["shifted"] = {"elsewhere": {"source": "folder", "path": "synthetic/elsewhere"}}
     params["scores"] |= {"knn_k": 3, "nnguide_k": 3}
     params["evaluate"]["bootstrap"] = 0
     for run in params["embed"]["runs"].values():
@@ -238,7 +242,7 @@ def shrink(params: dict, project: Project, name: str) -> None:
     # Not every one need be traced and evaluated to know that this works.
     kept = [*([] if many else ["ce", "umap"]), "dream" if "dream" in params["models"] else "oe"]
     params["models"] = {model: params["models"][model] for model in kept}
-    params["trace"]["runs"] = {"ce": "energy"}
+    params["trace"]["runs"] = {} if many else {"ce": "energy"}
     params["report"]["pairs"] = {}
     if params["diffusion"]["enabled"] and params["diffusion"]["model"] is None:
         for name in data["world"]:
@@ -268,6 +272,7 @@ def test_a_recipe_runs_through_dvc(name, tmp_path):
     report = (project.path / "metrics/report.md").read_text()
     assert all(f"| {model} " in report for model in params["models"])
     assert ("What was dreamed" in report) is params["diffusion"]["enabled"]
+    assert ("pictures from elsewhere" in report) is ("shifted" in params["data"])
     again, _ = project.repro()
     assert again == set()
 

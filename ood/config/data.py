@@ -140,6 +140,15 @@ class Folder(Section):
     limit: int | None = Field(None, ge=1)
 
 
+class Shifted(Folder):
+    """Other pictures of ID classes, taken elsewhere (ImageNet-V2, ImageNet-A): folders by the ID classes' names; others are left out.
+
+    numbered: a folder whose sorted class folders the numbers here count (ImageNet-V2: those of ImageNet), where these are numbers.
+    """
+
+    numbered: Annotated[Path, Field(strict=False)] | None = None
+
+
 class Array(Section):
     """Images in one NumPy file, uint8 (N, H, W, 3) or (N, H, W), as OE's 300,000 random images are published; `limit` of them at random."""
 
@@ -225,8 +234,9 @@ class Data(Section):
     """Every role and its sets.
 
     stream: folders of images are left where they are and decoded when they are needed, instead of being packed into memory.
-    corrupted: ID test images under a corruption, labels kept. world: captioned images that the small diffusion model learns beside ID;
-    a caption is a glyph's name, a folder's or data set's class, else the set's own name.
+    corrupted: ID test images under a corruption, labels kept. shifted: other pictures of ID classes, for accuracy alone. world: captioned
+    images that the small diffusion model learns beside ID; a caption is a glyph's name, a folder's or data set's class, else the set's own
+    name.
     """
 
     seed: int = Field(0, ge=0)
@@ -240,6 +250,7 @@ class Data(Section):
     near: Sources = Field(min_length=1)
     far: Sources = Field(min_length=1)
     corrupted: dict[Name, Corrupted] = Field(default_factory=dict)
+    shifted: dict[Name, Shifted] = Field(default_factory=dict)
     world: Sources = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -276,7 +287,7 @@ class Data(Section):
     def sources(self) -> dict[str, Section]:
         """Key -> source of every set."""
         sources = {"data.id.images": self.id.images, "data.id.test": self.id.test}
-        for role in ("auxiliary", "validation", "near", "far", "world"):
+        for role in ("auxiliary", "validation", "near", "far", "world", "shifted"):
             sources |= {f"data.{role}.{name}": source for name, source in getattr(self, role).items()}
         return {key: source for key, source in sources.items() if source is not None}
 

@@ -30,10 +30,10 @@ class Odin(Section):
 
 
 class Features(Section):
-    """The forward pass: images per batch, and ODIN, which needs its own."""
+    """The forward pass: images per batch, and ODIN, which needs its own with gradients, two thirds of all; null leaves it out."""
 
     batch_size: int = Field(500, ge=1)
-    odin: Odin = Odin()
+    odin: Odin | None = Odin()
 
 
 class Scores(Section):

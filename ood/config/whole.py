@@ -79,7 +79,9 @@ def _recipes(*, pretrain: Pretrain, oe: OE, align: Align, net: Net, data: Data, 
             yield f"{key}.name: {reason} (data.chain). Change one of the two."
 
 
-def _disagreements(*, pretrain: Pretrain, trace: Trace, mask: Mask, oe: OE, models: dict, report: Report, **_) -> Iterator[str]:
+def _disagreements(
+    *, pretrain: Pretrain, trace: Trace, mask: Mask, oe: OE, models: dict, features: Features, report: Report, **_
+) -> Iterator[str]:
     trained = {name: run.over(pretrain.training).epochs for name, run in pretrain.runs.items()}
     recipes = {name: run.over(stage.training) for stage in (oe, pretrain) for name, run in stage.runs.items()}
     for name in set(pretrain.runs) & set(oe.runs) | (set(pretrain.runs) | set(oe.runs)) & set(FINE_TUNES):
@@ -102,6 +104,8 @@ def _disagreements(*, pretrain: Pretrain, trace: Trace, mask: Mask, oe: OE, mode
     for name in models:
         if name not in known:
             yield f"models.{name}: no such run. Known: {_known(known)}."
+        elif models[name] == "odin" and features.odin is None:
+            yield f"models.{name}: its own score is odin, which features.odin: null leaves out. Change one of the two."
     for method, control in report.pairs.items():
         if method == control:
             yield f"report.pairs.{method}: a method can't be its own control. Name another model, or remove the pair."

@@ -16,8 +16,8 @@ ROLES = ("auxiliary", "validation", "near", "far", "world")
 
 
 def build(data: Data, tick: Callable[[], None] = lambda: None) -> tuple[Sets, dict[str, int]]:
-    """Every set by its name: id/train, id/val, id/test, auxiliary/*, validation/*, near/*, far/*, world/*, corrupted/*; native images,
-    roles separated.
+    """Every set by its name: id/train, id/val, id/test, auxiliary/*, validation/*, near/*, far/*, world/*, corrupted/*, shifted/*; native
+    images, roles separated.
 
     Returns:
         The sets, and how many images of each were dropped as duplicates (data.duplicates: drop).
@@ -34,13 +34,17 @@ def build(data: Data, tick: Callable[[], None] = lambda: None) -> tuple[Sets, di
             if name.startswith("world/"):
                 sets[name] = replace(sets[name], words=sets[name].words or [name.removeprefix("world/")] * len(sets[name]))
             tick()
+    for name, source in data.shifted.items():
+        key, rng = f"shifted/{name}", rng_for(data.seed, f"shifted/{name}")
+        sets[key] = folders.load_known(source, sets["id/train"].classes, chain, rng, tick, data.stream)
     # Only then the corruptions: an image that gives way to a test image must not live on as validation OOD.
     sets, dropped = roles.separate(sets, data.duplicates)
     _enough(sets, data.min_per_class)
     for name, source in sources.items():
         if source.source == "corruption":
             sets[name] = corruptions.load(source, sets["id/val"], chain, rng_for(data.seed, name))
-    sets, again = roles.separate({name: sets[name] for name in [*(n for n in sets if n.startswith("id/")), *sources]}, data.duplicates)
+    ours = [name for name in sets if name.startswith(("id/", "shifted/"))]
+    sets, again = roles.separate({name: sets[name] for name in [*ours, *sources]}, data.duplicates)
     _enough(sets, data.min_per_class)
     for name, source in data.corrupted.items():  # ID test images once more, for accuracy alone: they play no role of their own
         sets[f"corrupted/{name}"] = corruptions.load_labelled(source, sets["id/test"], chain, rng_for(data.seed, f"corrupted/{name}"))
@@ -66,6 +70,12 @@ def check(data: Data) -> None:
     if own is not None and len(own) < 2:
         raise InputError(f"params.yaml: data.id.images.path: {data.id.images.path} holds one class; a classifier needs at least two.")
     classes = list(own) if own is not None else data.id_classes()
+    for name, source in data.shifted.items():
+        if classes is not None:
+            try:
+                folders.known(source, classes)
+            except InputError as error:
+                raise InputError(f"params.yaml: data.shifted.{name}: {error}") from None
     for name, source in data.validation.items():
         if source.source == "corruption" and classes is not None:
             try:

@@ -3,7 +3,7 @@
 data/prepared/id/{train,val,test}.npy        uint8 (N, H, W, 3), with .labels.npy (int64) and .items.json (image ids)
 data/prepared/id/train.files.json            in place of the array where data.stream left the pictures in their files: paths, chain, hashes
 data/prepared/id/info.json                   classes, side, mean, std
-data/prepared/auxiliary/<name>.npy           and validation/<name>.npy, test/near/<name>.npy, test/far/<name>.npy, test/corrupted/<name>.npy
+data/prepared/auxiliary/<name>.npy           and validation/<name>.npy, test/near/<name>.npy, test/{far,corrupted,shifted}/<name>.npy
 data/prepared/world/<name>.npy               with .words.json (what a caption calls each image)
 data/prepared/manifest.json                  source, count and sha256 of every set
 """
@@ -31,8 +31,8 @@ class Info:
 
 
 def path_of(name: str) -> str:
-    """Where a set lies below the prepared folder: near, far and corrupted are test sets."""
-    return f"test/{name}" if name.split("/")[0] in ("near", "far", "corrupted") else name
+    """Where a set lies below the prepared folder: near, far, corrupted and shifted are test sets."""
+    return f"test/{name}" if name.split("/")[0] in ("near", "far", "corrupted", "shifted") else name
 
 
 def info(root: Path = PREPARED) -> Info:

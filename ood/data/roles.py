@@ -10,9 +10,9 @@ PRECEDENCE = ("test", "id/test", "id/val", "validation", "id/train", "auxiliary"
 
 
 def role_of(name: str) -> str:
-    """The role of a set by its name: near- and far-OOD are one role, the three ID splits are three."""
+    """The role of a set by its name: near- and far-OOD are one role, the three ID splits are three; shifted is as id/test."""
     head = name.split("/")[0]
-    return "test" if head in ("near", "far") else name if head == "id" else head
+    return {"near": "test", "far": "test", "shifted": "id/test", "id": name}.get(head, head)
 
 
 def _both_train(mark: str, one: str, other: str) -> bool:

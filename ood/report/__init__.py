@@ -7,7 +7,7 @@ from ood.config.evaluation import Evaluate
 from ood.config.methods import OE, UM, UMAP, Mask, OERun
 from ood.config.training import Pretrain, Training
 from ood.protocols import PROTOCOLS
-from ood.report.dream import Dreams, corruption_table
+from ood.report.dream import Dreams, accuracy_table
 from ood.report.tables import (
     PERCENT,
     Results,
@@ -166,8 +166,9 @@ def page(
         parts += ["## What was dreamed", dreams.text(), *dreams.tables()]
         traces_of_paint = dreams.traces(results, pairs)
         parts += ["## The painter's traces", *traces_of_paint] if traces_of_paint else []
-    corrupted = corruption_table(results)
-    parts += ["## ID accuracy under corruption", corrupted] if corrupted else []
+    for role, title in (("corrupted", "ID accuracy under corruption"), ("shifted", "ID accuracy on pictures from elsewhere")):
+        table = accuracy_table(results, role)
+        parts += [f"## {title}", table] if table else []
     parts += ["## Which epoch?", trace_table(traces)] if traces else []
     collapsed = collapse_table(traces)
     parts += [COLLAPSE, collapsed] if collapsed else []

@@ -147,15 +147,16 @@ def _verdict(run: str, control: str, results: Results) -> str:
     return f"`{run}` against `{control}`, on {score}: {', '.join(found)} points."
 
 
-def corruption_table(results: Results) -> str | None:
-    """Accuracy on ID test images and under each corruption; None where no test figure was asked for."""
+def accuracy_table(results: Results, role: str) -> str | None:
+    """Accuracy on ID test images and on each set of `role` (corrupted or shifted); None where there is none."""
     first = next(iter(next(iter(results.values()))["seeds"].values()))
-    if groups_in(results) == ["validation"] or not first["corrupted"]:
+    if groups_in(results) == ["validation"] or not first[role]:
         return None
-    names = sorted(first["corrupted"])
+    names = sorted(first[role])
     rows = []
     for model, summary in results.items():
-        table = [PERCENT * np.array([seed["corrupted"][name] for seed in summary["seeds"].values()]) for name in names]
+        table = [PERCENT * np.array([seed[role][name] for seed in summary["seeds"].values()]) for name in names]
         mean = np.mean(table, axis=0)
         rows.append([model, spread(id_values(summary, "accuracy", "test")), *[spread(values) for values in table], spread(mean)])
-    return markdown_table(["model", "clean", *names, "mean under corruption"], rows)
+    header = {"corrupted": ["clean", *names, "mean under corruption"], "shifted": ["test", *names, "mean of the shifted"]}
+    return markdown_table(["model", *header[role]], rows)

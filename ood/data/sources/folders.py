@@ -1,11 +1,12 @@
 """Image folders in the layout of torchvision.datasets.ImageFolder: <path>/<class>/<image>; outliers also as <path>/<image>."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from ood.config.data import Folder
+from ood.config.data import Folder, Shifted
 from ood.data.chain import ImageChain
 from ood.data.items import ItemSet
 from ood.data.streamed import FileImages
@@ -20,7 +21,44 @@ def load(source: Folder, chain: ImageChain, rng: np.random.Generator, tick: Call
     Args:
         stream: leave the pictures in their files.
     """
+    return _read(source, list_images(source), chain, rng, tick, stream)
+
+
+def load_known(
+    source: Shifted, classes: list[str], chain: ImageChain, rng: np.random.Generator, tick: Callable[[], None], stream: bool = False
+) -> ItemSet:
+    """As load, but of the ID classes alone, with their labels."""
+    listing = known(source, classes)
+    found = _read(source, listing, chain, rng, tick, stream)
+    return replace(found, labels=np.array([classes.index(name) for name in listing], np.int64)[found.labels], classes=classes)
+
+
+def known(source: Shifted, classes: list[str]) -> dict[str, list[Path]]:
+    """Those of the folder's classes that are ID classes, by name (or by number, see Shifted): name -> files.
+
+    Raises:
+        InputError: as list_images; none of them is an ID class; a number that counts nothing.
+    """
     listing = list_images(source)
+    if source.numbered is not None:
+        if not source.numbered.is_dir():
+            raise InputError(f"numbered: {source.numbered}: no such folder. Give the one whose class folders the numbers count.")
+        counted = sorted(path.name for path in source.numbered.iterdir() if path.is_dir() and not path.name.startswith("."))
+        odd = next((name for name in listing if not (name.isdigit() and int(name) < len(counted))), None)
+        if odd is not None:
+            raise InputError(
+                f"{source.path}: {odd} is no number below {len(counted)}, the classes in {source.numbered}. Correct one of the two."
+            )
+        listing = {counted[int(name)]: files for name, files in listing.items()}
+    found = {name: files for name, files in listing.items() if name in classes}
+    if not found:
+        raise InputError(f"{source.path}: none of its folders is called as an ID class ({', '.join(classes[:5])}, ...). Rename them.")
+    return found
+
+
+def _read(
+    source: Folder, listing: dict[str, list[Path]], chain: ImageChain, rng: np.random.Generator, tick: Callable[[], None], stream: bool
+) -> ItemSet:
     classes = list(listing)
     files = [(path, label) for label, name in enumerate(classes) for path in listing[name]]
     if source.limit is not None and source.limit < len(files):
