@@ -8,12 +8,18 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
+from ood.errors import InputError
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("ood", "stages")
 
 
 def closure(entry: str) -> list[str]:
-    """Files that `entry` (a path like 'stages/um.py') imports, itself included, function-level imports too; sorted paths."""
+    """Files that `entry` (a path like 'stages/um.py') imports, itself included, function-level imports too; sorted paths.
+
+    Raises:
+        InputError: one of them isn't valid Python.
+    """
     seen: set[str] = set()
     waiting = [entry, *(f"{p}/__init__.py" for p in map(str, Path(entry).parents) if (ROOT / p / "__init__.py").is_file())]
     while waiting:
@@ -31,7 +37,10 @@ def listing(entry: str) -> str:
 
 @cache
 def _imports(path: str) -> frozenset[str]:
-    tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+    try:
+        tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+    except SyntaxError as error:
+        raise InputError(f"{path}, line {error.lineno}: {error.msg}. Correct it: nothing can tell what it imports.") from None
     names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

@@ -161,7 +161,7 @@ class LabelledInliers(Objective):
     def forward(
         self, logits: Tensor, labels: Tensor, outlier_logits: Tensor | None, outlier_labels: Tensor | None = None
     ) -> tuple[Tensor, Terms]:
-        pairs = ((logits, labels), (outlier_logits, outlier_labels))  # labels may be soft, a dreamed inlier's never are
+        pairs = ((logits, labels), (outlier_logits, outlier_labels))
         each = torch.cat([F.cross_entropy(one, truth, reduction="none") for one, truth in pairs])
         ce, dreamed = (global_mean(part.detach()) for part in (each[: len(labels)], each[len(labels) :]))
         loss = global_mean(each)

@@ -40,8 +40,8 @@ FIGURES = ("fpr95", "auroc", "aupr")
 def measure(name: str, by_set: dict[str, NDArray], seed: int = 0) -> dict[str, dict[str, float]]:
     """A protocol's figures: group ('all', or 'near' and 'far') -> auroc, fpr95, aupr, unweighted means over the group's sets.
 
-    A protocol that draws has auroc_draws, fpr95_draws and aupr_draws too: the standard deviation of those means over its draws (population,
-    as OE's code has it; the spread that its tables show).
+    A protocol that draws has auroc_draws, fpr95_draws and aupr_draws too: the standard deviation over its draws (population, as OE's code
+    has it) of each set, and of these the mean.
 
     Args:
         by_set: scores of id/test and of every near and far set, larger = more OOD.
@@ -55,10 +55,10 @@ def measure(name: str, by_set: dict[str, NDArray], seed: int = 0) -> dict[str, d
         groups.setdefault("all" if protocol.together else other.split("/")[0], []).append(draws)
     found = {}
     for group, members in groups.items():
-        by_draw = {key: np.mean([[draw[key] for draw in draws] for draws in members], axis=0) for key in FIGURES}
-        found[group] = {key: float(values.mean()) for key, values in by_draw.items()}
+        each = {key: np.array([[draw[key] for draw in draws] for draws in members]) for key in FIGURES}  # (sets, draws)
+        found[group] = {key: float(values.mean()) for key, values in each.items()}
         if protocol.draws > 1:
-            found[group] |= {f"{key}_draws": float(values.std()) for key, values in by_draw.items()}
+            found[group] |= {f"{key}_draws": float(values.std(axis=1).mean()) for key, values in each.items()}
     return found
 
 

@@ -60,10 +60,12 @@ class _Step(nn.Module):
         logits = logits if logits.dtype == torch.float64 else logits.float()
         inliers = len(batch.labels)
         outliers = logits[inliers:] if batch.total > batch.global_inliers else None
-        labels = batch.labels
+        labels, extra_labels, classes = batch.labels, batch.extra_labels, logits.shape[1]
         if batch.mixed_in is not None or self.label_smoothing:
-            labels = soft_labels(labels, logits.shape[1], self.label_smoothing, batch.mixed_in, batch.share).to(logits)
-        loss, terms = self.objective(logits[:inliers], labels, outliers, batch.extra_labels)
+            labels = soft_labels(labels, classes, self.label_smoothing, batch.mixed_in, batch.share).to(logits)
+        if self.label_smoothing and bool((extra_labels >= 0).all()):  # dreamed inliers
+            extra_labels = soft_labels(extra_labels, classes, self.label_smoothing).to(logits)
+        loss, terms = self.objective(logits[:inliers], labels, outliers, extra_labels)
         return loss, terms | {"accuracy": accuracy(logits[:inliers].detach(), batch.labels)}
 
 
@@ -86,11 +88,13 @@ class Trainer:
     keep: Callable[[int], bool] = field(default=lambda epoch: False)
 
     def fit(self, net: nn.Module, objective: Objective, batches: TrainingBatches, seed: int) -> list[dict[str, float]]:
-        """Train `net` in place; returns one row per epoch: lr and the epoch's means of loss, its terms, accuracy (train mode)."""
+        """Train `net` in place; returns one row per epoch: lr and the epoch's means of loss, its terms, accuracy.
+
+        Accuracy is that of train mode, and of mixed images by their own labels.
+        """
         device = self.accelerator.device
         batches = batches.to(device)
-        strong = self.recipe.strong
-        step_module = _Step(net.to(device), objective.to(device), strong.label_smoothing if strong else 0.0)
+        step_module = _Step(net.to(device), objective.to(device), self.recipe.strong.label_smoothing)
         if self.runtime.precision == "fp64":
             step_module.double()
         if self.runtime.channels_last:

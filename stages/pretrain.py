@@ -44,6 +44,6 @@ def main(run: Annotated[str, typer.Argument(help="one of pretrain.runs")]) -> No
         keep=keep,
     ).train(
         start,
-        TrainingBatches(train, recipe.batch_size, common.augment, strong=recipe.strong),
+        TrainingBatches(train, recipe.batch_size, setting.augment or common.augment, strong=recipe.strong),
         Console(f"pretrain {run}"),
     )

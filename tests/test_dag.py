@@ -7,7 +7,8 @@ import re
 import pytest
 from conftest import ROOT, parse
 
-from ood.closure import closure, listing
+from ood.closure import _imports, closure, listing
+from ood.errors import InputError
 
 DAG = parse((ROOT / "dvc.yaml").read_text())
 STAGES = DAG["stages"]
@@ -29,6 +30,14 @@ def test_a_list_of_modules_has_each_with_its_hash():
     lines = dict(reversed(line.split("  ")) for line in listing("stages/umap_control.py").splitlines())
     assert list(lines) == closure("stages/umap_control.py")
     assert lines["ood/objectives.py"] == hashlib.sha256((ROOT / "ood/objectives.py").read_bytes()).hexdigest()
+
+
+def test_a_module_that_is_no_python_is_named(monkeypatch, tmp_path):
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "stages/um.py").write_text("x = 1\ndef broken(:\n")
+    monkeypatch.setattr("ood.closure.ROOT", tmp_path)
+    with pytest.raises(InputError, match=r"stages/um\.py, line 2: .*Correct it"):
+        _imports.__wrapped__("stages/um.py")
 
 
 def test_closure_sees_imports_inside_functions():

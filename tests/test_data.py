@@ -317,6 +317,12 @@ def test_shifted_pictures_are_labelled_by_the_names_of_the_id_classes(tmp_path):
         loaded("numbers")
     with pytest.raises(InputError, match="x is no number below 4"):
         loaded("named", classes=["x"], numbered=tmp_path / "all")
+    data = Params(ROOT / "params.yaml").section("data", Data)
+    lost = Shifted(source="folder", path=tmp_path / "numbers", numbered=tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"data\.shifted\.a\.numbered: .*nowhere: no such folder"):
+        catalog.check(data.model_copy(update={"shifted": {"a": lost}}))
+    with pytest.raises(InputError, match=r"data\.shifted\.a: .*none of its folders is called as an ID class"):
+        catalog.check(data.model_copy(update={"shifted": {"a": lost.model_copy(update={"numbered": None, "path": tmp_path / "named"})}}))
     assert roles.role_of("shifted/a") == "id/test"
     with pytest.raises(InputError, match="no image may play two roles"):
         roles.separate({"id/train": items(7), "shifted/a": items(7)}, "error")

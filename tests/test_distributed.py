@@ -32,9 +32,9 @@ def test_two_processes_equal_one(trained: Workspace, tmp_path, command):
         workspace.set(
             {"seeds": [0], "runtime.precision": "fp64", "net.dropout": 0.2, "augment": {"pad": 1, "flip": True, "crop": [0.6, 1.0]}}
         )
-        strong = {"label_smoothing": 0.1, "mixup": 0.8, "cutmix": 1.0, "randaugment": 5.0, "erase": 0.25}
-        for section in ("pretrain", "um", "umap", "oe"):
-            workspace.set({f"{section}.training.batch_size": 173, f"{section}.training.strong": strong})  # 866 = 5 x 173 + 1
+        workspace.set({f"{section}.training.batch_size": 173 for section in ("pretrain", "um", "umap", "oe")})  # 866 = 5 x 173 + 1
+        strong = {"label_smoothing": 0.1, "mixup": 0.8, "cutmix": 1.0, "randaugment": 5.0, "random_erasing": 0.25}
+        workspace.set({f"{section}.training.strong": strong for section in ("pretrain", "oe")})
     one.stage(command)
     two.run(*LAUNCH, *command.split())
     run = command.split()[-1]

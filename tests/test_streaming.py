@@ -39,7 +39,7 @@ def both(tmp_path):
     return FileSet(files, labels), ImageSet(memory, labels)
 
 
-@pytest.mark.parametrize("strong", [None, Strong(mixup=0.8, cutmix=1.0, randaugment=9.0, erase=0.5)])
+@pytest.mark.parametrize("strong", [Strong(), Strong(mixup=0.8, cutmix=1.0, randaugment=9.0, random_erasing=0.5)])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_training_batches_are_those_of_a_set_in_memory(both, workers, strong):
     streamed, memory = both

@@ -13,7 +13,7 @@ from ood.data.batches import ImageSet, TrainingBatches
 from ood.data.strong import Mix, transformed
 from ood.objectives import LabelledInliers, Objective, soft_labels
 from ood.progress import Silent
-from ood.training import Trainer
+from ood.training import Trainer, _Step
 
 
 def images(count=13, side=8, seed=0):
@@ -71,7 +71,7 @@ def test_draws_of_a_mix(strong, boxes):
                 assert (bottom - top) * (right - left) <= 1 - mix.share + 1e-9
 
 
-STRONG = Strong(label_smoothing=0.1, mixup=0.8, cutmix=1.0, mix_until=2, randaugment=9.0, erase=0.25)
+STRONG = Strong(label_smoothing=0.1, mixup=0.8, cutmix=1.0, mix_until=2, randaugment=9.0, random_erasing=0.25)
 
 
 def epoch(strong, number=0, seed=0):
@@ -84,23 +84,23 @@ def test_mixed_images_are_of_the_batch_and_stop_when_told():
         assert batch.mixed_in is not None
         assert 0 <= batch.share <= 1
         assert torch.equal(batch.mixed_in, batch.labels.roll(1))
-    plain = [b.images for b in epoch(None, 2)]
+    plain = [b.images for b in epoch(Strong(), 2)]
     assert all(b.mixed_in is None for b in epoch(STRONG, 2))
     assert all(torch.equal(b.images, p) for b, p in zip(epoch(Strong(label_smoothing=0.1), 2), plain, strict=True)), "only labels change"
 
 
 def test_outliers_are_turned_and_erased_but_not_mixed():
-    outliers = {row.numpy().tobytes() for b in epoch(None) for row in b.images[len(b.labels) :]}
-    mixed = [row.numpy().tobytes() for b in epoch(Strong(mixup=0.8)) for row in b.images[len(b.labels) :]]
-    turned = [row.numpy().tobytes() for b in epoch(Strong(randaugment=9.0)) for row in b.images[len(b.labels) :]]
-    plain = TrainingBatches(images(), 5, Augment(), images(20, seed=1), 4)
-    known = {row.numpy().tobytes() for b in plain.epoch(0, 0) for row in b.images[len(b.labels) :]}
-    unpadded = TrainingBatches(images(), 5, Augment(), images(20, seed=1), 4, Strong(mixup=0.8))
-    everything = {i.float().div(255).numpy().tobytes() for i in images(20, seed=1).images}
-    assert known <= everything
-    assert {row.numpy().tobytes() for b in unpadded.epoch(0, 0) for row in b.images[len(b.labels) :]} <= everything
-    assert len(mixed) == len(turned)
-    assert len(set(turned) & outliers) < len(turned) / 2
+    everything = {image.float().div(255).numpy().tobytes() for image in images(20, seed=1).images}
+
+    def untouched(strong):
+        loader = TrainingBatches(images(), 5, Augment(), images(20, seed=1), 4, strong)
+        rows = [row.numpy().tobytes() for b in loader.epoch(0, 0) for row in b.images[len(b.labels) :]]
+        assert len(rows) == 12
+        return sum(row in everything for row in rows)
+
+    assert untouched(Strong()) == untouched(Strong(mixup=0.8)) == untouched(Strong(cutmix=1.0)) == 12
+    assert 0 < untouched(Strong(randaugment=9.0)) < 12
+    assert untouched(Strong(random_erasing=1.0)) == 0
 
 
 def test_an_epoch_repeats_exactly():
@@ -110,24 +110,30 @@ def test_an_epoch_repeats_exactly():
 
 
 def test_two_processes_see_what_one_would(monkeypatch):
-    """Rows of a global batch, sliced: the neighbour of a rank's first image is another rank's."""
+    """Every other row is another rank's, and so is every neighbour."""
     whole = epoch(STRONG)
     parts = []
     for rank in range(2):
-        monkeypatch.setattr(batches, "rows_of", lambda n, rank=rank: torch.arange(n).tensor_split(2)[rank])
+        monkeypatch.setattr(batches, "rows_of", lambda n, rank=rank: torch.arange(rank, n, 2))
         parts.append(epoch(STRONG))
+
+    def together(left, right):
+        whole = torch.empty(len(left) + len(right), *left.shape[1:], dtype=left.dtype)
+        whole[0::2], whole[1::2] = left, right
+        return whole
+
     for one, left, right in zip(whole, *parts, strict=True):
-        count = one.global_inliers
-        assert torch.equal(torch.cat([left.images[: len(left.labels)], right.images[: len(right.labels)]]), one.images[:count])
-        assert torch.equal(torch.cat([left.images[len(left.labels) :], right.images[len(right.labels) :]]), one.images[count:])
-        assert torch.equal(torch.cat([left.mixed_in, right.mixed_in]), one.mixed_in)
+        count, here, there = one.global_inliers, len(left.labels), len(right.labels)
+        assert torch.equal(together(left.images[:here], right.images[:there]), one.images[:count])
+        assert torch.equal(together(left.images[here:], right.images[there:]), one.images[count:])
+        assert torch.equal(together(left.mixed_in, right.mixed_in), one.mixed_in)
         assert left.share == right.share == one.share
 
 
-def test_erasing_leaves_the_rest_and_its_noise_is_grey():
-    """Erased with certainty: 2 to 33 % of an image, a rectangle."""
+def test_erasing_leaves_the_rest_and_its_noise_is_around_grey():
+    """Erased with certainty: 2 to 33 % of an image, a rectangle; of an image without colours one channel of noise."""
     grey = torch.zeros(200, 3, 32, 32, dtype=torch.uint8)
-    found = transformed(grey, torch.arange(200), Strong(erase=1.0))
+    found = transformed(grey, torch.arange(200), Strong(random_erasing=1.0))
     shares = found.ne(0).any(1).float().mean((1, 2))
     assert 0.01 < shares.min() < 0.08
     assert 0.25 < shares.max() < 0.35
@@ -135,7 +141,12 @@ def test_erasing_leaves_the_rest_and_its_noise_is_grey():
         rows, columns = image.amax(0).amax(1).nonzero(), image.amax(0).amax(0).nonzero()
         part = image[:, rows.min() : rows.max() + 1, columns.min() : columns.max() + 1].float()
         assert abs(part.mean() - 127) < 40
-    assert transformed(grey, torch.arange(200), Strong(erase=0.25)).flatten(1).any(1).float().mean() == pytest.approx(0.25, abs=0.1)
+        assert torch.equal(part[0], part[2])
+    coloured = transformed(images(20, 32).images, torch.arange(20), Strong(random_erasing=1.0))
+    assert (coloured != images(20, 32).images).flatten(1).float().mean(1).max() < 0.4
+    assert transformed(grey, torch.arange(200), Strong(random_erasing=0.25)).flatten(1).any(1).float().mean() == pytest.approx(
+        0.25, abs=0.1
+    )
 
 
 def test_randaugment_grows_with_its_magnitude_and_does_nothing_a_quarter_of_the_time():
@@ -154,27 +165,41 @@ def test_randaugment_grows_with_its_magnitude_and_does_nothing_a_quarter_of_the_
 def test_training_learns_the_soft_labels(tmp_path):
     """Smoothed by a half, no prediction has a cross-entropy below the labels' own entropy; hard labels go far below it."""
     losses = []
-    for strong in (None, Strong(label_smoothing=0.5)):
+    for strong in (Strong(), Strong(label_smoothing=0.5)):
         recipe = Training(epochs=30, batch_size=13, lr=0.05, weight_decay=0.0, strong=strong)
         torch.manual_seed(0)
         net = nets.build("wrn_10_1", num_classes=4, size=8)
-        trainer = Trainer(Accelerator(cpu=True), Runtime(device="cpu"), recipe, tmp_path / str(strong is None), Silent())
+        trainer = Trainer(Accelerator(cpu=True), Runtime(device="cpu"), recipe, tmp_path / str(strong.label_smoothing), Silent())
         losses.append(trainer.fit(net, Objective(), TrainingBatches(images(), 13, Augment(), strong=strong), 0)[-1]["ce"])
     floor = -(0.625 * np.log(0.625) + 3 * 0.125 * np.log(0.125))
     assert losses[0] < 0.3
     assert floor < losses[1] < floor + 0.2
 
 
-def test_the_callers_randomness_is_left_alone():
+def test_the_callers_randomness_is_left_alone(monkeypatch):
+    """A GPU's too, where dropout draws for all processes alike."""
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda _seed: pytest.fail("that is the GPU's generator"))
     transformed(images().images, torch.arange(13), STRONG)
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_label_smoothing_takes_in_dreamed_inliers():
+    torch.manual_seed(0)
+    net = nets.build("wrn_10_1", num_classes=4, size=8).eval()
+    loader = TrainingBatches(images(8), 8, Augment(), images(6, seed=1), 6)
+    batch = next(iter(loader.epoch(0, 0)))
+    loss, _ = _Step(net, LabelledInliers(), 0.3)(batch)
+    labels = torch.cat([batch.labels, batch.extra_labels])
+    assert torch.allclose(loss, F.cross_entropy(net(batch.images), labels, label_smoothing=0.3))
 
 
 def test_a_run_may_be_strong_by_itself():
     base = Training(epochs=3, batch_size=4, lr=0.1)
     run = Overrides(strong={"mixup": 0.8})
-    assert base.strong is None
+    assert base.strong == Strong()
     assert run.over(base).strong == Strong(mixup=0.8)
+    assert Overrides(strong={}).over(run.over(base)).strong == Strong(), "switched off"
+    assert Overrides().over(run.over(base)).strong == Strong(mixup=0.8)

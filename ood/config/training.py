@@ -67,7 +67,8 @@ class Strong(Section):
 
     label_smoothing: share of a label that is spread over all classes. mixup, cutmix: alpha of the Beta distribution that an image's share
     is drawn from, 0: off; of both, one at random per batch, in the epochs before mix_until (null: always). randaugment: magnitude, 0 to
-    10. erase: probability that a part of an image becomes noise. Outliers are turned and erased as ID images are, but never mixed.
+    10. random_erasing: probability that a part of an image becomes noise. Outliers are turned and erased as ID images are, but never
+    mixed. A run's section takes the place of its stage's whole; {} switches it off.
     """
 
     label_smoothing: float = Field(0.0, ge=0, lt=1)
@@ -75,11 +76,27 @@ class Strong(Section):
     cutmix: float = Field(0.0, ge=0)
     mix_until: int | None = Field(None, ge=1)
     randaugment: float = Field(0.0, ge=0, le=10)
-    erase: float = Field(0.0, ge=0, le=1)
+    random_erasing: float = Field(0.0, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _something_to_end(self) -> "Strong":
+        if self.mix_until is not None and not self.softens_by_mixing:
+            raise ValueError("mix_until says when mixup or cutmix ends, and neither is on; give one, or remove it")
+        return self
+
+    @property
+    def softens_by_mixing(self) -> bool:
+        """Whether images, and with them labels, are mixed in any epoch."""
+        return bool(self.mixup or self.cutmix)
+
+    @property
+    def alone(self) -> bool:
+        """Whether an image is changed by itself."""
+        return bool(self.randaugment or self.random_erasing)
 
     def mixes(self, epoch: int) -> bool:
         """Whether images are mixed in an epoch, counted from 0."""
-        return bool(self.mixup or self.cutmix) and (self.mix_until is None or epoch < self.mix_until)
+        return self.softens_by_mixing and (self.mix_until is None or epoch < self.mix_until)
 
 
 class Training(Section):
@@ -104,7 +121,7 @@ class Training(Section):
     momentum: float = Field(0.9, ge=0, lt=1)
     nesterov: bool = True
     weight_decay: float = Field(5e-4, ge=0)
-    strong: Strong | None = None
+    strong: Strong = Strong()
 
     @model_validator(mode="after")
     def _steps_have_milestones(self) -> "Training":
@@ -139,12 +156,13 @@ class Overrides(create_model("Optional", __base__=Section, **_OPTIONAL)):
 
 
 class PretrainRun(Overrides):
-    """net: its own; null: the section `net`. normalize: L2-normalise the features in front of the last layer (the L2 paper).
+    """net, augment: its own; null: the sections of that name. normalize: L2-normalise the features before the last layer (L2 paper).
 
     tau: LogitNorm instead (Wei et al. 2022): cross-entropy of normalised logits, divided by tau.
     """
 
     net: Net | None = None
+    augment: Augment | None = None
     normalize: bool = False
     tau: float | None = Field(None, gt=0)
 

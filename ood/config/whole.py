@@ -80,7 +80,17 @@ def _recipes(*, pretrain: Pretrain, oe: OE, align: Align, net: Net, data: Data, 
 
 
 def _disagreements(
-    *, pretrain: Pretrain, trace: Trace, mask: Mask, oe: OE, models: dict, features: Features, report: Report, **_
+    *,
+    pretrain: Pretrain,
+    trace: Trace,
+    mask: Mask,
+    um: UM,
+    umap: UMAP,
+    oe: OE,
+    models: dict,
+    features: Features,
+    report: Report,
+    **_,
 ) -> Iterator[str]:
     trained = {name: run.over(pretrain.training).epochs for name, run in pretrain.runs.items()}
     recipes = {name: run.over(stage.training) for stage in (oe, pretrain) for name, run in stage.runs.items()}
@@ -95,6 +105,11 @@ def _disagreements(
             yield f"trace.runs.{name}: not a pretraining run with at least one epoch. Known: {_known(trained)}."
         elif pretrain.keep_epochs == 0:
             yield f"trace.runs.{name}: nothing to trace, pretrain.keep_epochs is 0. Set it to 1 or more."
+    constrained = {"um": um.training, "umap": umap.training}
+    constrained |= {f"oe.runs.{name}": run.over(oe.training) for name, run in oe.runs.items() if run.constraint == "um"}
+    for name, training in constrained.items():
+        if training.strong.label_smoothing or training.strong.softens_by_mixing:
+            yield f"{name}: b is a loss on hard labels; with soft ones the loss never falls to it. Take label_smoothing, mixup, cutmix out."
     for name, run in oe.runs.items():
         if run.init not in {*trained, "um", "control"}:
             yield f"oe.runs.{name}.init: {run.init!r} is no model to start from. Known: {_known([*trained, 'um', 'control'])}."

@@ -19,7 +19,7 @@ from ood.data import packed
 from ood.data.chain import ImageChain
 from ood.data.streamed import FileImages
 from ood.data.strong import Mix
-from ood.data.views import Views, crop_box, resized_crops
+from ood.data.views import PLAIN, Views, crop_box, resized_crops
 from ood.distributed import rows_of
 
 CPU = torch.device("cpu")
@@ -92,7 +92,8 @@ class FileSet:
         ahead = {"num_workers": self.workers, "prefetch_factor": 2} if self.workers and len(plan) > 1 else {}
         loader = DataLoader(_Decoded(self.files, views), batch_size=None, pin_memory=self.device.type == "cuda", **ahead)
         for v, images in zip(views, loader, strict=True):
-            yield v.applied(images.to(self.device, non_blocking=True))
+            images = images.to(self.device, non_blocking=True)
+            yield v.applied(images) if v.seeds is None else images
 
     def seen(self, views: Views) -> "FileSet":
         """The images of `views`, always augmented in the same way; still in their files."""
@@ -108,7 +109,7 @@ class FileSet:
 
 
 class _Decoded:
-    """One item per batch: a worker decodes (and, where augmentation says so, crops) all of it."""
+    """One item per batch: a worker decodes (and, where augmentation says so, crops) all of it, and transforms it if that is strong."""
 
     def __init__(self, files: FileImages, plan: Sequence[Views]):
         self.files, self.plan = files, plan
@@ -125,7 +126,8 @@ class _Decoded:
                 rows.append(self.files.cropped(i, partial(crop_box, draws=views.crops[n], area=views.augment.crop)))
         side = self.files.chain.config.side
         images = np.stack(rows) if rows else np.zeros((0, side, side, 3), np.uint8)
-        return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+        images = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+        return images if views.seeds is None else views.applied(images)
 
 
 Images = ImageSet | FileSet
@@ -216,7 +218,7 @@ class TrainingBatches:
         augment: Augment,
         outliers: Images | None = None,
         outlier_batch: int = 0,
-        strong: Strong | None = None,
+        strong: Strong = PLAIN,
     ):
         self.inliers, self.outliers, self.augment, self.strong = inliers, outliers, augment, strong
         self.batch_size, self.outlier_batch = batch_size, outlier_batch
@@ -252,7 +254,7 @@ class TrainingBatches:
         """Which images each step sees and how, for the global batch."""
         order = torch.randperm(len(self.inliers), generator=generator)
         stream = self._outlier_stream(generator) if self.outliers is not None else None
-        mixes, plan = self.strong is not None and self.strong.mixes(epoch), []
+        mixes, plan = self.strong.mixes(epoch), []
         for step in range(self.steps):
             inliers = self._views(order[step * self.batch_size : (step + 1) * self.batch_size], generator)
             outliers = None

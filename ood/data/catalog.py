@@ -71,6 +71,8 @@ def check(data: Data) -> None:
         raise InputError(f"params.yaml: data.id.images.path: {data.id.images.path} holds one class; a classifier needs at least two.")
     classes = list(own) if own is not None else data.id_classes()
     for name, source in data.shifted.items():
+        if source.numbered is not None and not source.numbered.is_dir():
+            raise InputError(f"params.yaml: data.shifted.{name}.numbered: {source.numbered}: no such folder. Correct the path.")
         if classes is not None:
             try:
                 folders.known(source, classes)

@@ -22,7 +22,8 @@ AREA, RATIO = (0.02, 1 / 3), (0.3, 3.3)  # of what is erased: share of the image
 def transformed(images: Tensor, seeds: Tensor, strong: Strong) -> Tensor:
     """RandAugment (Cubuk et al. 2020), then random erasing (Zhong et al. 2020), of uint8 images (N, 3, H, W), by a seed for each.
 
-    RandAugment's operations are torchvision's. What is erased becomes grey noise (0.5 ± 0.25 in [0, 1] units).
+    RandAugment's operations are torchvision's. What is erased becomes noise around grey (0.5 ± 0.25 in [0, 1] units; of one channel where
+    the image has no colours).
     """
     if not len(images):  # a process without rows of this batch
         return images
@@ -31,20 +32,21 @@ def transformed(images: Tensor, seeds: Tensor, strong: Strong) -> Tensor:
 
 
 def _one(image: Tensor, seed: int, strong: Strong) -> Tensor:
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)  # and no device's: dropout draws there, for all processes alike
     if strong.randaugment:
         for _ in range(OPERATIONS):
             applied, magnitude = torch.rand(()) < PROBABILITY, strong.randaugment + SPREAD * torch.randn(())
             if applied:
                 image = _operation(round(float(magnitude.clamp(0, 10)) / 10 * BINS))(image)
-    if strong.erase and torch.rand(()) < strong.erase:
+    if strong.random_erasing and torch.rand(()) < strong.random_erasing:
         from torchvision.transforms import RandomErasing
 
         top, left, height, width, noise = RandomErasing.get_params(image, AREA, RATIO, None)
-        if noise.shape[1:] == (height, width):  # else no box fitted
+        if noise is not image:  # which is what it gives where no box fitted
+            colourless = bool((image == image[:1]).all())
+            pixels = (0.5 + 0.25 * (noise[:1] if colourless else noise)).clamp(0, 1) * 255
             image = image.clone()
-            grey = (0.5 + 0.25 * noise).clamp(0, 1) * 255
-            image[:, top : top + height, left : left + width] = grey.round().to(image)
+            image[:, top : top + height, left : left + width] = pixels.round().to(image)
     return image
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from ood.config.training import Augment, Strong
 from ood.data.strong import transformed
 
+PLAIN = Strong()
 TRIES = 10  # of RandomResizedCrop, before it takes the middle
 RATIO = (3 / 4, 4 / 3)  # width to height
 
@@ -19,7 +20,7 @@ class Views:
     """Which images a batch sees, and how.
 
     index: int64 (n,); offsets: of the crop after padding, (n, 2); flips: bool (n,); crops: numbers in [0, 1) that RandomResizedCrop
-    makes its boxes of, (n, TRIES, 4), None without it. seeds: int64 (n,), of what `strong` does to each image, None without it.
+    makes its boxes of, (n, TRIES, 4), None without it. seeds: int64 (n,), of what `strong` does to each image, None where it does nothing.
     """
 
     index: Tensor
@@ -27,17 +28,16 @@ class Views:
     offsets: Tensor
     flips: Tensor
     crops: Tensor | None = None
-    strong: Strong | None = None
+    strong: Strong = PLAIN
     seeds: Tensor | None = None
 
     @classmethod
-    def drawn(cls, index: Tensor, augment: Augment, generator: torch.Generator, strong: Strong | None = None) -> "Views":
+    def drawn(cls, index: Tensor, augment: Augment, generator: torch.Generator, strong: Strong = PLAIN) -> "Views":
         """Random choices for the images at `index`."""
         offsets = torch.randint(0, 2 * augment.pad + 1, (len(index), 2), generator=generator)
         flips = torch.rand(len(index), generator=generator) < 0.5
         crops = torch.rand((len(index), TRIES, 4), generator=generator) if augment.crop else None
-        alone = strong is not None and (strong.randaugment or strong.erase)
-        seeds = torch.randint(2**62, (len(index),), generator=generator) if alone else None
+        seeds = torch.randint(2**62, (len(index),), generator=generator) if strong.alone else None
         return cls(index, augment, offsets, flips, crops, strong, seeds)
 
     @classmethod

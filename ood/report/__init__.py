@@ -32,7 +32,10 @@ SIBLINGS = (
     "† has a sibling of the same kind among the auxiliary outliers (easier for every run that saw those) or in the world that the small "
     "diffusion model learned (easier for every run that saw its dreams)."
 )
-DRAWS = "In brackets: the standard deviation over the draws, as this paper's tables have it behind ±; ± here is over seeds, as everywhere."
+DRAWS = (
+    "In brackets: the standard deviation over the draws, which this paper's tables have behind ± for every set by itself; here its mean "
+    "over sets. ± is over seeds, as everywhere."
+)
 COLLAPSE = (
     "Neural collapse of the training set at the last epoch, 0 at full collapse: NC1 spread within classes against between them; NC2 how "
     "unequal class means are in length and angle, and weight rows in length; NC3 last layer against class means; NC4 share of images whose "
@@ -96,7 +99,7 @@ def drawing(run: EmbedRun) -> str:
 def recipe(training: Training) -> str:
     """A training's numbers in a few words."""
     rate = f"lr {training.lr:g} {training.schedule}"
-    strong = training.strong.model_dump(exclude_defaults=True) if training.strong else {}
+    strong = training.strong.model_dump(exclude_defaults=True)
     extra = "".join(f", {key.replace('_', ' ')} {value:g}" for key, value in strong.items())
     return f"{training.epochs} epochs, {rate}, batch {training.batch_size}, weight decay {training.weight_decay:g}{extra}"
 
@@ -166,7 +169,7 @@ def page(
         parts += ["## What was dreamed", dreams.text(), *dreams.tables()]
         traces_of_paint = dreams.traces(results, pairs)
         parts += ["## The painter's traces", *traces_of_paint] if traces_of_paint else []
-    for role, title in (("corrupted", "ID accuracy under corruption"), ("shifted", "ID accuracy on pictures from elsewhere")):
+    for role, title in (("corrupted", "ID accuracy under corruption"), ("shifted", "ID accuracy under natural shift")):
         table = accuracy_table(results, role)
         parts += [f"## {title}", table] if table else []
     parts += ["## Which epoch?", trace_table(traces)] if traces else []

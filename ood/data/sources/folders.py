@@ -41,14 +41,14 @@ def known(source: Shifted, classes: list[str]) -> dict[str, list[Path]]:
     """
     listing = list_images(source)
     if source.numbered is not None:
-        if not source.numbered.is_dir():
-            raise InputError(f"numbered: {source.numbered}: no such folder. Give the one whose class folders the numbers count.")
         counted = sorted(path.name for path in source.numbered.iterdir() if path.is_dir() and not path.name.startswith("."))
-        odd = next((name for name in listing if not (name.isdigit() and int(name) < len(counted))), None)
+        odd = next((name for name in listing if not (name.isdecimal() and int(name) < len(counted))), None)
         if odd is not None:
             raise InputError(
                 f"{source.path}: {odd} is no number below {len(counted)}, the classes in {source.numbered}. Correct one of the two."
             )
+        if len({int(name) for name in listing}) < len(listing):
+            raise InputError(f"{source.path}: a number stands twice there, with zeros in front. Leave one folder for each class.")
         listing = {counted[int(name)]: files for name, files in listing.items()}
     found = {name: files for name, files in listing.items() if name in classes}
     if not found:
