@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ood import nets
 from ood.compute import accelerator_for, placed
-from ood.config.training import Augment, Runtime, Training
+from ood.config.training import Augment, Runtime, Strong, Training
 from ood.data.batches import AT_ONCE, ImageSet, TrainingBatches
 from ood.features import extract
 from ood.objectives import Objective
@@ -80,6 +80,7 @@ def main() -> None:
     parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--channels-last", action="store_true")
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--strong", action="store_true", help="ours with label smoothing, MixUp, CutMix and RandAugment, as for CCT")
     parser.add_argument("--profile", action="store_true", help="also print what a training epoch and an evaluation spend their time on")
     given = parser.parse_args()
     runtime = Runtime(
@@ -91,7 +92,8 @@ def main() -> None:
     pictures = rng.integers(0, 255, (count, given.size, given.size, 3)).astype(np.uint8)
     labels = rng.integers(0, 10, count)
     images = ImageSet(torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels))
-    recipe = Training(epochs=2, batch_size=given.batch, lr=0.01)
+    strong = Strong(label_smoothing=0.1, mixup=0.8, cutmix=1.0, randaugment=9.0) if given.strong else Strong()
+    recipe = Training(epochs=2, batch_size=given.batch, lr=0.01, strong=strong)
 
     def network() -> nets.Classifier:
         torch.manual_seed(0)
@@ -124,7 +126,7 @@ def main() -> None:
             def advance(self, message: str = "") -> None:
                 ticks.append(clock(device))
 
-        batches = TrainingBatches(images, given.batch, Augment(pad=4, flip=True))
+        batches = TrainingBatches(images, given.batch, Augment(pad=4, flip=True), strong=strong)
         Trainer(accelerator, runtime, recipe, Path(folder), Clock()).fit(network(), Objective(), batches, 0)
         found["training, ours"] = count / (ticks[1] - ticks[0])  # the second epoch, its checkpoint included
 
