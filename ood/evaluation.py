@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ood import metrics, posthoc, protocols, scores
+from ood import calibration, metrics, posthoc, protocols, scores
 from ood.config.evaluation import Evaluate, ScoreName, Scores
 from ood.errors import InputError
 from ood.features import LABELLED, Cached, load, scored
@@ -70,8 +70,8 @@ def id_figures(tensors: dict[str, torch.Tensor]) -> dict[str, float]:
     figures = {
         "accuracy": float(correct.mean()),
         "nll": metrics.negative_log_likelihood(logits, labels),
-        "ece": metrics.calibration_error(confidence, correct),
-        "rms_calibration_error": metrics.rms_calibration_error(confidence, correct),
+        "ece": calibration.expected_error(confidence, correct),
+        "rms_calibration_error": calibration.rms_error(confidence, correct),
     }
     if "unmasked_logits" in tensors:
         figures["accuracy_unmasked"] = metrics.accuracy(tensors["unmasked_logits"].numpy(), labels)
@@ -80,10 +80,16 @@ def id_figures(tensors: dict[str, torch.Tensor]) -> dict[str, float]:
 
 @dataclass
 class SeedResult:
-    """Figures of one model and seed. grid: score -> OOD set -> metric; id: role -> figure; corrupted, shifted: set -> accuracy."""
+    """Figures of one model and seed. grid: score -> OOD set -> metric; id: role -> figure; corrupted, shifted: set -> accuracy.
+
+    errors: score -> detection metrics with misclassified ID test images in the place of OOD, and how many there are ('count'); empty
+    where none is wrong, or none right. calibration: see calibration.as_oe_measures.
+    """
 
     grid: Grid = field(default_factory=dict)
     id: dict[str, dict[str, float]] = field(default_factory=dict)
+    errors: dict[str, dict[str, float]] = field(default_factory=dict)
+    calibration: dict[str, float] = field(default_factory=dict)
     corrupted: dict[str, float] = field(default_factory=dict)
     shifted: dict[str, float] = field(default_factory=dict)
 
@@ -94,6 +100,11 @@ def evaluate_seed(cached: Cached, table: dict[str, dict[str, NDArray]], roles: l
     for role in roles:
         result.id[role] = id_figures(cached.sets[f"id/{role}"])
     if "test" in roles:
+        result.errors = errors_found(cached.sets["id/test"], table, rule)
+        result.calibration = calibration.as_oe_measures(
+            *(_labelled(cached.sets[name]) for name in ("id/val", "id/test")),
+            {name: _labelled(cached.sets[name])[0] for group in ("near", "far") for name in cached.names(group)},
+        )
         for role in LABELLED:
             for name in cached.names(role):
                 tensors = cached.sets[name]
@@ -109,6 +120,21 @@ def evaluate_seed(cached: Cached, table: dict[str, dict[str, NDArray]], roles: l
     return result
 
 
+def errors_found(tensors: dict[str, torch.Tensor], table: dict[str, dict[str, NDArray]], rule: metrics.Rule) -> dict[str, dict[str, float]]:
+    """How well every score tells misclassified ID test images from the others (error detection, as in OE's code)."""
+    logits, labels = _labelled(tensors)
+    wrong = logits.argmax(1) != labels
+    if not 0 < wrong.sum() < len(wrong):
+        return {}
+    count = {"count": float(wrong.sum())}
+    found = {score: by_set["id/test"] for score, by_set in table.items()}
+    return {score: metrics.detection_metrics(values[~wrong], values[wrong], rule) | count for score, values in found.items()}
+
+
+def _labelled(tensors: dict[str, torch.Tensor]) -> tuple[NDArray, NDArray]:
+    return tensors["logits"].double().numpy(), tensors["labels"].numpy()
+
+
 def group_means(by_set: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
     """Unweighted means over the sets of each group: group -> metric -> value."""
     means = {}
@@ -120,8 +146,12 @@ def group_means(by_set: dict[str, dict[str, float]]) -> dict[str, dict[str, floa
 
 
 def picked_score(results: list[SeedResult]) -> str:
-    """The score with the highest AUROC on validation OOD, averaged over sets and seeds. Test data plays no part."""
-    quality = {score: np.mean([group_means(result.grid[score])["validation"]["auroc"] for result in results]) for score in results[0].grid}
+    """The score with the highest AUROC on validation OOD, averaged over sets and seeds. Test data plays no part.
+
+    Nor do scores that were fitted on the ID validation images which validation OOD is told from: theirs would be flattered.
+    """
+    fair = [score for score in results[0].grid if score not in posthoc.FITTED_ON_VALIDATION]
+    quality = {score: np.mean([group_means(result.grid[score])["validation"]["auroc"] for result in results]) for score in fair}
     return max(quality, key=lambda score: quality[score])
 
 

@@ -1,4 +1,4 @@
-"""Detection and calibration metrics. Scores are larger for OOD everywhere; fractions lie in [0, 1].
+"""Detection metrics, accuracy, NLL. Scores are larger for OOD everywhere; fractions lie in [0, 1].
 
 "FPR95" means two different things in the four papers, so both are here under names that say which:
 fpr_ood_at_tpr95_id (UM, DREAM-OOD, energy): share of OOD let through when 95 % of ID is kept;
@@ -156,24 +156,3 @@ def negative_log_likelihood(logits: NDArray, labels: NDArray) -> float:
     """Mean cross-entropy in nats."""
     shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
     return float((np.log(np.exp(shifted).sum(1)) - shifted[np.arange(len(labels)), labels]).mean())
-
-
-def calibration_error(confidence: NDArray, correct: NDArray, bins: int = 15) -> float:
-    """Expected calibration error over `bins` equal-width bins of confidence."""
-    index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    gaps = [np.bincount(index, values.astype(np.float64), minlength=bins) for values in (confidence, correct)]
-    return float(np.abs(gaps[0] - gaps[1]).sum() / len(confidence))
-
-
-def rms_calibration_error(confidence: NDArray, correct: NDArray, bin_size: int = 100) -> float:
-    """Root mean square calibration error over bins of `bin_size` samples of like confidence (OE, appendix).
-
-    The last bin takes the remainder. (The reference leaves the most confident bin out; this one counts it.)
-    """
-    order = np.argsort(confidence, kind="stable")
-    n_bins = max(1, len(order) // bin_size)
-    total = 0.0
-    for i in range(n_bins):
-        part = order[i * bin_size : None if i == n_bins - 1 else (i + 1) * bin_size]
-        total += len(part) * (confidence[part].mean() - correct[part].mean()) ** 2
-    return float(np.sqrt(total / len(order)))

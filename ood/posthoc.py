@@ -12,6 +12,7 @@ from ood.config.evaluation import Scores
 from ood.scores import Head
 
 NAMES = ("ash", "scale", "dice", "klm", "nnguide")
+FITTED_ON_VALIDATION = {"klm"}
 CHUNK = 1024  # images at a time: DICE and NNGuide build tables of images x weights or x training images
 Score = Callable[[Tensor, Tensor], Tensor]  # features as the head sees them (N, D), logits (N, C) -> (N,)
 

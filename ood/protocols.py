@@ -3,6 +3,7 @@
 Their figures can't be compared with each other, and ours with theirs only under the same protocol.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -50,8 +51,7 @@ def measure(name: str, by_set: dict[str, NDArray], seed: int = 0) -> dict[str, d
     protocol, inside = PROTOCOLS[name], by_set["id/test"]
     groups: dict[str, list[list[dict[str, float]]]] = {}
     for index, other in enumerate(sorted(key for key in by_set if key.split("/")[0] in ("near", "far"))):
-        rng = np.random.default_rng([seed, index])
-        draws = [_figures(protocol, inside, _draw(by_set[other], inside, protocol, rng)) for _ in range(protocol.draws)]
+        draws = [_figures(protocol, inside, drawn) for drawn in draws_of(name, by_set[other], len(inside), (seed, index))]
         groups.setdefault("all" if protocol.together else other.split("/")[0], []).append(draws)
     found = {}
     for group, members in groups.items():
@@ -62,10 +62,12 @@ def measure(name: str, by_set: dict[str, NDArray], seed: int = 0) -> dict[str, d
     return found
 
 
-def _draw(scores: NDArray, inside: NDArray, protocol: Protocol, rng: np.random.Generator) -> NDArray:
-    """As many outliers as the base rate asks for, or all where there are fewer."""
-    wanted = len(scores) if protocol.base_rate is None else int(len(inside) * protocol.base_rate)
-    return scores if wanted >= len(scores) else rng.choice(scores, wanted, replace=False)
+def draws_of(name: str, values: NDArray, inside: int, seed: tuple[int, int]) -> Iterator[NDArray]:
+    """A protocol's draws from an OOD set: as many as the base rate asks for beside `inside` ID images, or all where there are fewer."""
+    protocol, rng = PROTOCOLS[name], np.random.default_rng(seed)
+    wanted = len(values) if protocol.base_rate is None else int(inside * protocol.base_rate)
+    for _ in range(protocol.draws):
+        yield values if wanted >= len(values) else rng.choice(values, wanted, replace=False)
 
 
 def _figures(protocol: Protocol, inside: NDArray, outside: NDArray) -> dict[str, float]:

@@ -20,6 +20,7 @@ from ood.errors import InputError
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
 PRESETS = RECIPES / "presets"  # smaller overlays, on top of a recipe: the test sets of a paper
+FOR = "For: "  # a preset's line that names the recipes it goes with
 MARK = "# Recipe: "  # how a params.yaml that holds a recipe begins
 
 
@@ -59,13 +60,23 @@ def apply(params: str, recipe: str, name: str) -> str:
     """
     if params.startswith(MARK):
         other = params.splitlines()[0].removeprefix(MARK)
-        raise InputError(f"params.yaml holds the recipe {other!r} already. Bring the shipped one back first: git checkout params.yaml")
+        raise InputError(
+            f"params.yaml holds the recipe {other!r} already. Bring the shipped one back first: git checkout params.yaml dvc.yaml"
+        )
     top = [f"{MARK}{name}", *(f"# {line}".rstrip() for line in header(recipe)), "#"]
     return "\n".join([*top, *_changed(params, recipe)]) + "\n"
 
 
 def add(params: str, preset: str, name: str) -> str:
-    """The text of a recipe's params.yaml with a preset on top."""
+    """The text of a recipe's params.yaml with a preset on top.
+
+    Raises:
+        InputError: the preset is for other ID classes (its line 'For:'): test sets that are OOD for one are ID for another.
+    """
+    recipe = params.splitlines()[0].removeprefix(MARK)
+    fit = next(line for line in header(preset) if line.startswith(FOR)).removeprefix(FOR).split(", ")
+    if recipe not in fit:
+        raise InputError(f"the preset {name!r} is for {' and '.join(fit)}, not for {recipe}. Name its test sets in params.yaml by hand.")
     first, *rest = _changed(params, preset)
     top = [f"{first} with {name}", *(f"# {line}".rstrip() for line in header(preset)), "#"]
     return "\n".join([*top, *rest]) + "\n"
@@ -81,8 +92,14 @@ def _changed(params: str, recipe: str) -> list[str]:
 
 
 def list_metrics(dvc: str, models: list[str]) -> str:
-    """The text of dvc.yaml whose top-level `metrics` lists these models' files."""
+    """The text of dvc.yaml whose top-level `metrics` lists these models' files.
+
+    Raises:
+        InputError: there is no such list.
+    """
     lines = dvc.splitlines()
+    if "metrics:" not in lines:
+        raise InputError("dvc.yaml: no top-level list `metrics:`. Bring the shipped one back: git checkout dvc.yaml")
     start = lines.index("metrics:") + 1
     end = next((i for i in range(start, len(lines)) if not lines[i].startswith("  - ")), len(lines))
     lines[start:end] = [f"  - metrics/{model}.json" for model in models]

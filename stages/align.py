@@ -35,10 +35,11 @@ def main() -> None:
     accelerator = accelerator_for(runtime)
     device = accelerator.device
     pipeline = pipelines.load(torch.device("cpu"), runtime)
-    anchors, report = alignment.anchors_from_names(pipeline.text_encoder, pipeline.tokenizer, prompts, info.classes)
+    anchors, report = alignment.anchors_from_names(pipeline.text_encoder, pipeline.tokenizer, prompts, info.classes, setting.anchors)
     del pipeline
-    settings = [setting, prompts, runtime, augment, net]
-    mark = fingerprint("stages/align.py", settings, [packed.PREPARED / "id", pipelines.DIFFUSION], device.type)
+    settings, inputs = [setting, prompts, runtime, augment, net], [packed.PREPARED / "id", pipelines.DIFFUSION]
+    inputs += [setting.anchors] if setting.anchors else []
+    mark = fingerprint("stages/align.py", settings, inputs, device.type)
     with Scratch("align", mark, owner=accelerator.is_main_process) as scratch:
         accelerator.wait_for_everyone()
         torch.manual_seed(generator_for(setting.seed, 0, 20).initial_seed())

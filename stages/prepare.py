@@ -27,3 +27,6 @@ def main() -> None:
     write_text(COUNTS, json.dumps({name: entry["count"] for name, entry in manifest.items()}, indent=1) + "\n")
     sheet_of_sets(PICTURE, sets)
     console.note(", ".join(f"{name} {entry['count']}" for name, entry in manifest.items()))
+    lost = [f"{name} {entry['dropped']} of {entry['dropped'] + entry['count']}" for name, entry in manifest.items() if entry["dropped"]]
+    if lost:
+        console.note(f"dropped, because they play a role that comes first: {', '.join(lost)}")

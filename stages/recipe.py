@@ -39,9 +39,10 @@ def main(
         check(params)
     finally:
         trial.unlink()
+    dvc = recipes.list_metrics(DVC.read_text(encoding="utf-8"), list(params.raw["models"])) if DVC.is_file() else None
     write_text(PARAMS, text)
-    if DVC.is_file():
-        write_text(DVC, recipes.list_metrics(DVC.read_text(encoding="utf-8"), list(params.raw["models"])))
+    if dvc is not None:
+        write_text(DVC, dvc)
     typer.echo("\n".join([f"params.yaml is now the recipe {name}{f' with {with_}' if with_ else ''}:", *recipes.header(recipe)]))
     try:
         catalog.check(params.section("data", SECTIONS["data"]))

@@ -9,6 +9,7 @@ from ood.config.dream import Diffusion, Embed, Judge, Painting, Synthesize
 from ood.config.evaluation import Evaluate, Models, Report, Trace
 from ood.config.methods import OE, UM, UMAP, Mask
 from ood.config.training import Pretrain, Seeds
+from ood.errors import InputError
 from ood.files import write_text
 from ood.pictures import methods_overview
 from ood.report.dream import Dreams
@@ -19,15 +20,26 @@ PAGE = Path("metrics/report.md")
 PICTURE = Path("metrics/pictures/overview.png")
 
 
+def measured(path: str, stage: str) -> dict:
+    """What another stage wrote.
+
+    Raises:
+        InputError: it hasn't run.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"{path}: not there. Run `python -m stages {stage}` first (or `dvc repro`).")
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
 def main() -> None:
     """Write metrics/report.md from what the other stages measured."""
     params = Params()
-    results = json.loads(Path("data/evaluation/detail.json").read_text(encoding="utf-8"))
+    results = measured("data/evaluation/detail.json", "evaluate")
     results = {model: results[model] for model in params.section("models", Models)}
-    manifest = json.loads(Path("data/prepared/manifest.json").read_text(encoding="utf-8"))
-    masks = json.loads(Path("metrics/mask.json").read_text(encoding="utf-8"))
+    manifest = measured("data/prepared/manifest.json", "prepare")
+    masks = measured("metrics/mask.json", "mask")
     runs = params.section("trace", Trace).runs
-    traces = {run: json.loads(Path(f"metrics/trace/{run}.json").read_text(encoding="utf-8")) for run in runs}
+    traces = {run: measured(f"metrics/trace/{run}.json", f"trace {run}") for run in runs}
     um, umap, oe = params.section("um", UM), params.section("umap", UMAP), params.section("oe", OE)
     estimate = masks["constraint"]
     bs = {"um": um.threshold, "umap": umap.threshold} | {name: um.threshold for name, run in oe.runs.items() if run.constraint == "um"}

@@ -137,9 +137,13 @@ def test_jigsaw_at_the_papers_size():
 
 def test_pixelate_ghost_invert():
     x = np.random.default_rng(0).random((32, 32, 3))
-    assert len(np.unique(corruptions.pixelate(x)[..., 0])) <= 36
+    for side, cells in ((32, 6), (28, 5), (64, 12)):
+        blocks = corruptions.pixelate(np.random.default_rng(0).random((side, side, 3)))
+        assert len(np.unique(blocks[..., 0])) == cells**2
+        assert len(np.unique(blocks[0, :, 0])) == cells
+    assert corruptions.pixelate(x)[:5, :5].mean() == pytest.approx(x[:5, :5].mean(), abs=0.1), "a box is about the mean of its pixels"
     ghost = corruptions.ghost(x)
-    assert np.array_equal(ghost[..., 0], x[::-1, :, 1])
+    assert np.array_equal(ghost[..., 0], x[:, ::-1, 1])
     assert np.array_equal(ghost[..., 1], x[..., 2])
     assert np.array_equal(ghost[..., 2], x[..., 0])
     inverted = corruptions.invert(x)
@@ -346,11 +350,18 @@ def test_equal_provenance_in_two_roles_is_an_error():
         roles.separate(clash, "error")
 
 
-def test_near_and_far_may_share_and_training_gives_way():
+def test_near_and_far_may_share_an_image_and_training_gives_way():
     separated, dropped = roles.separate({"id/train": items(1, 2, 3), "near/x": items(3, 4), "far/y": items(4, 5)}, "drop")
     assert dropped == {"id/train": 1}
     assert separated["id/train"].names == ["item/1", "item/2"]
     assert len(separated["far/y"]) == 2
+
+
+@pytest.mark.parametrize("duplicates", ["error", "drop"])
+def test_a_test_set_under_two_names_is_refused(duplicates):
+    """UM sheet 12: a set counts once in every mean."""
+    with pytest.raises(InputError, match=r"far/y and near/x are the same images \(67%.*counts once"):
+        roles.separate({"near/x": items(3, 4, 5, 6), "far/y": items(4, 5, 9)}, duplicates)
 
 
 def test_a_dropped_validation_image_does_not_live_on_as_validation_ood(data, tmp_path):
@@ -484,7 +495,7 @@ def test_torchvision_sets_from_local_files(tmp_path, chain):
     found = vision.load(source, chain, np.random.default_rng(0), lambda: None)
     assert found.images.shape == (4, 8, 8, 1)
     assert found.labels.tolist() == [1, 0, 1, 0]
-    with pytest.raises(InputError, match="could not be downloaded"):
+    with pytest.raises(InputError, match=r"SVHN, test, is not in .*is not to be downloaded \(download: false\)"):
         vision.load(source.model_copy(update={"name": "SVHN"}), chain, np.random.default_rng(0), lambda: None)
 
 

@@ -370,11 +370,48 @@ def test_one_seed_one_picture_whatever_the_batch(pipeline):
     assert not np.array_equal(together[1], paint(pipeline, [prompt("one")], ["one"], vectors[1:2], [9], **settings)[0])
 
 
+def test_anchors_from_the_authors_file(pipeline, tmp_path):
+    """DREAM sheet 3: float vectors, one a class, in the classes' order, in the place of the token table's."""
+    path, labels = tmp_path / "token_embed.npy", ["zero", "one"]
+    theirs = np.random.default_rng(0).normal(size=(2, 32)).astype(np.float32)
+    np.save(path, theirs)
+    prompts = Prompts(template="A high-quality image of the {name}", names={}, words={})
+    anchors, report = alignment.anchors_from_names(pipeline.text_encoder, pipeline.tokenizer, prompts, labels, path)
+    assert np.array_equal(anchors.numpy(), theirs)
+    assert [row["norm"] for row in report] == pytest.approx(np.linalg.norm(theirs, axis=1).tolist())
+    for wrong, words in ((theirs[:1], r"shape \(1, 32\).*\(2, 32\)"), (theirs * np.nan, "isn't finite"), (theirs * 0, "no length")):
+        np.save(path, wrong)
+        with pytest.raises(InputError, match=f"align.anchors.*{words}"):
+            alignment.anchors_from_names(pipeline.text_encoder, pipeline.tokenizer, prompts, labels, path)
+    path.write_text("no array")
+    with pytest.raises(InputError, match="not a NumPy file"):
+        alignment.anchors_from_names(pipeline.text_encoder, pipeline.tokenizer, prompts, labels, path)
+
+
 def test_the_vector_changes_the_picture(pipeline):
     plain = paint(pipeline, [prompt("one")], ["one"], None, [5], steps=4)
     row = anchor(pipeline.text_encoder, pipeline.tokenizer, "one")
     assert np.array_equal(plain, paint(pipeline, [prompt("one")], ["one"], row[None], [5], steps=4)), "its own row changes nothing"
     assert not np.array_equal(plain, paint(pipeline, [prompt("one")], ["one"], -row[None], [5], steps=4))
+
+
+def test_plain_prompts_say_every_piece_of_a_word(pipeline):
+    """A vector takes one place for a whole word, but where there is none the prompt is painted as it is written."""
+    tokenizer, text = pipeline.tokenizer, pipeline.text_encoder
+    word = next(w for w in ("zeroone", "onezero", "sigmaone") if len(piece_ids(tokenizer, w)) > 1)
+    first = tokenizer.decode(piece_ids(tokenizer, word)[:1])
+    assert first != word
+    whole = tokenizer(prompt(word), padding="max_length", max_length=tokenizer.model_max_length)["input_ids"]
+    seen = []
+    handle = text.register_forward_pre_hook(lambda _m, _args, kwargs: seen.append(kwargs["input_ids"][0].tolist()), with_kwargs=True)
+    try:
+        plain = paint(pipeline, [prompt(word)], [word], None, [5], steps=2)
+        moved = paint(pipeline, [prompt(word)], [word], torch.zeros(1, 32), [5], steps=2)
+    finally:
+        handle.remove()
+    assert seen[0] == whole
+    assert seen[2] != whole, "with a vector the word is one place"
+    assert not np.array_equal(plain, moved)
 
 
 @pytest.mark.parametrize(("sampler", "steps", "calls"), [("plms", 50, 51), ("dpm", 20, 20)])
@@ -558,13 +595,6 @@ def test_energy_regulariser_is_binary_cross_entropy_for_an_affine_head():
     targets = torch.cat([torch.ones(5), torch.zeros(7)])
     expected = F.binary_cross_entropy_with_logits(slope * energies + offset, targets)
     assert torch.allclose(energy_regularizer(logits, outliers, phi), expected, atol=1e-6)
-
-
-def test_order_of_samples_does_not_matter():
-    logits, outliers = torch.randn(5, 4), torch.randn(7, 4)
-    phi = EnergyRegularizer(1.0, "mlp").phi
-    shuffled = energy_regularizer(logits[torch.randperm(5)], outliers[torch.randperm(7)], phi)
-    assert torch.allclose(energy_regularizer(logits, outliers, phi), shuffled, atol=1e-6)
 
 
 @pytest.mark.parametrize("phi", ["affine", "mlp"])

@@ -9,10 +9,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from ood.metrics import (
     KEYS,
     bootstrap,
-    calibration_error,
     detection_metrics,
     negative_log_likelihood,
-    rms_calibration_error,
     roc_curve,
 )
 
@@ -160,14 +158,6 @@ def test_roc_curve_of_ties_is_the_straight_line():
     assert np.allclose(rates, caught)
     rates, caught = roc_curve([0.0, 1.0], [1.0, 1.0], 3)  # half of ID lies below all of OOD
     assert caught.tolist() == [0, 1, 1]
-
-
-def test_calibration_errors_in_closed_form():
-    confidence, correct = np.full(200, 0.8), np.r_[np.ones(120), np.zeros(80)]
-    assert calibration_error(confidence, correct) == pytest.approx(0.2)
-    # Equal confidences keep their order, so the two bins of 100 hold 100 right, then 20 right ones.
-    assert rms_calibration_error(confidence, correct) == pytest.approx(np.sqrt((0.2**2 + 0.6**2) / 2))
-    assert rms_calibration_error(np.full(50, 0.9), np.ones(50)) == pytest.approx(0.1)  # fewer than a bin is one bin
 
 
 def test_negative_log_likelihood():

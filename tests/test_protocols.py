@@ -48,22 +48,29 @@ def test_outlier_exposure_draws_one_outlier_to_five(scores):
     assert found["aupr"] == pytest.approx(1 / 6, abs=0.01)
     assert found["auroc"] == pytest.approx(0.5, abs=0.01)
     assert found["fpr95"] == pytest.approx(0.95, abs=0.01)
-    drawn = protocols._draw(scores["near/a"], scores["id/test"], protocols.PROTOCOLS["oe"], rng)
-    assert len(np.unique(drawn)) == 100, "none twice"
-    assert set(drawn) <= set(scores["near/a"])
+    draws = list(protocols.draws_of("oe", scores["near/a"], 500, (0, 0)))
+    assert len(draws) == 10
+    for drawn in draws:
+        assert len(np.unique(drawn)) == 100, "none twice"
+        assert set(drawn) <= set(scores["near/a"])
+    assert len({drawn.tobytes() for drawn in draws}) == 10
     assert protocols.measure("oe", scores) == protocols.measure("oe", scores), "the same draws every time"
 
 
 def test_the_spread_over_draws_is_each_sets_own(scores):
-    """OE sheet: ± is np.std over ten draws of one set. One set's is known from 2,000 draws; a set that is taken whole has none."""
-    one = {"id/test": scores["id/test"], "near/a": scores["near/a"]}
-    found = protocols.measure("oe", one)["all"]
-    rng = np.random.default_rng(9)
-    many = [metrics.detection_metrics(one["id/test"], rng.choice(one["near/a"], 100, replace=False))["auroc"] for _ in range(2000)]
-    assert 0.4 < found["auroc_draws"] / np.std(many) < 1.6, "of ten draws"
-    assert protocols.measure("oe", {"id/test": scores["id/test"], "far/b": scores["far/b"]})["all"]["auroc_draws"] == 0
-    both = protocols.measure("oe", {"id/test": scores["id/test"], "far/b": scores["far/b"], "near/a": scores["near/a"]})["all"]
-    assert 0.2 < both["auroc_draws"] / np.std(many) < 0.8, "half of it: the mean with a set that has none"
+    """OE sheet: ± is np.std (population) over ten draws of one set; a set that is taken whole has none."""
+    inside, near, far = scores["id/test"], scores["near/a"], scores["far/b"]
+    found = protocols.measure("oe", {"id/test": inside, "near/a": near})["all"]
+    rng = np.random.default_rng([0, 0])
+    each = [metrics.detection_metrics(inside, rng.choice(near, 100, replace=False)) for _ in range(10)]
+    assert found["auroc_draws"] == pytest.approx(np.std([draw["auroc"] for draw in each]))
+    assert found["fpr95_draws"] == pytest.approx(np.std([draw["fpr_id_at_tpr95_ood"] for draw in each]))
+    assert found["aupr"] == pytest.approx(np.mean([draw["aupr_out"] for draw in each]))
+    assert protocols.measure("oe", {"id/test": inside, "far/b": far})["all"]["auroc_draws"] == 0
+    rng = np.random.default_rng([0, 1])
+    each = [metrics.detection_metrics(inside, rng.choice(near, 100, replace=False))["auroc"] for _ in range(10)]
+    both = protocols.measure("oe", {"id/test": inside, "far/b": far, "near/a": near})["all"]
+    assert both["auroc_draws"] == pytest.approx(np.std(each) / 2), "the mean with a set that has none"
     assert protocols.measure("um", scores)["all"].keys() == set(protocols.FIGURES)
     line = protocol_table({"m": {"own": "msp", "protocols": {"oe": {"all": {key: [value] for key, value in found.items()}}}}}, "oe")
     assert f"{100 * found['auroc']:.1f} ({100 * found['auroc_draws']:.1f})" in line

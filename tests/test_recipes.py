@@ -62,7 +62,8 @@ def test_every_recipe_is_valid_and_says_what_time_and_figures_to_expect(name, tm
 
 
 @pytest.mark.parametrize(
-    ("recipe", "preset"), [("cifar10", "openood-cifar10"), ("cifar100", "openood-cifar100"), ("cifar10", "oe"), ("cifar100", "um")]
+    ("recipe", "preset"),
+    [("cifar10", "openood-cifar10"), ("cifar100", "openood-cifar100"), ("cifar10", "oe"), ("cifar100", "um"), ("cifar100", "dream")],
 )
 def test_presets_change_the_test_sets_and_nothing_else(recipe, preset, tmp_path):
     base = recipes.apply(SHIPPED, recipes.overlay(recipe), recipe)
@@ -73,6 +74,8 @@ def test_presets_change_the_test_sets_and_nothing_else(recipe, preset, tmp_path)
     for params in (before, after):
         params["evaluate"].pop("protocols")
         params["data"].pop("near"), params["data"].pop("far")
+        if preset.startswith("openood"):
+            params["data"]["id"].pop("test")
     assert before == after
     (tmp_path / "params.yaml").write_text(found)
     check(Params(tmp_path / "params.yaml"))
@@ -83,15 +86,26 @@ def test_the_openood_groups():
     data = parse(recipes.overlay("openood-cifar10", recipes.PRESETS))["data"]
     assert {"cifar100", "tin"} == data["near"].keys()
     assert {"mnist", "svhn", "texture", "places365"} == data["far"].keys()
+    data = parse(recipes.overlay("openood-cifar100", recipes.PRESETS))["data"]
+    assert {"cifar10", "tin"} == data["near"].keys()
+    assert {"mnist", "svhn", "texture", "places365"} == data["far"].keys()
+
+
+@pytest.mark.parametrize(("recipe", "preset"), [("cifar100", "openood-cifar10"), ("mnist", "oe"), ("cifar10-small", "um")])
+def test_a_preset_for_other_classes_is_refused(recipe, preset):
+    """OOD for CIFAR-10 is ID for CIFAR-100."""
+    base = recipes.apply(SHIPPED, recipes.overlay(recipe), recipe)
+    with pytest.raises(InputError, match=rf"{preset!r} is for cifar10.*, not for {recipe}\."):
+        recipes.add(base, recipes.overlay(preset, recipes.PRESETS), preset)
 
 
 def test_a_second_recipe_is_refused_and_an_unknown_one_names_what_there_is():
     once = recipes.apply(SHIPPED, recipes.overlay("mnist"), "mnist")
-    with pytest.raises(InputError, match=r"holds the recipe 'mnist' already.*git checkout"):
+    with pytest.raises(InputError, match=r"holds the recipe 'mnist' already.*git checkout params.yaml dvc.yaml"):
         recipes.apply(once, recipes.overlay("mnist"), "mnist")
     with pytest.raises(InputError, match=r"no recipe 'minst'\. There are: .*mnist"):
         recipes.overlay("minst")
-    with pytest.raises(InputError, match=r"no preset 'x'\. There are: oe,"):
+    with pytest.raises(InputError, match=r"no preset 'x'\. There are: dream, oe,"):
         recipes.overlay("x", recipes.PRESETS)
 
 
@@ -207,8 +221,8 @@ def shrink(params: dict, project: Project, name: str) -> None:
             training["epochs"] = min(1, training["epochs"])
         if "batch_size" in training:
             training["batch_size"] = 50
-        for key in ("schedule", "milestones"):
-            training.pop(key, None)
+        if training.get("schedule") == "steps" and training.get("epochs"):  # its own schedule, a step and all
+            training |= {"milestones": [1], "epochs": 2}
     # Every run runs; of those that differ in their schedule or start alone, one is trained. Of many classes: one of every net, DREAM or OE.
     kinds = set()
     left = {"none", "energy", "label"} | ({"uniform"} if params["diffusion"]["enabled"] else set()) if many else set()

@@ -89,7 +89,7 @@ def test_a_download_that_fails_says_what_to_do(monkeypatch, tmp_path, kind):
         "torchvision": lambda: vision.load(Torchvision(source="torchvision", name="SVHN", root=tmp_path), COLOUR, RNG(0), tick),
         "pytorch-ood": lambda: vision.load_outliers(PytorchOOD(source="pytorch-ood", name="NINCO", root=tmp_path), COLOUR, RNG(0), tick),
     }
-    with pytest.raises(InputError, match=rf"(SVHN|NINCO).*{tmp_path}.*could not be downloaded.*Put the files that {kind} wants"):
+    with pytest.raises(InputError, match=rf"(SVHN|NINCO).*{tmp_path}.*could not be downloaded.*under the names that {kind} gives"):
         ask[kind]()
 
 
@@ -145,14 +145,18 @@ def tree(tmp_path):
 
 def test_a_listing_names_the_images(tree):
     """OpenOOD's format: a path and, behind a blank, a label that isn't ours."""
-    (tree / "list.txt").write_text("a/x/2.png -1\na/y/0.png -1\n\nb/1.png -1\n")
+    (tree / "list.txt").write_text("a/x/2.png -1\na/y/0.png -1\n\nb/1.png -1\na/x/0.png 5\n")
     source = Folder(source="folder", path=tree, listing=tree / "list.txt")
     assert {name: [f.relative_to(tree).as_posix() for f in files] for name, files in folders.list_images(source).items()} == {
-        "a": ["a/x/2.png", "a/y/0.png"],
         "b": ["b/1.png"],
+        "x": ["a/x/0.png", "a/x/2.png"],  # the class is the image's own folder: cifar10/test/airplane/0298.png is an airplane
+        "y": ["a/y/0.png"],
     }
     (tree / "list.txt").write_text("a/x/9.png -1\n")
     with pytest.raises(InputError, match=r"list\.txt: a/x/9\.png is not in"):
+        folders.list_images(source)
+    (tree / "list.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match="UTF-8"):
         folders.list_images(source)
     with pytest.raises(InputError, match="no such list"):
         folders.list_images(Folder(source="folder", path=tree, listing=tree / "none.txt"))
@@ -204,4 +208,32 @@ def test_check_finds_a_missing_array_and_folder(tmp_path):
         far={"f": {"source": "noise", "kind": "gaussian", "count": 1}},
     )
     with pytest.raises(InputError, match=r"data\.auxiliary\.random\.path: .*none\.npy: no such file"):
+        catalog.check(data)
+    # Every problem at once, each with its key; and how few images a class has, before anything is read.
+    data = data.model_copy(update={"near": {"n": Folder(source="folder", path=tmp_path / "lost")}})
+    with pytest.raises(InputError, match=r"none\.npy") as found:
+        catalog.check(data)
+    lines = str(found.value).splitlines()
+    assert [line.split(": ")[1] for line in lines] == ["data.auxiliary.random.path", "data.near.n.path", "data.id.images.path"]
+    assert "class 'a' has 1 images, of which val gets 20%" in lines[2]
+
+
+def test_check_compares_the_classes_of_test_and_training_folders(tmp_path):
+    for name in ("train/a", "train/b", "test/a", "test/c"):
+        (tmp_path / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / name / "0.png")
+    data = Data(
+        chain=Chain(size=8, **HALF),
+        min_per_class=1,
+        id={
+            "images": {"source": "folder", "path": tmp_path / "train"},
+            "test": {"source": "folder", "path": tmp_path / "test"},
+            "split": {"train": 0.5, "val": 0.5, "test": 0.0},
+        },
+        auxiliary={"a": {"source": "noise", "kind": "uniform", "count": 1}},
+        validation={"v": {"source": "noise", "kind": "uniform", "count": 1}},
+        near={"n": {"source": "noise", "kind": "uniform", "count": 1}},
+        far={"f": {"source": "noise", "kind": "gaussian", "count": 1}},
+    )
+    with pytest.raises(InputError, match=r"data\.id\.test: its classes differ .*first: b"):
         catalog.check(data)

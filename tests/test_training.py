@@ -78,7 +78,10 @@ def test_warm_up_and_cool_down_of_the_cct_recipe():
 
 def test_optimizers():
     parameters = [torch.nn.Parameter(torch.ones(2))]
-    assert isinstance(optimizer_for(parameters, recipe(), False), torch.optim.SGD)
+    sgd = optimizer_for(parameters, recipe(momentum=0.8, nesterov=True, weight_decay=0.05), False)
+    assert isinstance(sgd, torch.optim.SGD)
+    wanted = {"momentum": 0.8, "nesterov": True, "weight_decay": 0.05, "lr": 0.1}
+    assert wanted.items() <= sgd.param_groups[0].items()
     adamw = optimizer_for(parameters, recipe(optimizer="adamw", weight_decay=0.06), False)
     assert isinstance(adamw, torch.optim.AdamW)
     assert adamw.param_groups[0]["weight_decay"] == 0.06

@@ -19,6 +19,14 @@ from ood.errors import InputError
 T = TypeVar("T")
 
 
+def distinct(values: list) -> list:
+    """A list's validator: nothing stands in it twice."""
+    twice = next((value for i, value in enumerate(values) if value in values[:i]), None)
+    if twice is not None:
+        raise ValueError(f"{twice!r} stands twice; list everything once")
+    return values
+
+
 class Section(BaseModel):
     """Base of every section: unknown keys are errors, true is no number, nothing is infinite, values don't change after loading."""
 
@@ -41,6 +49,8 @@ class Params:
             raise InputError(f"{self.path}: no such file. Run the command from the folder that holds params.yaml.")
         try:
             self.raw = YAML(typ="safe").load(self.path.read_text(encoding="utf-8"))
+        except UnicodeDecodeError as error:
+            raise InputError(f"{self.path}: not in UTF-8 ({error}). Save it so.") from None
         except YAMLError as error:
             raise InputError(f"{self.path}: not valid YAML: {error}") from None
         if not isinstance(self.raw, dict):
@@ -76,9 +86,26 @@ def _problems(error: ValidationError, prefix: str, kind: Any) -> Iterator[str]:
         elif item["type"] == "missing":
             yield f"{key}: missing. Add it; params.yaml as shipped shows every key with its meaning."
         else:
-            message = item["msg"].removeprefix("Value error, ")
             given = "" if isinstance(item["input"], dict | list) else f" (given: {item['input']!r})"
-            yield f"{key}: {message}{given}"
+            yield f"{key.removesuffix('.[key]')}: {_plainly(item)}{given}"
+
+
+def _plainly(item: Any) -> str:
+    """pydantic's message, or ours where its own speaks of its insides."""
+    context = item.get("ctx", {})
+    match item["type"]:
+        case "string_pattern_mismatch" if item["loc"][-1] == "[key]":
+            return "a name is made of lower-case letters, digits and hyphens, and begins with a letter or digit. Rename it"
+        case "union_tag_not_found":
+            return "it says nothing of its source. Add one, as {source: folder, path: ...}"
+        case "union_tag_invalid":
+            return f"unknown source {context['tag']!r}. Known: {context['expected_tags']}"
+        case "too_short":
+            return f"too few entries: {context['actual_length']}. Give at least {context['min_length']}"
+        case "model_type" | "dict_type" | "model_attributes_type":
+            return "expected keys with values below it. Give them, or {} where every one has a default"
+        case _:
+            return item["msg"].removeprefix("Value error, ")
 
 
 def _resolve(kind: Any, loc: tuple[str | int, ...]) -> tuple[list[str | int], list[str]]:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from ood.config import Section
+from ood.config import Section, distinct
 from ood.config.training import Name
 
 
@@ -38,17 +38,11 @@ class Chain(Section):
         return self.upsize or self.size
 
 
-def _distinct(classes: list) -> list:
-    if len(set(classes)) != len(classes):
-        raise ValueError("a class stands twice; every class must be listed once")
-    return classes
-
-
 class Digits(Section):
     """scikit-learn's handwritten digits (1,797 images of 8x8, 17 grey levels)."""
 
     source: Literal["digits"]
-    classes: Annotated[list[Annotated[int, Field(ge=0, le=9)]], Field(min_length=1), AfterValidator(_distinct)]
+    classes: Annotated[list[Annotated[int, Field(ge=0, le=9)]], Field(min_length=1), AfterValidator(distinct)]
 
 
 class Glyphs(Section):
@@ -165,7 +159,7 @@ class Torchvision(Section):
     split: Literal["train", "test", "all"] = "test"
     root: Annotated[Path, Field(strict=False)] = Path("downloads")
     download: bool = True
-    classes: Annotated[list[Annotated[int, Field(ge=0)]] | None, AfterValidator(lambda c: c and _distinct(c))] = None
+    classes: Annotated[list[Annotated[int, Field(ge=0)]] | None, AfterValidator(lambda c: c and distinct(c))] = None
     limit: int | None = Field(None, ge=1)
     invert: bool = False
 

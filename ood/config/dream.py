@@ -1,5 +1,6 @@
 """Sections of DREAM-OOD: prompts, the diffusion model, aligned features, outlier embeddings, painting."""
 
+from pathlib import Path
 from string import Formatter
 from typing import Annotated, Literal
 
@@ -132,10 +133,12 @@ class Diffusion(Section):
 class Align(Section):
     """Phase 1: features aligned with the token embeddings of the class names.
 
-    net: the encoder; null: the section `net`. temperature: cosines are divided by it.
+    net: the encoder; null: the section `net`. temperature: cosines are divided by it. anchors: a .npy file of one vector a class, in the
+    classes' order, in place of the pipeline's own token embeddings (the authors' token_embed_in100.npy and token_embed_c100.npy).
     """
 
     net: Net | None = None
+    anchors: Annotated[Path, Field(strict=False)] | None = None
     seed: int = Field(0, ge=0)
     temperature: float = Field(0.1, gt=0)
     training: Training

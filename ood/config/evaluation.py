@@ -2,9 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from ood.config import Section
+from ood.config import Section, distinct
 from ood.config.training import Name
 
 ScoreName = Literal[
@@ -54,11 +54,11 @@ class Scores(Section):
 class Evaluate(Section):
     """What is evaluated and how: roles [val] alone computes no test figure. protocols: read the figures as these papers do, too."""
 
-    roles: list[Literal["val", "test"]] = Field(min_length=1)
+    roles: Annotated[list[Literal["val", "test"]], AfterValidator(distinct)] = Field(min_length=1)
     fpr_rule: Literal["closest", "at_least"] = "closest"
     bootstrap: int = Field(1000, ge=0)
     confidence: float = Field(0.95, gt=0, lt=1)
-    protocols: list[Literal["oe", "um", "openood"]] = Field(default_factory=list)
+    protocols: Annotated[list[Literal["oe", "um", "openood"]], AfterValidator(distinct)] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _val_is_needed(self) -> "Evaluate":

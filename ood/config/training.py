@@ -4,17 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, create_model, model_validator
 
-from ood.config import Params, Section
+from ood.config import Params, Section, distinct
 from ood.config.nets import Net
 
-
-def _distinct_seeds(seeds: list[int]) -> list[int]:
-    if len(set(seeds)) != len(seeds):
-        raise ValueError("the same seed stands twice; every seed must be listed once")
-    return seeds
-
-
-Seeds = Annotated[list[Annotated[int, Field(strict=True, ge=0, lt=2**31)]], Field(min_length=1), AfterValidator(_distinct_seeds)]
+Seeds = Annotated[list[Annotated[int, Field(strict=True, ge=0, lt=2**31)]], Field(min_length=1), AfterValidator(distinct)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
 
 
@@ -34,6 +27,12 @@ class Runtime(Section):
     workers: int = Field(2, ge=0)
 
 
+def _rising(shares: list[float]) -> list[float]:
+    if shares[0] > shares[1]:
+        raise ValueError(f"the smallest share ({shares[0]}) comes first, then the largest ({shares[1]}); swap them")
+    return shares
+
+
 class Augment(Section):
     """Training-time augmentation: random crop after zero padding, horizontal flip; for large pictures RandomResizedCrop.
 
@@ -42,7 +41,7 @@ class Augment(Section):
 
     pad: int = Field(0, ge=0)
     flip: bool = False
-    crop: Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=2, max_length=2)] | None = None
+    crop: Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=2, max_length=2), AfterValidator(_rising)] | None = None
 
 
 class Common(Section):

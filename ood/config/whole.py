@@ -99,10 +99,10 @@ def _disagreements(
     for name in RESERVED & (set(pretrain.runs) | set(oe.runs)):
         yield f"runs: {name!r} can't be a run's name: metrics/{name}.json is another file. Rename it."
     if not trained.get(mask.run):
-        yield f"mask.run: {mask.run!r} is not a pretraining run with at least one epoch. Known: {_known(trained)}."
+        yield f"mask.run: {mask.run!r} is not a pretraining run with at least one epoch. Known: {_known(filter(trained.get, trained))}."
     for name in trace.runs:
         if not trained.get(name):
-            yield f"trace.runs.{name}: not a pretraining run with at least one epoch. Known: {_known(trained)}."
+            yield f"trace.runs.{name}: not a pretraining run with at least one epoch. Known: {_known(filter(trained.get, trained))}."
         elif pretrain.keep_epochs == 0:
             yield f"trace.runs.{name}: nothing to trace, pretrain.keep_epochs is 0. Set it to 1 or more."
     constrained = {"um": um.training, "umap": umap.training}
@@ -114,7 +114,10 @@ def _disagreements(
         if run.init not in {*trained, "um", "control"}:
             yield f"oe.runs.{name}.init: {run.init!r} is no model to start from. Known: {_known([*trained, 'um', 'control'])}."
         if run.constraint == "um" and run.init != "um":
-            yield f"oe.runs.{name}.constraint: 'um' takes the level that um was trained with, but init is {run.init!r}. Set it to um."
+            yield (
+                f"oe.runs.{name}.constraint: 'um' takes the level that um was trained with, but init is {run.init!r}. Set init to um, or "
+                "constraint to none."
+            )
     known = {*trained, *FINE_TUNES, *oe.runs}
     for name in models:
         if name not in known:
@@ -143,8 +146,11 @@ def _dreams(
     judge: Judge,
     oe: OE,
     data: Data,
+    align: Align,
     **_,
 ) -> Iterator[str]:
+    if align.anchors is not None and not align.anchors.is_file():
+        yield f"align.anchors: {align.anchors}: no such file. Correct the path, or set it to null."
     if not diffusion.enabled:
         wanted = {"embed.runs": embed.runs, "synthesize.runs": synthesize.runs}
         wanted |= {f"oe.runs.{name}": run for name, run in oe.runs.items() if run.dreamed is not None}

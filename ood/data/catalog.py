@@ -1,7 +1,8 @@
 """From the data section of params.yaml to the images of every role."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -52,44 +53,72 @@ def build(data: Data, tick: Callable[[], None] = lambda: None) -> tuple[Sets, di
 
 
 def check(data: Data) -> None:
-    """What can be known without reading an image: folders, fonts, characters.
+    """What can be known without reading an image: folders, classes, how many images each has, fonts, characters.
 
     Raises:
-        InputError: naming the key and the remedy.
+        InputError: every problem found, a line each, with key and remedy.
     """
-    listings = {}
+    problems = list(_problems(data))
+    if problems:
+        raise InputError("\n".join(f"params.yaml: {problem}" for problem in problems))
+
+
+def _problems(data: Data) -> Iterator[str]:
+    listings: dict[str, dict[str, list[Path]]] = {}
     for key, source in data.sources().items():
         try:
             if source.source == "folder":
                 listings[key] = folders.list_images(source)
             elif source.source == "array":
                 arrays.check(source.path)
+            elif source.source in ("torchvision", "pytorch-ood") and not source.download and not source.root.is_dir():
+                yield f"{key}.root: {source.root}: no such folder, and download is false. Put the files there, or set download to true."
         except InputError as error:
-            raise InputError(f"params.yaml: {key}.path: {error}") from None
-    own = listings.get("data.id.images")
+            yield f"{key}.path: {error}"
+    own, test = listings.get("data.id.images"), listings.get("data.id.test")
     if own is not None and len(own) < 2:
-        raise InputError(f"params.yaml: data.id.images.path: {data.id.images.path} holds one class; a classifier needs at least two.")
+        yield f"data.id.images.path: {data.id.images.path} holds one class; a classifier needs at least two."
+    if own is not None and test is not None and list(own) != list(test):
+        odd = sorted(own.keys() ^ test.keys())
+        yield f"data.id.test: its classes differ from those of data.id.images (first: {odd[0]}); they must agree."
+    if own is not None and data.id.images.limit is None:
+        yield from _too_few(own, data)
     classes = list(own) if own is not None else data.id_classes()
     for name, source in data.shifted.items():
         if source.numbered is not None and not source.numbered.is_dir():
-            raise InputError(f"params.yaml: data.shifted.{name}.numbered: {source.numbered}: no such folder. Correct the path.")
-        if classes is not None:
-            try:
-                folders.known(source, classes)
-            except InputError as error:
-                raise InputError(f"params.yaml: data.shifted.{name}: {error}") from None
+            yield f"data.shifted.{name}.numbered: {source.numbered}: no such folder. Correct the path."
+        elif classes is not None and f"data.shifted.{name}" in listings:
+            yield from _said(f"data.shifted.{name}", lambda source=source: folders.known(source, classes))
     for name, source in data.validation.items():
         if source.source == "corruption" and classes is not None:
-            try:
-                corruptions.labels_of(source, classes)
-            except InputError as error:
-                raise InputError(f"params.yaml: data.validation.{name}: {error}") from None
+            yield from _said(f"data.validation.{name}", lambda source=source: corruptions.labels_of(source, classes))
     for role in ROLES:
         for name, source in getattr(data, role).items():
             if source.source == "glyphs":
-                glyphs.check(source, f"params.yaml: data.{role}.{name}")
+                key = f"data.{role}.{name}"
+                yield from _said(None, lambda source=source, key=key: glyphs.check(source, key))
                 if role == "world":
-                    glyphs.check_words(source, f"params.yaml: data.{role}.{name}")
+                    yield from _said(None, lambda source=source, key=key: glyphs.check_words(source, key))
+
+
+def _said(key: str | None, question: Callable[[], object]) -> Iterator[str]:
+    """What a question's InputError says, if it raises one."""
+    try:
+        question()
+    except InputError as error:
+        yield str(error) if key is None else f"{key}: {error}"
+
+
+def _too_few(listing: dict[str, list[Path]], data: Data) -> Iterator[str]:
+    """The smallest class, where its shares can't hold data.min_per_class images."""
+    name = min(listing, key=lambda name: len(listing[name]))
+    shares = {part: share for part, share in data.id.split.model_dump().items() if share}
+    part = min(shares, key=lambda part: shares[part])
+    if len(listing[name]) * shares[part] < data.min_per_class - 1:  # how the rest is rounded, only the split itself knows
+        yield (
+            f"data.id.images.path: class {name!r} has {len(listing[name])} images, of which {part} gets {shares[part]:.0%}; "
+            f"data.min_per_class asks for {data.min_per_class}. Add images, change data.id.split, or lower data.min_per_class."
+        )
 
 
 def _in_distribution(data: Data, chain: ImageChain, tick: Callable[[], None]) -> Sets:

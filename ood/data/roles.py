@@ -1,5 +1,7 @@
 """No image may play two roles: the check that keeps a benchmark honest."""
 
+from itertools import combinations
+
 import numpy as np
 
 from ood.data.items import Sets
@@ -13,6 +15,18 @@ def role_of(name: str) -> str:
     """The role of a set by its name: near- and far-OOD are one role, the three ID splits are three; shifted is as id/test."""
     head = name.split("/")[0]
     return {"near": "test", "far": "test", "shifted": "id/test", "id": name}.get(head, head)
+
+
+def _test_sets_count_once(sets: Sets) -> None:
+    """Near- and far-OOD are one role and may share an image, but the same set under two names would count twice in every mean."""
+    tests = {name: set(items.hashes()) for name, items in sets.items() if role_of(name) == "test"}
+    for one, other in combinations(sorted(tests), 2):
+        shared = len(tests[one] & tests[other]) / max(1, min(len(tests[one]), len(tests[other])))
+        if shared > 0.5:
+            raise InputError(
+                f"{one} and {other} are the same images ({shared:.0%} of the smaller set are in the other): a test set counts once. "
+                f"Remove one of the two under data.near and data.far."
+            )
 
 
 def _both_train(mark: str, one: str, other: str) -> bool:
@@ -30,8 +44,9 @@ def separate(sets: Sets, duplicates: str) -> tuple[Sets, dict[str, int]]:
         The sets, and how many images were dropped from each.
 
     Raises:
-        InputError: naming both sets and the image, or the set that nothing is left of.
+        InputError: naming both sets and the image, or the set that nothing is left of; or two test sets that are the same images.
     """
+    _test_sets_count_once(sets)
     owner: dict[str, tuple[str, str]] = {}
     kept, dropped = {}, {}
     for name in sorted(sets, key=lambda name: PRECEDENCE.index(role_of(name))):

@@ -62,17 +62,23 @@ def agreement(model: nn.Module, images: Images, device: torch.device) -> NDArray
     return (run(model, images, device).argmax(1) == images.labels.cpu()).numpy()
 
 
-def anchors_from_names(text_encoder: nn.Module, tokenizer: object, prompts: Prompts, labels: list[str]) -> tuple[Tensor, list[dict]]:
+def anchors_from_names(
+    text_encoder: nn.Module, tokenizer: object, prompts: Prompts, labels: list[str], given: Path | None = None
+) -> tuple[Tensor, list[dict]]:
     """The class anchors, (C, d), and how each class word was tokenised.
 
+    Args:
+        given: a file of anchors that take the place of the token table's (see config.dream.Align).
+
     Raises:
-        InputError: a word isn't in its prompt, has no tokens, or two classes share an anchor.
+        InputError: a word isn't in its prompt, has no tokens, or two classes share an anchor; a file that doesn't hold such anchors.
     """
     rows, report = [], []
-    for label in labels:
+    others = None if given is None else anchors_from_file(given, len(labels), text_encoder.get_input_embeddings().weight.shape[1])
+    for index, label in enumerate(labels):
         word, prompt = prompts.word(label), prompts.prompt(label)
         placed = place(tokenizer, prompt, word, prompts.pieces)
-        rows.append(anchor(text_encoder, tokenizer, word, prompts.pieces))
+        rows.append(anchor(text_encoder, tokenizer, word, prompts.pieces) if others is None else others[index])
         ids = piece_ids(tokenizer, word, prompts.pieces)
         report.append(
             {
@@ -93,6 +99,28 @@ def anchors_from_names(text_encoder: nn.Module, tokenizer: object, prompts: Prom
             "other words, or set prompts.pieces to whole."
         )
     return anchors, report
+
+
+def anchors_from_file(path: Path, classes: int, width: int) -> Tensor:
+    """Anchors (classes, width) in float32 from a NumPy file, as the authors publish theirs: (100, 768), in the classes' order.
+
+    Raises:
+        InputError: no such file, another shape, not finite, or a vector without length.
+    """
+    if not path.is_file():
+        raise InputError(f"params.yaml: align.anchors: {path}: no such file. Correct the path, or set it to null.")
+    try:
+        anchors = np.load(path)
+    except (ValueError, OSError) as error:
+        raise InputError(f"params.yaml: align.anchors: {path}: not a NumPy file ({error}). Save it with numpy.save.") from None
+    if anchors.shape != (classes, width):
+        raise InputError(
+            f"params.yaml: align.anchors: {path} has the shape {anchors.shape}; {classes} classes and this text encoder need "
+            f"({classes}, {width})."
+        )
+    if not (np.isfinite(anchors).all() and np.abs(anchors).sum(1).all()):
+        raise InputError(f"params.yaml: align.anchors: {path}: a vector isn't finite, or has no length. Save it again.")
+    return torch.from_numpy(anchors.astype(np.float32))
 
 
 def save(

@@ -44,6 +44,8 @@ def paint(
         InputError: a class word isn't in its prompt, a picture isn't finite.
     """
     tokenizer, text = pipeline.tokenizer, pipeline.text_encoder
+    # A vector takes the place of a whole word; where there is none, every piece of the word stays.
+    pieces = "first" if embeddings is None else pieces
     placed = [place(tokenizer, prompt, word, pieces) for prompt, word in zip(prompts, class_words, strict=True)]
     said = encode(text, placed, embeddings)
     empty = tokenizer("", padding="max_length", max_length=tokenizer.model_max_length, truncation=True)["input_ids"]

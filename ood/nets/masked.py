@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 Masks = dict[str, Tensor]
+MOVING = ("running_mean", "running_var", "direction")  # buffers that training moves
 
 
 def maskable(net: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -81,24 +82,24 @@ def learn_masks(net: nn.Module, keep: float, generator: torch.Generator) -> nn.M
 
 
 def mask_state(net: nn.Module) -> dict[str, Tensor]:
-    """What masking added to a net: '<layer>.scores', and the running statistics of the masked path, '<bn>.running_*'."""
-    state = {}
+    """What masking added to a net: '<layer>.scores', and the buffers of the masked path under their own names.
+
+    The buffers are batch normalisation's running statistics and the directions of held spectral norms; both move while a mask is learned.
+    """
+    state = {name: buffer.clone() for name, buffer in net.named_buffers() if name.endswith(MOVING)}
     for name, module in net.named_modules():
         if parametrize.is_parametrized(module, "weight"):
             state[f"{name}.scores"] = module.parametrizations.weight[0].scores.detach().clone()
-        elif isinstance(module, nn.BatchNorm2d):
-            state[f"{name}.running_mean"] = module.running_mean.clone()
-            state[f"{name}.running_var"] = module.running_var.clone()
     return state
 
 
 @torch.no_grad()
 def apply_mask_state(net: nn.Module, state: dict[str, Tensor], keep: float) -> nn.Module:
-    """Turn a dense net into its masked path: zero the masked weights, take the masked path's BN statistics; in place."""
+    """Turn a dense net into its masked path: zero the masked weights, take the masked path's buffers; in place."""
     for name, module in net.named_modules():
         if f"{name}.scores" in state:
             module.weight.mul_(binary_mask(state[f"{name}.scores"], keep).to(module.weight))
-        elif f"{name}.running_mean" in state:
-            module.running_mean.copy_(state[f"{name}.running_mean"])
-            module.running_var.copy_(state[f"{name}.running_var"])
+    for name, buffer in net.named_buffers():
+        if name in state:
+            buffer.copy_(state[name])
     return net

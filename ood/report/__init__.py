@@ -15,12 +15,14 @@ from ood.report.tables import (
     collapse_table,
     constraint_table,
     control_table,
+    error_table,
     groups_in,
     interval_table,
     main_table,
     markdown_table,
     mask_accuracy_table,
     norm_table,
+    oe_calibration_table,
     protocol_table,
     set_table,
     siblings_of,
@@ -35,6 +37,15 @@ SIBLINGS = (
 DRAWS = (
     "In brackets: the standard deviation over the draws, which this paper's tables have behind ± for every set by itself; here its mean "
     "over sets. ± is over seeds, as everywhere."
+)
+OE_CALIBRATION = (
+    "As Outlier Exposure measures it: confidence at the temperature that fits ID validation best; RMS and MAD calibration error (smaller "
+    "is better) and soft F1 of finding errors (larger is better), on ID test alone and mixed with outliers, one to five, on which every "
+    "prediction is wrong (means over ten draws and all OOD sets)."
+)
+ERRORS = (
+    "How well the own score finds the ID test images that the model gets wrong; FPR95 is the share of right ones flagged when 95 % of the "
+    "wrong ones are caught."
 )
 COLLAPSE = (
     "Neural collapse of the training set at the last epoch, 0 at full collapse: NC1 spread within classes against between them; NC2 how "
@@ -129,6 +140,7 @@ def page(
     groups = groups_in(results)
     siblings = siblings_of(manifest)
     norms = norm_table(results, list(settings.pretrain.runs))
+    tempered, errors = oe_calibration_table(results), error_table(results)
     measured = list(next(iter(results.values()))["protocols"])
     classes = manifest["id/train"]["classes"]
     counts = ", ".join(f"{name} {entry['count']}" for name, entry in manifest.items() if name.split("/")[0] in groups)
@@ -145,8 +157,9 @@ def page(
         main_table(results, withheld),
         "## Against their controls",
         "Method minus control (same start, same steps, without the method's idea), paired by seed, on the same score; where their own "
-        "scores differ, also each on its own. The last column counts seeds by the mean AUROC over groups; how far it moves, the row says.",
-        control_table(results, pairs),
+        "scores differ, also each on its own. *By seed* counts seeds by the mean AUROC over groups; how far it moves, the row says. The "
+        "columns *without †* are means over the test sets that have no sibling (†, see below) among what any run was trained with.",
+        control_table(results, pairs, siblings),
         *(["## Norm, MSP and Energy: training against score", norms] if norms else []),
         "## Every OOD set by itself (own score)",
         *([SIBLINGS] if siblings else []),
@@ -159,6 +172,8 @@ def page(
         interval_table(results),
         "## ID calibration",
         calibration_table(results),
+        *([OE_CALIBRATION, tempered] if tempered else []),
+        *(["## Errors on ID", ERRORS, errors] if errors else []),
         "## What the mask saw",
         mask_text(masks, settings.mask),
         constraint_table(levels),

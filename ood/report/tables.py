@@ -1,6 +1,7 @@
 """The tables of figures: methods, controls beside their methods, every OOD set by itself."""
 
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -79,11 +80,22 @@ def interval_table(results: Results) -> str:
     return markdown_table(header, rows)
 
 
-def control_table(results: Results, pairs: dict[str, str]) -> str:
-    """Every method against its control, paired by seed: on each of the two own scores, and each on its own."""
+def over_sets(summary: dict, score: str, names: list[str], key: str) -> np.ndarray:
+    """Mean of a score's figure over some sets, one value per seed, in percent."""
+    return PERCENT * np.array([np.mean([seed["grid"][score][name][key] for name in names]) for seed in summary["seeds"].values()])
+
+
+def control_table(results: Results, pairs: dict[str, str], siblings: set[str]) -> str:
+    """Every method against its control, paired by seed: on each of the two own scores, and each on its own.
+
+    siblings: sets (see siblings_of) without which the last columns are computed, where some have one and some haven't.
+    """
     groups = groups_in(results)
     role = GROUPS[groups[0]]
     header = ["method", "control", "score", "ID accuracy", *[f"{g} {m}" for g in groups for m in ("AUROC", "FPR95")], "by seed"]
+    unrelated = [name for name in tested(results) if name not in siblings]
+    unrelated = unrelated if 0 < len(unrelated) < len(tested(results)) else []
+    header += ["AUROC without †", "FPR95 without †", "by seed without †"] if unrelated else []
     rows = []
     for method, control in pairs.items():
         one, other = results[method], results[control]
@@ -100,8 +112,22 @@ def control_table(results: Results, pairs: dict[str, str]) -> str:
                     row.append(spread(change, signed=True))
                     if key == "auroc":
                         gains.append(change)
-            rows.append([*row, verdict(np.mean(gains, axis=0))])
+            row.append(verdict(np.mean(gains, axis=0)))
+            if unrelated:
+                auroc, fpr = (
+                    over_sets(one, score, unrelated, key) - over_sets(other, control_score, unrelated, key)
+                    for key in ("auroc", "fpr_ood_at_tpr95_id")
+                )
+                row += [spread(auroc, signed=True), spread(fpr, signed=True), verdict(auroc)]
+            rows.append(row)
     return markdown_table(header, rows)
+
+
+def tested(results: Results) -> list[str]:
+    """The OOD sets that the tables show, group by group."""
+    first = next(iter(results.values()))
+    grid = next(iter(first["seeds"].values()))["grid"][first["own"]]
+    return [name for group in groups_in(results) for name in sorted(grid) if name.split("/")[0] == group]
 
 
 def verdict(gains: np.ndarray) -> str:
@@ -113,23 +139,26 @@ def verdict(gains: np.ndarray) -> str:
 
 def set_table(results: Results, key: str, siblings: set[str]) -> str:
     """The own score on every OOD set by itself; a set with a sibling among what was trained with is marked."""
-    first = next(iter(results.values()))
-    grid = next(iter(first["seeds"].values()))["grid"][first["own"]]
-    groups = groups_in(results)
-    names = [name for group in groups for name in sorted(grid) if name.split("/")[0] == group]
-    rows = []
-    for model, summary in results.items():
-        cells = [
-            spread(PERCENT * np.array([seed["grid"][summary["own"]][name][key] for seed in summary["seeds"].values()])) for name in names
-        ]
-        rows.append([model, *cells])
+    names = tested(results)
+    rows = [[model, *[spread(over_sets(summary, summary["own"], [name], key)) for name in names]] for model, summary in results.items()]
     return markdown_table(["model", *[f"{n}{' †' if n in siblings else ''}" for n in names]], rows)
 
 
 def siblings_of(manifest: dict[str, dict]) -> set[str]:
-    """Test sets that come from the same kind of source as an auxiliary set, or as a set of the world that the painter learned."""
-    kinds = {entry["source"]["source"] for name, entry in manifest.items() if name.startswith(("auxiliary/", "world/"))}
-    return {name for name, entry in manifest.items() if name.split("/")[0] in ("near", "far") and entry["source"]["source"] in kinds}
+    """Test sets that come from the same kind of source as an auxiliary set, or as a set of the world that the painter learned.
+
+    One kind: rendered alike, patches of photos, one library's data set, or folders of one data set (downloads/tin32/aux and
+    downloads/tin32/test, but not downloads/a and downloads/b).
+    """
+
+    def kind(source: dict) -> tuple[str, str | None]:
+        if source["source"] != "folder":
+            return source["source"], source.get("name")
+        path = PurePosixPath(source["path"])
+        return "folder", str(path.parent if len(path.parent.parts) > 1 else path)
+
+    learned = {kind(entry["source"]) for name, entry in manifest.items() if name.startswith(("auxiliary/", "world/"))}
+    return {name for name, entry in manifest.items() if name.split("/")[0] in ("near", "far") and kind(entry["source"]) in learned}
 
 
 def norm_table(results: Results, runs: list[str]) -> str | None:
@@ -182,6 +211,35 @@ def calibration_table(results: Results) -> str:
         cells = [f"{nll.mean():.3f}", *[spread(id_values(summary, key, role)) for key in list(keys.values())[1:]]]
         rows.append([model, *cells])
     return markdown_table(["model", *keys], rows)
+
+
+def oe_calibration_table(results: Results) -> str | None:
+    """Calibration at the fitted temperature, on ID and on ID mixed with outliers; None where no test figure was asked for."""
+    titles = {"rms": "RMS", "mad": "MAD", "soft_f1": "soft F1"}
+    header = ["model", "temperature", *[f"{kind} {title}" for kind in ("ID", "mixed") for title in titles.values()]]
+    rows = []
+    for model, summary in results.items():
+        found = [seed["calibration"] for seed in summary["seeds"].values()]
+        if not all(found):
+            return None
+        figures = [spread(PERCENT * np.array([f[f"{kind}_{key}"] for f in found])) for kind in ("id", "mixed") for key in titles]
+        rows.append([model, f"{np.mean([f['temperature'] for f in found]):.2f}", *figures])
+    return markdown_table(header, rows)
+
+
+def error_table(results: Results) -> str | None:
+    """How well the own score finds misclassified ID test images; None where no test figure was asked for."""
+    keys = {"AUROC": "auroc", "AUPR": "aupr_out", "FPR95": "fpr_id_at_tpr95_ood"}
+    rows = []
+    for model, summary in results.items():
+        own, seeds = summary["own"], list(summary["seeds"].values())
+        if not all(seed["calibration"] for seed in seeds):
+            return None
+        found = [seed["errors"][own] for seed in seeds if seed["errors"]]
+        count = sum(f["count"] for f in found) / len(seeds)
+        cells = [spread(PERCENT * np.array([f[key] for f in found])) if found else "-" for key in keys.values()]
+        rows.append([model, own, f"{count:.0f}", *cells])
+    return markdown_table(["model", "own score", "errors a seed", *keys], rows)
 
 
 def trace_table(traces: dict[str, dict[str, float]]) -> str:

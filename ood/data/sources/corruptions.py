@@ -69,7 +69,10 @@ def labels_of(source: Corruption, classes: list[str]) -> set[int]:
 
 
 def jigsaw(image: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
-    """Quadrants rearranged: [top-left, its rows swapped | bottom-left] over [bottom-right | top-right, its columns swapped]."""
+    """Quadrants rearranged: [top-left, its rows swapped | bottom-left] over [bottom-right | top-right, its columns swapped].
+
+    Halves are swapped in their middle, at 28 pixels too, where OE's code swaps 6 rows with 8.
+    """
     half, quarter = image.shape[0] // 2, image.shape[0] // 4
     top_left, top_right = image[:half, :half], image[:half, half:]
     bottom_left, bottom_right = image[half:, :half], image[half:, half:]
@@ -86,9 +89,9 @@ def speckle(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def pixelate(image: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
-    """Box-resized to a fifth of the side (6 of 32 pixels; at least 2) and back."""
+    """Box-resized to a fifth of the side, rounded down (6 of 32 pixels, 5 of 28; at least 2), and back."""
     side = image.shape[0]
-    small = max(2, round(side * 0.2))
+    small = max(2, int(side * 0.2))
     channels = []
     for channel in np.moveaxis(image.astype(np.float32), -1, 0):
         reduced = Image.fromarray(channel).resize((small, small), Image.Resampling.BOX)
@@ -97,9 +100,9 @@ def pixelate(image: np.ndarray, rng: np.random.Generator | None = None) -> np.nd
 
 
 def ghost(image: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
-    """Channels rolled: green upside down, then blue, then red."""
+    """Channels rolled: green mirrored, then blue, then red."""
     _needs_colour(image, "ghost")
-    return np.stack([image[::-1, :, 1], image[..., 2], image[..., 0]], axis=-1)
+    return np.stack([image[:, ::-1, 1], image[..., 2], image[..., 0]], axis=-1)
 
 
 def invert(image: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:

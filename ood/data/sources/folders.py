@@ -84,7 +84,8 @@ def list_images(source: Folder) -> dict[str, list[Path]]:
     """
     path = source.path
     if not path.is_dir():
-        raise InputError(f"{path}: no such folder. Put the images there as {path}/<class>/<image>, or correct the path.")
+        layout = f"as {source.listing} lists them" if source.listing else f"as {path}/<class>/<image>"
+        raise InputError(f"{path}: no such folder. Put the images there {layout}, or correct the path.")
     found = _listed(path, source.listing) if source.listing else _grouped(path)
     if not found:
         raise InputError(f"{path}: no class folders in it, and no images. They must lie as {path}/<class>/<image>.")
@@ -109,13 +110,18 @@ def _grouped(path: Path) -> dict[str, list[Path]]:
 def _listed(path: Path, listing: Path) -> dict[str, list[Path]]:
     if not listing.is_file():
         raise InputError(f"{listing}: no such list. Give a text file with one image a line, relative to {path}.")
+    try:
+        lines = listing.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{listing}: not a text file in UTF-8 ({error}). Give one image a line, relative to {path}.") from None
     found: dict[str, list[Path]] = {}
-    for line in listing.read_text(encoding="utf-8").splitlines():
+    for line in lines:
         if line.strip():
             name = Path(line.split()[0])
             if not (path / name).is_file():
                 raise InputError(f"{listing}: {name} is not in {path}. Correct the list or the path.")
-            found.setdefault(name.parts[0] if len(name.parts) > 1 else path.name, []).append(path / name)
+            # An image's own folder is its class: OpenOOD's lines read cifar10/test/airplane/0001.png.
+            found.setdefault((path / name).parent.name, []).append(path / name)
     return {name: sorted(found[name]) for name in sorted(found)}
 
 

@@ -81,9 +81,11 @@ def _open(kind: Callable[..., Any], source: Torchvision | PytorchOOD, **part: An
     try:
         return kind(str(source.root), download=source.download, **part)
     except (RuntimeError, OSError) as error:
+        what = f"{source.name}, {source.split}," if hasattr(source, "split") else source.name
+        tried = "could not be downloaded" if source.download else "is not to be downloaded (download: false)"
         raise InputError(
-            f"{source.name} {'-'.join(map(str, part.values()))} is not in {source.root} and could not be downloaded ({error}). Put the "
-            f"files that {source.source} wants into {source.root}, or choose another source."
+            f"{what} is not in {source.root} and {tried}: {error}. Put the files there under the names that {source.source} gives them "
+            f"(docs/data.md), or choose another source."
         ) from None
 
 

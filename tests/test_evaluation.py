@@ -1,0 +1,88 @@
+"""From cached tensors to figures: which tensor every score sees, which side is OOD, what may be picked."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ood import evaluation
+from ood.config.evaluation import Scores
+from ood.features import Cached
+from ood.scores import Head
+
+CLASSES, DIMENSIONS = 4, 24
+
+
+def cached(normalize: bool, scale: float = 1.0) -> Cached:
+    """A trained model's tensors: clusters for ID, for OOD short features that lie between them. scale: of every raw feature."""
+    generator = torch.Generator().manual_seed(0)
+    centres = F.normalize(torch.randn(CLASSES, DIMENSIONS, generator=generator).relu(), dim=1) * 8
+    head = Head(F.normalize(centres, dim=1) * (12 if normalize else 1), torch.zeros(CLASSES), normalize)
+    sets = {}
+    for name, count in (("id/train", 200), ("id/val", 80), ("id/test", 80), ("validation/v", 60), ("near/n", 60), ("far/f", 60)):
+        labels = torch.arange(count) % CLASSES
+        noise = torch.rand(count, DIMENSIONS, generator=generator)
+        features = centres[labels] + noise if name.startswith("id") else 2.5 * noise
+        sets[name] = {"features": scale * features, "logits": head.logits(head.input(features)), "labels": labels}
+    return Cached(sets, head)
+
+
+SETTING = Scores(
+    energy_temperature=1.0, knn_k=5, vim_dim=8, react_quantile=0.95, ash_percentile=0.5, scale_percentile=0.5, dice_sparsity=0.5,
+    gen_gamma=0.1, gen_top=100, nnguide_k=5,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_every_score_calls_these_outliers_ood(normalize):
+    model = cached(normalize)
+    table = evaluation.score_all(model, SETTING)
+    result = evaluation.evaluate_seed(model, table, ["val", "test"], "closest")
+    # Scores on directions alone (or on activations' shape) have less to see here, but none may point the wrong way.
+    worst = {score: min(grid[name]["auroc"] for name in grid) for score, grid in result.grid.items()}
+    assert {score: value for score, value in worst.items() if value < 0.8} == {}
+    assert result.id["test"]["accuracy"] == 1
+
+
+def test_on_a_normalising_net_only_the_norm_sees_how_long_features_are():
+    """Promise 3: head-based scores use the normalised features, the norm the raw ones."""
+    one, longer = (evaluation.score_all(cached(True, scale), SETTING) for scale in (1.0, 3.0))
+    for score in one:
+        same = np.allclose(one[score]["near/n"], longer[score]["near/n"], rtol=1e-4, atol=1e-5)
+        assert same is (score != "feature_norm"), score
+    assert np.allclose(longer["feature_norm"]["near/n"], 3 * one["feature_norm"]["near/n"])
+
+
+def test_sets_are_told_from_id_of_their_own_role():
+    model = cached(False)
+    table = evaluation.score_all(model, SETTING)
+    table["msp"]["id/val"] = np.full(80, -1.0)
+    table["msp"]["id/test"] = np.full(80, 1.0)
+    table["msp"]["validation/v"] = table["msp"]["near/n"] = np.zeros(60)
+    grid = evaluation.evaluate_seed(model, table, ["val", "test"], "closest").grid["msp"]
+    assert grid["validation/v"]["auroc"] == 1, "larger is OOD, against ID validation"
+    assert grid["near/n"]["auroc"] == 0, "against ID test"
+
+
+def test_what_was_fitted_on_validation_images_is_not_picked_on_them():
+    def result(**auroc: float) -> evaluation.SeedResult:
+        metrics = dict.fromkeys(evaluation.metrics.KEYS, 0.5)
+        return evaluation.SeedResult(grid={score: {"validation/v": metrics | {"auroc": value}} for score, value in auroc.items()})
+
+    assert evaluation.picked_score([result(msp=0.6, klm=0.9, knn=0.7), result(msp=0.9, klm=0.9, knn=0.7)]) == "msp"
+
+
+def test_errors_on_id_are_found_by_doubt():
+    model = cached(False)
+    inside = model.sets["id/test"]
+    logits = torch.full((80, CLASSES), 0.0)
+    logits[torch.arange(80), inside["labels"]] = 9.0
+    wrong = torch.arange(5)
+    logits[wrong] = 0.0
+    logits[wrong, (inside["labels"][wrong] + 1) % CLASSES] = 1.0  # wrong, and hardly sure
+    inside["logits"] = logits
+    result = evaluation.evaluate_seed(model, evaluation.score_all(model, SETTING), ["test"], "closest")
+    assert result.errors["msp"]["auroc"] == 1
+    assert result.errors["msp"]["count"] == 5
+    model.sets["id/test"]["logits"] = torch.eye(CLASSES)[inside["labels"]]
+    assert evaluation.evaluate_seed(model, evaluation.score_all(model, SETTING), ["test"], "closest").errors == {}
