@@ -2,12 +2,15 @@
 
     python benchmarks/gpu_suite.py run [--seeds 0 1 2] [--limit 500] [--data downloads] [--only wrn um ...]
     python benchmarks/gpu_suite.py table
+    python benchmarks/gpu_suite.py pack FOLDER       # what another machine needs to go on: figures, models that later pieces start from
+    python benchmarks/gpu_suite.py unpack FOLDER     # there, before `run`
     python benchmarks/gpu_suite.py run --miniature --data FOLDER     # every piece on a CPU: a few pictures, an epoch
 
 `run` does what is not done yet, in the order below, for --limit seconds, then stops at the last saved state; call it again. Every seed
 is a workspace of its own (suite/seed-<n>) with params.yaml from the recipe cifar10, and its stages run as plain commands, no DVC; seeds
-run side by side on the one GPU. A piece is a list of stage commands that share the networks trained before. `table` averages over seeds
-what there is and puts the published figures beside it; what isn't there is an empty cell with its name.
+run side by side on the one GPU. A piece is a list of stage commands that share the networks trained before; a command that fails ends
+its seed's piece and what starts from it, nothing else. A model's figures are written down as soon as its features are there, so `table`
+only averages over seeds and puts the published figures beside; what isn't there is an empty cell with its name.
 
 Data: the four archives of small images (cifar10, tin32, dtd32, mnist32), packed or not, in --data. Tiny ImageNet's `aux` stands in for the
 papers' outliers, its `test`, textures and MNIST for their test sets, so figures can be laid beside the papers' but not be equal.
@@ -34,18 +37,25 @@ ROOT = Path(__file__).resolve().parent.parent
 SUITE = Path("suite")
 ARCHIVES = ("cifar10", "tin32", "dtd32", "mnist32")
 
-# Piece -> the stage commands of it, in the order of worth. After its training every model goes through `features`.
+
+def measured(*models: str) -> list[str]:
+    """The commands that lead from trained models to their figures."""
+    return [f"{stage} {model}" for model in models for stage in ("features", "evaluate")]
+
+
+# Piece -> its stage commands, in the order of worth.
 PIECES = {
     "prepare": ["prepare"],
-    "wrn": ["pretrain wrn", "trace wrn", "mask", "features wrn"],
-    "um": ["um", "control", "features um", "features control"],
-    "oe": ["oe oe", "oe no-outliers", "features oe", "features no-outliers"],
-    "oe-um": ["oe oe-um", "oe oe-control", "features oe-um", "features oe-control"],
-    "l2": ["pretrain resnet", "pretrain l2", "features resnet", "features l2"],
-    "umap": ["umap", "umap-control", "features umap", "features umap-control"],
-    "dream": ["diffusion", "align", "proofs", "embed outliers", "synthesize outliers", "judge outliers", "oe dream", "features dream"],
-    "densenet": ["pretrain densenet", "trace densenet", "features densenet"],
+    "wrn": ["pretrain wrn", *measured("wrn"), "trace wrn", "mask"],
+    "um": ["um", "control", *measured("um", "control")],
+    "oe": ["oe oe", "oe no-outliers", *measured("oe", "no-outliers")],
+    "oe-um": ["oe oe-um", "oe oe-control", *measured("oe-um", "oe-control")],
+    "l2": ["pretrain resnet", "pretrain l2", *measured("resnet", "l2")],
+    "umap": ["umap", "umap-control", *measured("umap", "umap-control")],
+    "dream": ["diffusion", "align", "proofs", "embed outliers", "synthesize outliers", "judge outliers", "oe dream", *measured("dream")],
+    "densenet": ["pretrain densenet", *measured("densenet"), "trace densenet"],
 }
+STARTS = {"um": ["wrn"], "oe": ["wrn"], "oe-um": ["um", "control"], "umap": ["wrn"], "dream": ["wrn"]}  # the models a piece starts from
 MODELS = {
     "wrn": "msp", "um": "energy", "control": "energy", "oe": "msp", "no-outliers": "msp", "oe-um": "energy", "oe-control": "energy",
     "resnet": "msp", "l2": "feature_norm", "umap": "energy", "umap-control": "energy", "dream": "energy", "densenet": "energy",
@@ -110,6 +120,7 @@ def params(seed: int, miniature: bool, device: str) -> dict:
     found["oe"]["runs"] = {name: found["oe"]["runs"][name] for name in ("oe", "no-outliers", "oe-um", "oe-control", "dream")}
     found["oe"]["runs"]["dream"] |= {"init": "wrn", "epochs": 10, "lr": 0.01, "cut": 0.5, "outlier_batch": 128}
     found["report"]["pairs"] = {}
+    found["scores"]["used"], found["evaluate"]["bootstrap"] = [], 0  # the table has own scores; the rest takes minutes a model
     found["seeds"], found["models"] = [seed], dict(MODELS)
     found["runtime"] |= {"device": device, "threads": 4 if device == "cuda" else 1}
     if miniature:
@@ -154,8 +165,10 @@ def unpack(data: Path) -> None:
         if (data / name).is_dir() and not (target / name).exists():
             (target / name).symlink_to((data / name).resolve())
         elif not (target / name).exists():
+            beside = target / f".{name}"  # an archive that was cut off must not look complete
             with tarfile.open(data / f"{name}.tar.xz") as archive:
-                archive.extractall(target, filter="data")
+                archive.extractall(beside, filter="data")
+            (beside / name).rename(target / name)
 
 
 def workspace(seed: int, given: argparse.Namespace) -> Path:
@@ -185,7 +198,7 @@ def run(given: argparse.Namespace) -> int:
     queues = {seed: pending(folder, given.only) for seed, folder in folders.items()}
     running: dict[int, tuple[subprocess.Popen, float]] = {}
     failed = False
-    while any(queues.values()) and time.monotonic() < deadline and not failed:
+    while (any(queues.values()) or running) and time.monotonic() < deadline:
         for seed, queue in queues.items():
             if seed in running:
                 process, began = running[seed]
@@ -193,19 +206,34 @@ def run(given: argparse.Namespace) -> int:
                     continue
                 del running[seed]
                 if process.returncode:
-                    log = folders[seed] / "log.txt"
-                    print(f"seed {seed}: {queue[0]} failed, see {log}:\n{log.read_text()[-2000:]}")
                     failed = True
-                    break
-                finish(folders[seed], queue.pop(0), time.monotonic() - began)
+                    log = folders[seed] / "log.txt"
+                    left_out = drop(queue)
+                    print(f"seed {seed}: {left_out[0]} failed (left out with it: {', '.join(left_out[1:])}), see {log}:")
+                    print(log.read_text()[-2000:], flush=True)
+                else:
+                    finish(folders[seed], queue.pop(0), time.monotonic() - began)
             if queue and (queue[0] != "prepare" or prepares(seed, given.seeds[0], folders, queue)):
                 running[seed] = (start(folders[seed], queue[0]), time.monotonic())
         time.sleep(0.2)
     for process, _ in running.values():
         process.kill()  # stages go on exactly where they were: nothing is lost but what isn't saved yet
-    left = sum(len(queue) for queue in queues.values())
+        process.wait()
+    left = sum(len(pending(folder, given.only)) for folder in folders.values())
     print(f"{left} commands left" if left else "all done")
     return int(failed)
+
+
+def drop(queue: list[str]) -> list[str]:
+    """Take a failed command, the rest of its piece and the pieces that start from a model of it off a queue; returns what was taken."""
+    gone = {next(piece for piece, commands in PIECES.items() if queue[0] in commands)}
+    gone = set(PIECES) if "prepare" in gone else gone
+    for piece, starts in STARTS.items():  # in order, so that what starts from a piece left out is left out too
+        if any(model in command.split() for start in gone for command in PIECES[start] for model in starts):
+            gone.add(piece)
+    taken = [command for command in queue if any(command in PIECES[piece] for piece in gone)]
+    queue[:] = [command for command in queue if command not in taken]
+    return taken
 
 
 def prepares(seed: int, first: int, folders: dict[int, Path], queue: list[str]) -> bool:
@@ -213,18 +241,29 @@ def prepares(seed: int, first: int, folders: dict[int, Path], queue: list[str]) 
     made, ours = folders[first] / "data/prepared", folders[seed] / "data/prepared"
     if seed != first and made.exists():
         ours.parent.mkdir(exist_ok=True)
-        ours.symlink_to(made.resolve())
+        if not ours.exists():
+            ours.symlink_to(made.resolve())
         finish(folders[seed], queue.pop(0), 0.0)
     return seed == first
 
 
 def start(folder: Path, command: str) -> subprocess.Popen:
     print(f"{folder.name}: {command}", flush=True)
+    where = folder
+    if command.startswith("evaluate "):  # one model by itself, in a folder of its own: others may not have features yet
+        model = command.split()[1]
+        where, command = folder / "evaluation" / model, "evaluate"
+        where.mkdir(parents=True, exist_ok=True)
+        settings = json.loads((folder / "params.yaml").read_text())
+        (where / "params.yaml").write_text(json.dumps(settings | {"models": {model: MODELS[model]}}))
+        (where / "data").mkdir(exist_ok=True)
+        if not (where / "data/features").is_symlink():
+            (where / "data/features").symlink_to((folder / "data/features").resolve())
     with (folder / "log.txt").open("a") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "stages", *command.split()],
-            cwd=folder,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            cwd=where,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))},
             stdout=log,
             stderr=log,
         )
@@ -239,25 +278,10 @@ def finish(folder: Path, command: str, seconds: float) -> None:
 
 
 def table(given: argparse.Namespace) -> int:
-    """Evaluate what every seed has features of, and lay the means beside the published figures."""
+    """Average every model's figures over seeds, and lay them beside the published ones."""
     found: dict[str, list[dict]] = {}
-    for folder in sorted(SUITE.glob("seed-*")):
-        there = [model for model in MODELS if (folder / f"data/features/{model}").is_dir()]
-        if not there:
-            continue
-        settings = json.loads((folder / "params.yaml").read_text())
-        settings["models"] = {model: MODELS[model] for model in there}
-        trial = folder / "evaluation"
-        trial.mkdir(exist_ok=True)
-        (trial / "params.yaml").write_text(json.dumps(settings))
-        if not (trial / "data").exists():
-            (trial / "data").symlink_to((folder / "data").resolve())
-        subprocess.run(
-            [sys.executable, "-m", "stages", "evaluate"], cwd=trial, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True,
-            stdout=subprocess.DEVNULL,
-        )  # fmt: skip
-        detail = json.loads((trial / "data/evaluation/detail.json").read_text())
-        for model, summary in detail.items():
+    for path in sorted(SUITE.glob("seed-*/evaluation/*/data/evaluation/detail.json")):
+        for model, summary in json.loads(path.read_text()).items():
             figures = {"accuracy": next(iter(summary["seeds"].values()))["id"]["test"]["accuracy"]}
             for protocol in ("um", "oe"):
                 figures |= {f"{protocol} {k}": v[0] for k, v in summary["protocols"][protocol]["all"].items()}
@@ -279,9 +303,41 @@ def table(given: argparse.Namespace) -> int:
     return 0
 
 
+def pack(given: argparse.Namespace) -> int:
+    """One archive a seed and kind below FOLDER, each small enough for what comes back from a lent machine (16 MiB for these nets)."""
+    target = Path(given.folder)
+    target.mkdir(parents=True, exist_ok=True)
+    for folder in sorted(SUITE.glob("seed-*")):
+        kept = ["params.yaml", "done.txt", "times.csv", "log.txt", "metrics", "data/mask"]
+        kept += [str(path.relative_to(folder)) for path in folder.glob("evaluation/*/data/evaluation")]
+        archives = {"figures": [name for name in kept if (folder / name).exists()]}
+        left = pending(folder, list(PIECES))
+        later = {model for piece, models in STARTS.items() if set(left) & set(PIECES[piece]) for model in models}
+        archives |= {model: [f"data/models/{model}"] for model in sorted(later) if (folder / f"data/models/{model}").is_dir()}
+        for name, members in archives.items():
+            with tarfile.open(target / f"{folder.name}.{name}.tar.gz", "w:gz") as archive:
+                for member in members:
+                    archive.add(folder / member, f"{folder.name}/{member}", filter=lambda info: None if "/epochs" in info.name else info)
+    for path in sorted(target.iterdir()):
+        print(f"{path.name} {path.stat().st_size / 2**20:.1f} MiB")
+    return 0
+
+
+def unpack_suite(given: argparse.Namespace) -> int:
+    """What `pack` wrote, back in its place; data sets are prepared anew there (the same bytes)."""
+    for path in sorted(Path(given.folder).glob("seed-*.tar.gz")):
+        with tarfile.open(path) as archive:
+            archive.extractall(SUITE, filter="data")
+    for done in SUITE.glob("seed-*/done.txt"):
+        if not (done.parent / "data/prepared").exists():
+            done.write_text("".join(f"{line}\n" for line in done.read_text().splitlines() if line != "prepare"))
+    return 0
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["run", "table"])
+    parser.add_argument("what", choices=["run", "table", "pack", "unpack"])
+    parser.add_argument("folder", nargs="?", default="packed", help="of pack and unpack")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--limit", type=float, default=500.0, help="seconds")
     parser.add_argument("--data", default="downloads")
@@ -289,7 +345,11 @@ def main() -> None:
     parser.add_argument("--device", default="auto", choices=["auto", "cuda", "cpu"])
     parser.add_argument("--miniature", action="store_true")
     given = parser.parse_args()
-    raise SystemExit(run(given) if given.what == "run" else table(given))
+    if given.device == "auto":
+        import torch
+
+        given.device = "cuda" if torch.cuda.is_available() else "cpu"
+    raise SystemExit({"run": run, "table": table, "pack": pack, "unpack": unpack_suite}[given.what](given))
 
 
 if __name__ == "__main__":

@@ -48,6 +48,12 @@ PLANS = {
         ["pretrain ce", "pretrain l2"],
         ["ce", "l2"],
     ),
+    "logitnorm": (
+        ["prepare"],
+        grid(pretrain__runs__logitnorm__tau=[0.01, 0.04, 0.1, 0.3, 1.0]),
+        ["pretrain ce", "pretrain logitnorm"],
+        ["ce", "logitnorm"],
+    ),
     "um": (
         ["prepare", "pretrain ce"],
         [

@@ -21,29 +21,38 @@ SCORES = get_args(ScoreName)
 Grid = dict[str, dict[str, dict[str, float]]]  # score -> OOD set -> metric
 
 
-def score_all(cached: Cached, setting: Scores) -> dict[str, dict[str, NDArray]]:
-    """Every score (see SCORES) of every set but the training one: score -> set -> (N,); ODIN only where it was extracted.
+ALWAYS = {"msp", "energy", "feature_norm"}  # what the tables lay beside every own score
+
+
+def score_all(cached: Cached, setting: Scores, own: str = "msp") -> dict[str, dict[str, NDArray]]:
+    """Every wanted score of every set but the training one: score -> set -> (N,); ODIN only where it was extracted.
 
     Scores that look at features see what the head sees (normalised on an L2 net); only the feature norm takes the raw ones.
+
+    Args:
+        own: the model's own score, computed whatever setting.used says.
 
     Raises:
         InputError: a setting that these features can't serve.
     """
     head, train = cached.head, cached.sets["id/train"]
     seen = head.input(train["features"])
+    wanted = set(SCORES) if setting.used is None else {*setting.used, *ALWAYS, own}
+    wanted -= set() if "odin" in cached.sets["id/val"] else {"odin"}
+    fits = {
+        "mahalanobis": lambda: scores.Mahalanobis().fit(seen, train["labels"]),
+        "knn": lambda: scores.KNN(setting.knn_k).fit(seen),
+        "vim": lambda: scores.ViM(head, setting.vim_dim).fit(seen),
+        "react": lambda: scores.ReAct(head, setting.react_quantile).fit(seen),
+        "she": lambda: scores.SHE(head).fit(seen, train["labels"]),
+        "rmd": lambda: scores.RMD().fit(seen, train["labels"]),
+    }
     try:
-        fitted = {
-            "mahalanobis": scores.Mahalanobis().fit(seen, train["labels"]),
-            "knn": scores.KNN(setting.knn_k).fit(seen),
-            "vim": scores.ViM(head, setting.vim_dim).fit(seen),
-            "react": scores.ReAct(head, setting.react_quantile).fit(seen),
-            "she": scores.SHE(head).fit(seen, train["labels"]),
-            "rmd": scores.RMD().fit(seen, train["labels"]),
-        }
-        others = posthoc.fit(head, seen, train["labels"], cached.sets["id/val"]["logits"], setting)
+        fitted = {name: fit() for name, fit in fits.items() if name in wanted}
+        posthoc_ = posthoc.fit(wanted, head, seen, train["labels"], cached.sets["id/val"]["logits"], setting)
     except ValueError as error:
         raise InputError(f"params.yaml: scores: {error}. Lower the value.") from None
-    table: dict[str, dict[str, NDArray]] = {name: {} for name in SCORES if name != "odin" or "odin" in cached.sets["id/val"]}
+    table: dict[str, dict[str, NDArray]] = {name: {} for name in SCORES if name in wanted}
     for name, tensors in cached.sets.items():
         if not scored(name):
             continue
@@ -56,7 +65,7 @@ def score_all(cached: Cached, setting: Scores) -> dict[str, dict[str, NDArray]]:
             "gen": scores.gen(logits, setting.gen_gamma, setting.gen_top),
             "feature_norm": scores.feature_norm(raw),
         } | {score: method.score(head.input(raw)) for score, method in fitted.items()}
-        values |= {score: method(head.input(raw), logits) for score, method in others.items()}
+        values |= {score: method(head.input(raw), logits) for score, method in posthoc_.items()}
         for score in table:
             table[score][name] = values[score].double().numpy()
     return table
@@ -174,7 +183,7 @@ def evaluate_model(model: str, own: str, seeds: list[int], scores: Scores, setti
     results, tables = {}, {}
     for seed in seeds:
         cached = load(model, seed)
-        tables[seed] = score_all(cached, scores)
+        tables[seed] = score_all(cached, scores, own)
         results[seed] = evaluate_seed(cached, tables[seed], setting.roles, setting.fpr_rule)
     picked = picked_score(list(results.values()))
     summary = {

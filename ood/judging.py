@@ -5,16 +5,16 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from ood.data.batches import AT_ONCE, Images, to_float
+from ood.data.batches import Images, at_once, to_float
 from ood.nets import Classifier
 
 THUMBNAIL = 32  # pixels along a side
 
 
 @torch.inference_mode()
-def judge(nets: list[Classifier], images: NDArray, device: torch.device, batch_size: int = AT_ONCE) -> NDArray:
+def judge(nets: list[Classifier], images: NDArray, device: torch.device) -> NDArray:
     """Mean softmax of several networks, (N, C), for uint8 images (N, H, W, 3)."""
-    rows = []
+    rows, batch_size = [], at_once(device)
     for start in range(0, len(images), batch_size):
         batch = to_float(torch.from_numpy(np.array(images[start : start + batch_size])).permute(0, 3, 1, 2).to(device))
         rows.append(torch.stack([net(batch).double().softmax(1) for net in nets]).mean(0).cpu())

@@ -47,8 +47,9 @@ def energy_regularizer(logits: Tensor, outlier_logits: Tensor, phi: nn.Module) -
     With an affine phi this is binary cross-entropy on an affine function of the energy.
     """
     energies = torch.cat([logits, outlier_logits]).logsumexp(1, keepdim=True)
-    sides = torch.cat([torch.ones(len(logits)), torch.zeros(len(outlier_logits))]).long().to(energies.device)
-    return global_mean(F.cross_entropy(phi(energies), sides, reduction="none"))
+    sides = (torch.arange(len(energies), device=energies.device) < len(logits)).long()
+    with torch.autocast(energies.device.type, enabled=False):  # in half precision energies of 20 would be off by a hundredth
+        return global_mean(F.cross_entropy(phi(energies), sides, reduction="none"))
 
 
 class Objective(nn.Module):

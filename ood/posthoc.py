@@ -17,12 +17,14 @@ CHUNK = 1024  # images at a time: DICE and NNGuide build tables of images x weig
 Score = Callable[[Tensor, Tensor], Tensor]  # features as the head sees them (N, D), logits (N, C) -> (N,)
 
 
-def fit(head: Head, features: Tensor, labels: Tensor, validation_logits: Tensor, setting: Scores) -> dict[str, Score]:
-    """Every detector of NAMES, fitted.
+def fit(wanted: set[str], head: Head, features: Tensor, labels: Tensor, validation_logits: Tensor, setting: Scores) -> dict[str, Score]:
+    """Every wanted detector of NAMES, fitted.
 
     Args:
         features, labels: ID training, features as the head sees them. validation_logits: ID validation, for KL matching.
     """
+    if not wanted & set(NAMES):
+        return {}
     from pytorch_ood import detector  # two seconds of import that only evaluation needs
 
     weight, bias = head.weight.double(), head.bias.double()
@@ -30,18 +32,28 @@ def fit(head: Head, features: Tensor, labels: Tensor, validation_logits: Tensor,
     def logits_of(maps: Tensor) -> Tensor:
         return maps.flatten(1) @ weight.T + bias
 
-    ash = detector.ASH(None, logits_of, variant="ash-s", percentile=setting.ash_percentile)
-    scale = detector.SCALE(None, logits_of, percentile=setting.scale_percentile)
-    dice = detector.DICE(None, head.weight, head.bias, setting.dice_sparsity).fit_features(features, labels)
-    klm = detector.KLMatching(None).fit_logits(validation_logits.double())
-    guide = detector.NNGuide(None, head.logits, k=setting.nnguide_k).fit_features(features, labels)
-    return {
-        "ash": lambda f, _: _in_chunks(lambda x: ash.predict_feature_maps(x.double()[:, :, None, None]), f),
-        "scale": lambda f, _: _in_chunks(lambda x: scale.predict_feature_maps(x.double()[:, :, None, None]), f),
-        "dice": lambda f, _: _in_chunks(dice.predict_features, f),
-        "klm": lambda _, z: klm.predict_logits(z.double()),
-        "nnguide": lambda f, _: _in_chunks(guide.predict_features, f),
-    }
+    def ash() -> Score:
+        found = detector.ASH(None, logits_of, variant="ash-s", percentile=setting.ash_percentile)
+        return lambda f, _: _in_chunks(lambda x: found.predict_feature_maps(x.double()[:, :, None, None]), f)
+
+    def scale() -> Score:
+        found = detector.SCALE(None, logits_of, percentile=setting.scale_percentile)
+        return lambda f, _: _in_chunks(lambda x: found.predict_feature_maps(x.double()[:, :, None, None]), f)
+
+    def dice() -> Score:
+        found = detector.DICE(None, head.weight, head.bias, setting.dice_sparsity).fit_features(features, labels)
+        return lambda f, _: _in_chunks(found.predict_features, f)
+
+    def klm() -> Score:
+        found = detector.KLMatching(None).fit_logits(validation_logits.double())
+        return lambda _, z: found.predict_logits(z.double())
+
+    def nnguide() -> Score:
+        found = detector.NNGuide(None, head.logits, k=setting.nnguide_k).fit_features(features, labels)
+        return lambda f, _: _in_chunks(found.predict_features, f)
+
+    makers = dict(zip(NAMES, (ash, scale, dice, klm, nnguide), strict=True))
+    return {name: make() for name, make in makers.items() if name in wanted}
 
 
 @torch.no_grad()

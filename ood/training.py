@@ -86,6 +86,7 @@ class Trainer:
     folder: Path
     progress: Progress
     keep: Callable[[int], bool] = field(default=lambda epoch: False)
+    scale: dict | None = field(default=None, init=False)
 
     def fit(self, net: nn.Module, objective: Objective, batches: TrainingBatches, seed: int) -> list[dict[str, float]]:
         """Train `net` in place; returns one row per epoch: lr and the epoch's means of loss, its terms, accuracy.
@@ -104,8 +105,10 @@ class Trainer:
         history = self._resume(step_module, optimizer)
         if len(history) == self.recipe.epochs:
             return history
-        run = torch.compile(step_module) if self.runtime.compile else step_module
+        # Without dynamic=False the short last batch of an epoch would turn every batch's kernels into those for any shape.
+        run = torch.compile(step_module, dynamic=False) if self.runtime.compile else step_module
         run, optimizer = self.accelerator.prepare(run, optimizer)
+        self._restore_scale()
         for epoch in range(len(history), self.recipe.epochs):
             history.append(self._epoch(run, optimizer, batches, seed, epoch))
             self._save(step_module, optimizer, history)
@@ -149,7 +152,14 @@ class Trainer:
         saved = torch.load(path, map_location="cpu", weights_only=True)
         module.load_state_dict(saved["module"])
         optimizer.load_state_dict(saved["optimizer"])
+        self.scale = saved.get("scale")
         return saved["history"]
+
+    def _restore_scale(self) -> None:
+        """fp16's loss scale: every seed begins with the same one, and a resumed run with the one it had."""
+        scaler = self.accelerator.scaler
+        if scaler is not None:
+            scaler.load_state_dict(self.scale or type(scaler)().state_dict())
 
     def _save(self, module: nn.Module, optimizer: torch.optim.Optimizer, history: list[dict[str, float]]) -> None:
         if not self.accelerator.is_main_process:
@@ -161,4 +171,6 @@ class Trainer:
                 lambda path: save_weights(path, module.net.state_dict()),
             )
         state = {"module": module.state_dict(), "optimizer": optimizer.state_dict(), "history": history}
+        if self.accelerator.scaler is not None:
+            state["scale"] = self.accelerator.scaler.state_dict()
         atomically(self.folder / ROLLING, lambda path: torch.save(state, path))

@@ -10,7 +10,7 @@ from ood.config import Params
 from ood.config.methods import Mask
 from ood.config.training import Common
 from ood.data import packed
-from ood.data.batches import AT_ONCE, PlainBatches, augmented_copy, generator_for, load
+from ood.data.batches import PlainBatches, at_once, augmented_copy, generator_for, load
 from ood.files import in_place_of, write_text
 from ood.nets import store
 from ood.pictures import sheet_of_atypical
@@ -36,8 +36,9 @@ def main() -> None:
             net, _ = store.load(store.MODELS / mask.run / str(seed))
             placed(net, device, common.runtime)
             shown = augmented_copy(train, common.augment, generator_for(seed, 0, 4)) if mask.augment else train
-            constraint = estimate_constraint(net, PlainBatches(shown.to(device), AT_ONCE), mask.keep, mask.masks, seed, console.advance)
-            atypical = atypical_samples(net, PlainBatches(train.to(device), AT_ONCE), mask.keep, mask.masks, seed)
+            views, plain = (PlainBatches(images.to(device), at_once(device)) for images in (shown, train))
+            constraint = estimate_constraint(net, views, mask.keep, mask.masks, seed, console.advance)
+            atypical = atypical_samples(net, plain, mask.keep, mask.masks, seed)
             dense = float(atypical.loss.mean())
             record = {"constraint": constraint._asdict(), "dense_loss": dense, "memorised": dense < mask.memorised}
             write_text(folder / f"{seed}.json", json.dumps(record, indent=1) + "\n")

@@ -13,7 +13,7 @@ from ood.config import Params
 from ood.config.evaluation import Evaluate, Trace
 from ood.config.training import Runtime, Seeds
 from ood.data import packed
-from ood.data.batches import AT_ONCE, load
+from ood.data.batches import at_once, load
 from ood.evaluation import OOD_GROUPS
 from ood.features import extract
 from ood.files import write_text
@@ -48,12 +48,12 @@ def main(run: Annotated[str, typer.Argument(help="one of trace.runs")]) -> None:
         placed(net, device, runtime)
         for file in files:
             store.load_weights(net, file)
-            of = {name: tracing.score_of(score, extract(net, s, AT_ONCE, console.step)) for name, s in (ids | sets).items()}
+            of = {name: tracing.score_of(score, extract(net, s, at_once(device), console.step)) for name, s in (ids | sets).items()}
             row = {"seed": seed, "epoch": int(file.stem)}
             for group, members in groups.items():
                 each = [detection_metrics(of[OOD_GROUPS[group]], of[name], evaluate.fpr_rule) for name in members]
                 row |= {f"{group}_{key}": float(np.mean([m[key] for m in each])) for key in tracing.KEYS}
-            rows.append(row | (tracing.collapse(net, train, AT_ONCE, console.step) if train is not None else {}))
+            rows.append(row | (tracing.collapse(net, train, at_once(device), console.step) if train is not None else {}))
             console.advance(f"seed {seed} epoch {row['epoch']} validation AUROC {row['validation_auroc']:.4f}")
     write_text(FOLDER / f"{run}.csv", to_csv(rows))
     summary = tracing.summarise(rows, list(groups))

@@ -53,6 +53,14 @@ def test_on_a_normalising_net_only_the_norm_sees_how_long_features_are():
     assert np.allclose(longer["feature_norm"]["near/n"], 3 * one["feature_norm"]["near/n"])
 
 
+def test_only_the_wanted_scores_are_computed():
+    table = evaluation.score_all(cached(False), SETTING.model_copy(update={"used": ["knn"]}), own="max_logit")
+    assert set(table) == {"knn", "max_logit", *evaluation.ALWAYS}
+    whole = evaluation.score_all(cached(False), SETTING)
+    assert set(whole) == set(evaluation.SCORES) - {"odin"}
+    assert np.array_equal(table["knn"]["far/f"], whole["knn"]["far/f"])
+
+
 def test_sets_are_told_from_id_of_their_own_role():
     model = cached(False)
     table = evaluation.score_all(model, SETTING)

@@ -57,9 +57,30 @@ def test_every_piece_runs_in_miniature_and_none_twice(tmp_path, monkeypatch, cap
     monkeypatch.setattr(sys, "argv", ["gpu_suite.py", "run", "--device", "cpu", "--data", data, "--seeds", "0"])
     with pytest.raises(SystemExit, match="holds a run with other settings"):
         gpu_suite.main()
+    suite("pack", "packed")  # to another machine and on from there
+    packed = {path.name for path in (tmp_path / "packed").iterdir()}
+    assert {"seed-0.figures.tar.gz", "seed-1.figures.tar.gz", "seed-1.wrn.tar.gz", "seed-1.um.tar.gz"} <= packed
+    assert "seed-0.wrn.tar.gz" not in packed, "nothing of it is left to do"
+    (tmp_path / "suite").rename(tmp_path / "old")
+    suite("unpack", "packed")
+    second = suite(*miniature, "1", "--only", "prepare", "oe")
+    assert "all done" in second
+    assert "pretrain" not in second, "the model came along"
     rows = {row.split(" ")[1]: row for row in suite("table").splitlines() if row.startswith("| ")}
     assert gpu_suite.MODELS.keys() <= rows.keys()
     assert "| 2 |" in rows["um"]
+    assert "| 2 |" in rows["oe"]
     assert "| 1 |" in rows["dream"]
     assert "not run" not in rows["densenet"]
     assert "33.29 | 93.73" in rows["um"]
+
+
+def test_what_fails_takes_along_what_starts_from_it_and_nothing_else():
+    queue = [command for piece in ("um", "oe", "oe-um", "l2") for command in gpu_suite.PIECES[piece]]
+    left_out = gpu_suite.drop(queue)
+    assert left_out[0] == "um"
+    assert {"oe oe-um", "evaluate oe-control"} <= set(left_out)
+    assert queue == [*gpu_suite.PIECES["oe"], *gpu_suite.PIECES["l2"]]
+    queue = [command for commands in gpu_suite.PIECES.values() for command in commands][1:]
+    gpu_suite.drop(queue)  # the base model
+    assert queue == [*gpu_suite.PIECES["l2"], *gpu_suite.PIECES["densenet"]]

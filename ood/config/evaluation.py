@@ -37,8 +37,13 @@ class Features(Section):
 
 
 class Scores(Section):
-    """Constants of the post-hoc scores that are computed from cached tensors."""
+    """Which post-hoc scores are computed from cached tensors, and their constants.
 
+    used: null for all; a list for these, MSP, energy, feature norm and every model's own score. Those that compare with every training
+    image (knn, nnguide) take the longest on large sets.
+    """
+
+    used: Annotated[list[ScoreName], AfterValidator(distinct)] | None = None
     energy_temperature: float = Field(1.0, gt=0)
     knn_k: int = Field(50, ge=1)
     vim_dim: int | None = Field(None, ge=1)

@@ -41,7 +41,7 @@ class ImageSet:
 
     def some(self, index: Tensor) -> Tensor:
         """The images at `index`: uint8 (n, 3, H, W)."""
-        return self.images[index.to(self.images.device)]
+        return rows_at(self.images, index)
 
     def batches(self, plan: Sequence[Views]) -> Iterator[Tensor]:
         """One batch of augmented images, uint8 (n, 3, H, W), for each Views."""
@@ -52,7 +52,7 @@ class ImageSet:
 
     def seen(self, views: Views) -> "ImageSet":
         """The images of `views`, augmented once and kept so."""
-        return ImageSet(next(self.batches([views])), self.labels[views.index.to(self.labels.device)])
+        return ImageSet(next(self.batches([views])), rows_at(self.labels, views.index))
 
     @classmethod
     def joined(cls, sets: "list[ImageSet]") -> "ImageSet":
@@ -97,7 +97,7 @@ class FileSet:
 
     def seen(self, views: Views) -> "FileSet":
         """The images of `views`, always augmented in the same way; still in their files."""
-        whole = replace(self, files=self.files.take(views.index.numpy()), labels=self.labels[views.index.to(self.labels.device)])
+        whole = replace(self, files=self.files.take(views.index.numpy()), labels=rows_at(self.labels, views.index))
         return replace(whole, fixed=views.take(torch.arange(len(views.index)), index=torch.arange(len(views.index))))
 
     @classmethod
@@ -175,12 +175,19 @@ def _in_file(name: str, images: ImageSet, chain: ImageChain, root: Path) -> File
     return FileSet(FileImages([f"{path}#{i}" for i in range(len(images))], chain), images.labels)
 
 
+def rows_at(values: Tensor, index: Tensor) -> Tensor:
+    """values[index] where the values are; the index comes from the CPU and needn't wait for what the device is still at."""
+    return values[index.to(values.device, non_blocking=True)]
+
+
 def to_float(images: Tensor) -> Tensor:
     """uint8 -> float32 in [0, 1]."""
     return images.float() / 255
 
 
-AT_ONCE = 200  # images, where nothing is learned: a CPU whose cache they leave takes three times as long (docs/performance.md)
+def at_once(device: torch.device) -> int:
+    """Images at a time where nothing is learned: a CPU whose cache they leave takes three times as long (docs/performance.md)."""
+    return 2000 if device.type == "cuda" else 200
 
 
 @dataclass(frozen=True)
@@ -193,7 +200,7 @@ class PlainBatches:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         parts = torch.arange(len(self.images)).split(self.size)
         for index, images in zip(parts, self.images.batches([Views.plain(part) for part in parts]), strict=True):
-            yield to_float(images), self.images.labels[index.to(self.images.labels.device)]
+            yield to_float(images), rows_at(self.images.labels, index)
 
 
 def augmented_copy(images: Images, augment: Augment, generator: torch.Generator) -> Images:
@@ -236,16 +243,16 @@ class TrainingBatches:
         outliers = self.outliers.batches([step.here.outliers for step in plan]) if self.outliers is not None else None
         for step in plan:
             here, images = step.here, to_float(next(inliers))
-            labels = self.inliers.labels[here.inliers.index.to(self.inliers.labels.device)]
-            own, mixed_in, share = here.own.to(images.device), None, 1.0
+            labels = rows_at(self.inliers.labels, here.inliers.index)
+            mixed_in, share = None, 1.0
             if step.mix is not None:
-                images, share = step.mix.of(images[own], images[here.neighbours.to(images.device)])
-                mixed_in = labels[here.neighbours.to(labels.device)]
-            labels = labels[own.to(labels.device)]
+                images, share = step.mix.of(rows_at(images, here.own), rows_at(images, here.neighbours))
+                mixed_in = rows_at(labels, here.neighbours)
+            labels = rows_at(labels, here.own)
             extra_labels, total, rows = labels[:0], len(step.inliers), rows_of(len(step.inliers))
             if outliers is not None:
                 images, outlier_rows = torch.cat([images, to_float(next(outliers))]), rows_of(len(step.outliers))
-                extra_labels = self.outliers.labels[here.outliers.index.to(self.outliers.labels.device)].to(labels.device)
+                extra_labels = rows_at(self.outliers.labels, here.outliers.index).to(labels.device)
                 rows = torch.cat([rows, total + outlier_rows])
                 total += len(step.outliers)
             yield Batch(images, labels, extra_labels, total, rows, len(step.inliers), mixed_in, share)

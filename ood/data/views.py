@@ -65,14 +65,14 @@ def crop_and_flip(images: Tensor, augment: Augment, offsets: Tensor, flips: Tens
     if augment.pad:
         height, width = images.shape[2:]
         padded = F.pad(images, [augment.pad] * 4)
-        offsets = offsets.to(images.device)
+        offsets = offsets.to(images.device, non_blocking=True)
         rows = offsets[:, :1] + torch.arange(height, device=images.device)
         columns = offsets[:, 1:] + torch.arange(width, device=images.device)
         sample = torch.arange(len(images), device=images.device)[:, None, None]
         # Indexing with the channel axis in between moves it last; permute brings it back.
         images = padded[sample, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
     if augment.flip:
-        images = torch.where(flips.to(images.device)[:, None, None, None], images.flip(3), images)
+        images = torch.where(flips.to(images.device, non_blocking=True)[:, None, None, None], images.flip(3), images)
     return images.contiguous()
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ood.config.dream import Prompts
-from ood.data.batches import AT_ONCE, Images, PlainBatches
+from ood.data.batches import Images, PlainBatches, at_once
 from ood.dream.tokens import anchor, piece_ids, place
 from ood.errors import InputError
 from ood.nets import Classifier, store
@@ -48,13 +48,15 @@ class AlignedEncoder(nn.Module):
 
 def cosine_logits(features: Tensor, anchors: Tensor, temperature: float) -> Tensor:
     """Cosines of features (N, d) with anchors (C, d), divided by the temperature: (N, C)."""
-    return F.normalize(features, dim=1) @ F.normalize(anchors.to(features), dim=1).T / temperature
+    exact = features if features.dtype == torch.float64 else features.float()
+    with torch.autocast(features.device.type, enabled=False):  # a cosine over 0.1 in half precision is off by a hundredth
+        return F.normalize(exact, dim=1) @ F.normalize(anchors.to(exact), dim=1).T / temperature
 
 
 @torch.inference_mode()
-def run(function: Callable[[Tensor], Tensor], images: Images, device: torch.device, batch_size: int = AT_ONCE) -> Tensor:
+def run(function: Callable[[Tensor], Tensor], images: Images, device: torch.device) -> Tensor:
     """What `function` gives for every image of a set, in order, on the CPU."""
-    return torch.cat([function(batch.to(device)).float().cpu() for batch, _ in PlainBatches(images, batch_size)])
+    return torch.cat([function(batch.to(device)).float().cpu() for batch, _ in PlainBatches(images, at_once(device))])
 
 
 def agreement(model: nn.Module, images: Images, device: torch.device) -> NDArray:

@@ -34,6 +34,9 @@ def binary_mask(scores: Tensor, keep: float) -> Tensor:
     zeroed = int((1 - keep) * magnitude.numel())
     if zeroed == 0:
         return torch.ones_like(scores, dtype=torch.bool)
+    if magnitude.is_cuda:  # sorting is quick there, and asking how many scores are equal would wait for the device at every layer
+        order = magnitude.argsort(stable=True)
+        return torch.ones_like(magnitude, dtype=torch.bool).index_fill_(0, order[:zeroed], False).view(scores.shape)
     # The k-th value is found in linear time; only equal scores at the cut need the full order.
     mask = magnitude > magnitude.kthvalue(zeroed).values
     if int(mask.sum()) != magnitude.numel() - zeroed:

@@ -5,7 +5,6 @@ resnet18 has 11,173,962 parameters for 10 classes with the small stem.
 
 from functools import partial
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
@@ -24,7 +23,7 @@ class AverageShortcut(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.avg_pool2d(x, self.stride, self.stride) if self.stride > 1 else x
-        return torch.cat([x, x.new_zeros(len(x), self.extra, *x.shape[2:])], dim=1)
+        return F.pad(x, (0, 0, 0, 0, 0, self.extra))
 
 
 def backbone(
