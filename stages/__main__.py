@@ -36,10 +36,11 @@ def main() -> None:
         print("\n".join(lines), file=sys.stdout if asked in ("--help", "-h") else sys.stderr)
         raise SystemExit(0 if asked in ("--help", "-h") else 2)
     name = sys.argv.pop(1)
-    sys.argv[0] = f"python -m stages {name}"
     module = importlib.import_module(f"stages.{name.replace('-', '_')}")
+    command = typer.Typer(add_completion=False)
+    command.command()(module.main)
     try:
-        typer.run(module.main)
+        command(prog_name=f"python -m stages {name}")
     except InputError as error:
         print(f"\nerror: {error}", file=sys.stderr)
         if os.environ.get("DVC_STAGE") and name != "check":
