@@ -2,14 +2,14 @@
 
     python benchmarks/gpu_suite.py run [--seeds 0 1 2] [--limit 500] [--data downloads] [--only wrn um ...]
     python benchmarks/gpu_suite.py table
-    python benchmarks/gpu_suite.py pack FOLDER       # what another machine needs to go on: figures, models that later pieces start from
+    python benchmarks/gpu_suite.py pack FOLDER       # what another machine needs to go on piece by piece: figures, models to start from
     python benchmarks/gpu_suite.py unpack FOLDER     # there, before `run`
     python benchmarks/gpu_suite.py run --miniature --data FOLDER     # every piece on a CPU: a few pictures, an epoch
 
 `run` does what is not done yet, in the order below, for --limit seconds, then stops at the last saved state; call it again. Every seed
 is a workspace of its own (suite/seed-<n>) with params.yaml from the recipe cifar10, and its stages run as plain commands, no DVC; seeds
-run side by side on the one GPU. A piece is a list of stage commands that share the networks trained before; a command that fails ends
-its seed's piece and what starts from it, nothing else. A model's figures are written down as soon as its features are there, so `table`
+run side by side on the one GPU. A piece is a list of stage commands that share the networks trained before; a command that fails takes
+along what starts from its results, nothing else. A model's figures are written down as soon as its features are there, so `table`
 only averages over seeds and puts the published figures beside; what isn't there is an empty cell with its name.
 
 Data: the four archives of small images (cifar10, tin32, dtd32, mnist32), packed or not, in --data. Tiny ImageNet's `aux` stands in for the
@@ -55,6 +55,13 @@ PIECES = {
     "dream": ["diffusion", "align", "proofs", "embed outliers", "synthesize outliers", "judge outliers", "oe dream", *measured("dream")],
     "densenet": ["pretrain densenet", *measured("densenet"), "trace densenet"],
 }
+# Command -> the commands whose results it starts from (all need prepare; features, evaluate and trace need their model's training).
+NEEDS = {
+    "mask": ["pretrain wrn"], "um": ["mask"], "control": ["pretrain wrn"], "umap": ["mask"], "umap-control": ["pretrain wrn"],
+    "oe oe": ["pretrain wrn"], "oe no-outliers": ["pretrain wrn"], "oe oe-um": ["um"], "oe oe-control": ["control"],
+    "align": ["diffusion"], "proofs": ["align"], "embed outliers": ["align"], "synthesize outliers": ["embed outliers"],
+    "judge outliers": ["synthesize outliers", "pretrain wrn"], "oe dream": ["judge outliers"],
+}  # fmt: skip
 STARTS = {"um": ["wrn"], "oe": ["wrn"], "oe-um": ["um", "control"], "umap": ["wrn"], "dream": ["wrn"]}  # the models a piece starts from
 MODELS = {
     "wrn": "msp", "um": "energy", "control": "energy", "oe": "msp", "no-outliers": "msp", "oe-um": "energy", "oe-control": "energy",
@@ -213,38 +220,54 @@ def run(given: argparse.Namespace) -> int:
                     print(log.read_text()[-2000:], flush=True)
                 else:
                     finish(folders[seed], queue.pop(0), time.monotonic() - began)
-            if queue and (queue[0] != "prepare" or prepares(seed, given.seeds[0], folders, queue)):
+            if queue and (queue[0] != "prepare" or prepares(seed, given.seeds[0], folders, queues)):
                 running[seed] = (start(folders[seed], queue[0]), time.monotonic())
         time.sleep(0.2)
-    for process, _ in running.values():
+    for seed, (process, began) in running.items():
+        if process.poll() == 0:
+            finish(folders[seed], queues[seed].pop(0), time.monotonic() - began)
+            continue
         process.kill()  # stages go on exactly where they were: nothing is lost but what isn't saved yet
         process.wait()
+        note(folders[seed], f"{queues[seed][0]} (cut off)", time.monotonic() - began)
     left = sum(len(pending(folder, given.only)) for folder in folders.values())
     print(f"{left} commands left" if left else "all done")
     return int(failed)
 
 
 def drop(queue: list[str]) -> list[str]:
-    """Take a failed command, the rest of its piece and the pieces that start from a model of it off a queue; returns what was taken."""
-    gone = {next(piece for piece, commands in PIECES.items() if queue[0] in commands)}
-    gone = set(PIECES) if "prepare" in gone else gone
-    for piece, starts in STARTS.items():  # in order, so that what starts from a piece left out is left out too
-        if any(model in command.split() for start in gone for command in PIECES[start] for model in starts):
-            gone.add(piece)
-    taken = [command for command in queue if any(command in PIECES[piece] for piece in gone)]
-    queue[:] = [command for command in queue if command not in taken]
-    return taken
+    """Take a failed command off a queue, and what starts from its results; returns what was taken."""
+    gone: list[str] = []
+    for command in [*queue]:
+        if command == queue[0] or needs(command) & set(gone):
+            gone.append(command)
+    queue[:] = [command for command in queue if command not in gone]
+    return gone
 
 
-def prepares(seed: int, first: int, folders: dict[int, Path], queue: list[str]) -> bool:
+def needs(command: str) -> set[str]:
+    """The commands whose results a command starts from."""
+    stage, _, model = command.partition(" ")
+    if stage == "evaluate":
+        return {f"features {model}"}
+    if stage in ("features", "trace"):
+        return {"prepare", next(c for commands in PIECES.values() for c in commands if c.split()[-1] == model)}
+    return {"prepare", *NEEDS.get(command, [])} - {command}
+
+
+def prepares(seed: int, first: int, folders: dict[int, Path], queues: dict[int, list[str]]) -> bool:
     """Whether this seed is to prepare: data don't depend on seeds, so the first does and the others wait for it and link to it."""
     made, ours = folders[first] / "data/prepared", folders[seed] / "data/prepared"
-    if seed != first and made.exists():
+    if seed == first:
+        return True
+    if made.exists() and "prepare" not in queues[first]:
         ours.parent.mkdir(exist_ok=True)
         if not ours.exists():
             ours.symlink_to(made.resolve())
-        finish(folders[seed], queue.pop(0), 0.0)
-    return seed == first
+        finish(folders[seed], queues[seed].pop(0), 0.0)
+    elif "prepare" not in queues[first]:
+        queues[seed].clear()  # it failed there
+    return False
 
 
 def start(folder: Path, command: str) -> subprocess.Popen:
@@ -272,9 +295,14 @@ def start(folder: Path, command: str) -> subprocess.Popen:
 def finish(folder: Path, command: str, seconds: float) -> None:
     with (folder / "done.txt").open("a") as stream:
         stream.write(f"{command}\n")
+    note(folder, command, seconds)
+    print(f"{folder.name}: {command} done, {seconds:.0f} s", flush=True)
+
+
+def note(folder: Path, command: str, seconds: float) -> None:
+    """How long a command ran; one that was cut off and went on has several rows."""
     with (folder / "times.csv").open("a") as stream:
         stream.write(f"{command},{seconds:.1f}\n")
-    print(f"{folder.name}: {command} done, {seconds:.0f} s", flush=True)
 
 
 def table(given: argparse.Namespace) -> int:
@@ -324,13 +352,14 @@ def pack(given: argparse.Namespace) -> int:
 
 
 def unpack_suite(given: argparse.Namespace) -> int:
-    """What `pack` wrote, back in its place; data sets are prepared anew there (the same bytes)."""
+    """What `pack` wrote, back in its place. Data sets are prepared anew there (the same bytes), pieces that were under way done again."""
     for path in sorted(Path(given.folder).glob("seed-*.tar.gz")):
         with tarfile.open(path) as archive:
             archive.extractall(SUITE, filter="data")
     for done in SUITE.glob("seed-*/done.txt"):
-        if not (done.parent / "data/prepared").exists():
-            done.write_text("".join(f"{line}\n" for line in done.read_text().splitlines() if line != "prepare"))
+        lines = done.read_text().splitlines()
+        whole = [line for piece, commands in PIECES.items() if piece != "prepare" and set(commands) <= set(lines) for line in commands]
+        done.write_text("".join(f"{line}\n" for line in (lines if (done.parent / "data/prepared").exists() else whole)))
     return 0
 
 

@@ -50,9 +50,9 @@ PLANS = {
     ),
     "logitnorm": (
         ["prepare"],
-        grid(pretrain__runs__logitnorm__tau=[0.01, 0.04, 0.1, 0.3, 1.0]),
-        ["pretrain ce", "pretrain logitnorm"],
-        ["ce", "logitnorm"],
+        grid(pretrain__runs__logitnorm__tau=[0.04, 0.1, 0.3, 1.0]),
+        ["pretrain logitnorm"],
+        ["logitnorm"],
     ),
     "um": (
         ["prepare", "pretrain ce"],

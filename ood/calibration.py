@@ -69,8 +69,8 @@ def soft_f1(confidence: NDArray, correct: NDArray) -> float:
 
 
 def _bins(confidence: NDArray, correct: NDArray, bin_size: int, quirk: bool) -> tuple[NDArray, NDArray]:
-    """Share of samples, and mean confidence minus accuracy, of every bin."""
-    order = np.argsort(confidence, kind="stable")
+    """Share of samples, and mean confidence minus accuracy, of every bin; equal confidences in random order, the same every time."""
+    order = np.lexsort([np.random.default_rng(0).permutation(len(confidence)), confidence])
     starts = np.arange(max(1, len(order) // bin_size)) * bin_size
     sizes = np.diff(starts, append=len(order))
     surplus = np.add.reduceat((confidence - correct)[order], starts)

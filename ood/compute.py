@@ -46,8 +46,8 @@ def accelerator_for(runtime: Runtime) -> Accelerator:
     wanted = int(os.environ.get("WORLD_SIZE", "2" if launched else "1"))
     torch.set_num_threads(runtime.threads)
     precision = _fastest(on_cpu) if runtime.precision == "auto" else runtime.precision
-    # On NVIDIA GPUs: fp32 is fp32 (convolutions would run in TF32 else), and equal inputs give equal sums.
-    torch.backends.cudnn.allow_tf32 = precision not in ("fp32", "fp64")
+    # On NVIDIA GPUs fp32 is fp32 (convolutions would run in TF32 else), and convolutions add up in one order.
+    torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.deterministic = True
     accelerator = Accelerator(cpu=on_cpu, mixed_precision=precision if precision in ("bf16", "fp16") else "no")
     if accelerator.num_processes != wanted:

@@ -1,6 +1,6 @@
 """From cached tensors to figures: every score on every set, ID figures, near and far means, the score that validation picks."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, get_args
 
@@ -24,20 +24,20 @@ Grid = dict[str, dict[str, dict[str, float]]]  # score -> OOD set -> metric
 ALWAYS = {"msp", "energy", "feature_norm"}  # what the tables lay beside every own score
 
 
-def score_all(cached: Cached, setting: Scores, own: str = "msp") -> dict[str, dict[str, NDArray]]:
+def score_all(cached: Cached, setting: Scores, own: Iterable[str] = ()) -> dict[str, dict[str, NDArray]]:
     """Every wanted score of every set but the training one: score -> set -> (N,); ODIN only where it was extracted.
 
     Scores that look at features see what the head sees (normalised on an L2 net); only the feature norm takes the raw ones.
 
     Args:
-        own: the model's own score, computed whatever setting.used says.
+        own: every model's own score: computed whatever setting.used says, for methods are compared on both their own scores.
 
     Raises:
         InputError: a setting that these features can't serve.
     """
     head, train = cached.head, cached.sets["id/train"]
     seen = head.input(train["features"])
-    wanted = set(SCORES) if setting.used is None else {*setting.used, *ALWAYS, own}
+    wanted = set(SCORES) if setting.used is None else {*setting.used, *ALWAYS, *own}
     wanted -= set() if "odin" in cached.sets["id/val"] else {"odin"}
     fits = {
         "mahalanobis": lambda: scores.Mahalanobis().fit(seen, train["labels"]),
@@ -172,18 +172,18 @@ class ModelResult:
     own_scores: list[dict[str, NDArray]]
 
 
-def evaluate_model(model: str, own: str, seeds: list[int], scores: Scores, setting: Evaluate) -> ModelResult:
-    """Everything about one model.
+def evaluate_model(model: str, models: dict[str, str], seeds: list[int], scores: Scores, setting: Evaluate) -> ModelResult:
+    """Everything about one of `models` (name -> own score).
 
     Returns:
-        summary with keys own, picked (names of scores), seeds (seed -> grid, id, corrupted, shifted), intervals (score -> group -> metric
+        summary with keys own, picked (names of scores), seeds (seed -> SeedResult), intervals (score -> group -> metric
         -> [low, high], for the own and the picked score, over resampled images, averaged over seeds) and protocols (name -> group ->
         metric -> one value per seed, own score; empty where no test figure is asked for).
     """
-    results, tables = {}, {}
+    results, tables, own = {}, {}, models[model]
     for seed in seeds:
         cached = load(model, seed)
-        tables[seed] = score_all(cached, scores, own)
+        tables[seed] = score_all(cached, scores, models.values())
         results[seed] = evaluate_seed(cached, tables[seed], setting.roles, setting.fpr_rule)
     picked = picked_score(list(results.values()))
     summary = {

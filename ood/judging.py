@@ -14,7 +14,7 @@ THUMBNAIL = 32  # pixels along a side
 @torch.inference_mode()
 def judge(nets: list[Classifier], images: NDArray, device: torch.device) -> NDArray:
     """Mean softmax of several networks, (N, C), for uint8 images (N, H, W, 3)."""
-    rows, batch_size = [], at_once(device)
+    rows, batch_size = [], at_once(device, images.shape[1])
     for start in range(0, len(images), batch_size):
         batch = to_float(torch.from_numpy(np.array(images[start : start + batch_size])).permute(0, 3, 1, 2).to(device))
         rows.append(torch.stack([net(batch).double().softmax(1) for net in nets]).mean(0).cpu())

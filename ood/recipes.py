@@ -74,9 +74,10 @@ def add(params: str, preset: str, name: str) -> str:
         InputError: the preset is for other ID classes (its line 'For:'): test sets that are OOD for one are ID for another.
     """
     recipe = params.splitlines()[0].removeprefix(MARK)
-    fit = next(line for line in header(preset) if line.startswith(FOR)).removeprefix(FOR).split(", ")
+    fit = next((line for line in header(preset) if line.startswith(FOR)), FOR).removeprefix(FOR).split(", ")
     if recipe not in fit:
-        raise InputError(f"the preset {name!r} is for {' and '.join(fit)}, not for {recipe}. Name its test sets in params.yaml by hand.")
+        named = " and ".join(fit) or "no recipe (its line 'For:' is missing)"
+        raise InputError(f"the preset {name!r} is for {named}, not for {recipe}. Name its test sets in params.yaml by hand.")
     first, *rest = _changed(params, preset)
     top = [f"{first} with {name}", *(f"# {line}".rstrip() for line in header(preset)), "#"]
     return "\n".join([*top, *rest]) + "\n"

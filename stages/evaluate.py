@@ -29,8 +29,8 @@ def main() -> None:
     console = Console("evaluate")
     console.begin(len(models), "model")
     results, curves, histograms = {}, [], []
-    for model, own in models.items():
-        result = evaluate_model(model, own, seeds, scores, setting)
+    for model in models:
+        result = evaluate_model(model, models, seeds, scores, setting)
         results[model] = result.summary
         curves += roc_rows(model, result.own_scores)
         histograms += histogram_rows(model, result.own_scores)

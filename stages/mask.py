@@ -36,7 +36,7 @@ def main() -> None:
             net, _ = store.load(store.MODELS / mask.run / str(seed))
             placed(net, device, common.runtime)
             shown = augmented_copy(train, common.augment, generator_for(seed, 0, 4)) if mask.augment else train
-            views, plain = (PlainBatches(images.to(device), at_once(device)) for images in (shown, train))
+            views, plain = (PlainBatches(images.to(device), at_once(device, train.side)) for images in (shown, train))
             constraint = estimate_constraint(net, views, mask.keep, mask.masks, seed, console.advance)
             atypical = atypical_samples(net, plain, mask.keep, mask.masks, seed)
             dense = float(atypical.loss.mean())

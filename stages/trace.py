@@ -38,7 +38,7 @@ def main(run: Annotated[str, typer.Argument(help="one of trace.runs")]) -> None:
     sets = {name: load(name, workers=runtime.workers).to(device) for members in groups.values() for name in members}
     console = Console(f"trace {run}")
     train = load("id/train", workers=runtime.workers).to(device) if trace.collapse else None
-    rows = []
+    rows, size = [], at_once(device, ids["val"].side)
     for seed in seeds:
         folder = store.MODELS / run / str(seed)
         files = sorted((folder / "epochs").glob("*.safetensors"))
@@ -48,12 +48,12 @@ def main(run: Annotated[str, typer.Argument(help="one of trace.runs")]) -> None:
         placed(net, device, runtime)
         for file in files:
             store.load_weights(net, file)
-            of = {name: tracing.score_of(score, extract(net, s, at_once(device), console.step)) for name, s in (ids | sets).items()}
+            of = {name: tracing.score_of(score, extract(net, s, size, console.step)) for name, s in (ids | sets).items()}
             row = {"seed": seed, "epoch": int(file.stem)}
             for group, members in groups.items():
                 each = [detection_metrics(of[OOD_GROUPS[group]], of[name], evaluate.fpr_rule) for name in members]
                 row |= {f"{group}_{key}": float(np.mean([m[key] for m in each])) for key in tracing.KEYS}
-            rows.append(row | (tracing.collapse(net, train, at_once(device), console.step) if train is not None else {}))
+            rows.append(row | (tracing.collapse(net, train, size, console.step) if train is not None else {}))
             console.advance(f"seed {seed} epoch {row['epoch']} validation AUROC {row['validation_auroc']:.4f}")
     write_text(FOLDER / f"{run}.csv", to_csv(rows))
     summary = tracing.summarise(rows, list(groups))

@@ -54,7 +54,7 @@ def test_on_a_normalising_net_only_the_norm_sees_how_long_features_are():
 
 
 def test_only_the_wanted_scores_are_computed():
-    table = evaluation.score_all(cached(False), SETTING.model_copy(update={"used": ["knn"]}), own="max_logit")
+    table = evaluation.score_all(cached(False), SETTING.model_copy(update={"used": ["knn"]}), own=["max_logit", "msp"])
     assert set(table) == {"knn", "max_logit", *evaluation.ALWAYS}
     whole = evaluation.score_all(cached(False), SETTING)
     assert set(whole) == set(evaluation.SCORES) - {"odin"}

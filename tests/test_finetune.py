@@ -12,7 +12,7 @@ from ood.config.methods import OERun
 from ood.objectives import EnergyMargin, EnergyRegularizer, LabelledInliers, Objective, OutlierExposure
 from stages.oe import objective_for
 
-B = 5.0  # far above any loss here: |ce - b| + b is 2 b - ce in every batch, and so in every mean
+B = 50.0  # far above any loss here: |ce - b| + b is 2 b - ce in every batch, and so in every mean
 
 
 def history(workspace: Workspace, run: str) -> list[dict[str, float]]:
@@ -33,9 +33,10 @@ def constrained(trained: Workspace, tmp_path_factory: pytest.TempPathFactory) ->
 def test_um_umap_and_oe_from_um_train_on_the_constrained_loss(constrained):
     for run in ("um", "umap"):
         for row in history(constrained, run):
-            assert row["loss"] == pytest.approx(2 * B - row["ce"], abs=1e-4), run
+            assert row["ce"] < B / 2, "or a batch may lie above B"
+            assert row["loss"] == pytest.approx(2 * B - row["ce"], abs=1e-3), run
     for row in history(constrained, "oe-um"):
-        assert row["loss"] == pytest.approx(2 * B - row["ce"] + 0.5 * row["outlier"], abs=1e-4)
+        assert row["loss"] == pytest.approx(2 * B - row["ce"] + 0.5 * row["outlier"], abs=1e-3)
 
 
 def test_controls_train_on_plain_cross_entropy(constrained):

@@ -1,6 +1,7 @@
 """The suite for one GPU, every piece of it on a CPU in miniature, and its table."""
 
 import sys
+from argparse import Namespace
 
 import numpy as np
 import pytest
@@ -76,11 +77,49 @@ def test_every_piece_runs_in_miniature_and_none_twice(tmp_path, monkeypatch, cap
 
 
 def test_what_fails_takes_along_what_starts_from_it_and_nothing_else():
-    queue = [command for piece in ("um", "oe", "oe-um", "l2") for command in gpu_suite.PIECES[piece]]
-    left_out = gpu_suite.drop(queue)
-    assert left_out[0] == "um"
-    assert {"oe oe-um", "evaluate oe-control"} <= set(left_out)
-    assert queue == [*gpu_suite.PIECES["oe"], *gpu_suite.PIECES["l2"]]
-    queue = [command for commands in gpu_suite.PIECES.values() for command in commands][1:]
-    gpu_suite.drop(queue)  # the base model
-    assert queue == [*gpu_suite.PIECES["l2"], *gpu_suite.PIECES["densenet"]]
+    everything = [command for commands in gpu_suite.PIECES.values() for command in commands]
+
+    def left_out(command):
+        queue = everything[everything.index(command) :]
+        before = [*queue]
+        gone = gpu_suite.drop(queue)
+        assert queue == [c for c in before if c not in gone]
+        return gone
+
+    assert left_out("prepare") == everything
+    assert left_out("trace wrn") == ["trace wrn"]
+    assert left_out("features wrn") == ["features wrn", "evaluate wrn"]
+    assert left_out("um") == ["um", "features um", "evaluate um", "oe oe-um", "features oe-um", "evaluate oe-um"]
+    assert left_out("mask")[:2] == ["mask", "um"]
+    assert not any(word in " ".join(left_out("mask")) for word in ("oe oe ", "control", "dream"))
+    assert left_out("align")[-3:] == ["oe dream", "features dream", "evaluate dream"]
+    base = set(left_out("pretrain wrn"))
+    assert set(everything) - base == {
+        "prepare",
+        *gpu_suite.PIECES["l2"],
+        *gpu_suite.PIECES["densenet"],
+        "diffusion",
+        "align",
+        "proofs",
+        "embed outliers",
+        "synthesize outliers",
+    }
+
+
+def test_pieces_under_way_are_done_again_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "suite/seed-0"
+    (folder / "data/models/wrn/0").mkdir(parents=True)
+    (folder / "data/models/wrn/0/model.safetensors").write_text("weights")
+    (folder / "data/models/wrn/0/epochs").mkdir()
+    (folder / "data/models/wrn/0/epochs/10.safetensors").write_text("not needed")
+    done = ["prepare", *gpu_suite.PIECES["wrn"], *gpu_suite.PIECES["dream"][:3], "um", "features um"]
+    (folder / "done.txt").write_text("\n".join(done))
+    gpu_suite.pack(Namespace(folder="packed"))
+    (tmp_path / "suite").rename(tmp_path / "old")
+    gpu_suite.unpack_suite(Namespace(folder="packed"))
+    assert gpu_suite.pending(folder, list(gpu_suite.PIECES)) == [
+        command for piece, commands in gpu_suite.PIECES.items() if piece != "wrn" for command in commands
+    ]
+    assert (folder / "data/models/wrn/0/model.safetensors").read_text() == "weights"
+    assert not (folder / "data/models/wrn/0/epochs").exists()

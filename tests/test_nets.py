@@ -291,3 +291,12 @@ def test_mask_state_turns_the_dense_net_into_the_masked_one(make):
     assert not torch.allclose(net.eval()(images), again.eval()(images), atol=1e-2)
     masked.apply_mask_state(again, masked.mask_state(net), 0.7)
     assert torch.allclose(net.eval()(images), again.eval()(images), atol=1e-5)
+
+
+@pytest.mark.parametrize("scores", [torch.rand(200), torch.randint(0, 4, (200,)).float()])
+def test_sorting_masks_as_searching_does(scores):
+    """The way of GPUs and that of CPUs zero the same weights, ties too."""
+    for keep in (0.1, 0.5, 0.965):
+        zeroed = int((1 - keep) * 200)
+        assert torch.equal(masked.binary_mask(scores, keep), masked._by_sorting(scores.abs(), zeroed))
+        assert int((~masked._by_sorting(scores.abs(), zeroed)).sum()) == zeroed

@@ -5,7 +5,7 @@ import pytest
 from ood import metrics
 from ood.evaluation import SCORES
 from ood.report.dream import Dreams
-from ood.report.tables import main_table, norm_table
+from ood.report.tables import control_table, error_table, main_table, norm_table, oe_calibration_table, siblings_of
 
 
 def dreams(agreed: float, accuracy: float) -> Dreams:
@@ -48,3 +48,69 @@ def test_training_against_score_needs_two_models():
     table = norm_table({"ce": result(0.5), "l2": result(0.75), "um": result(0.1)}, ["ce", "l2", "scratch"])
     assert "75.0" in table
     assert "| um" not in table
+
+
+def measured(own: str, **auroc: list[float]) -> dict:
+    """A model's summary with two seeds: AUROC of its own score on each set, FPR95 the rest to 1."""
+    seeds = {}
+    for seed in (0, 1):
+        by_set = {name.replace("_", "/"): dict.fromkeys(metrics.KEYS, values[seed]) for name, values in auroc.items()}
+        for values in by_set.values():
+            values["fpr_ood_at_tpr95_id"] = 1 - values["auroc"]
+        seeds[str(seed)] = {"grid": {own: by_set}, "id": {"test": {"accuracy": 0.5}}}
+    return {"own": own, "picked": own, "seeds": seeds}
+
+
+def test_what_a_method_does_where_nothing_tested_was_trained_with():
+    """A gain that comes from a sibling alone is shown as such: here near/b is one, and on the others the method is worse."""
+    method = measured("msp", near_a=[0.5, 0.6], near_b=[1.0, 1.0], far_c=[0.6, 0.7])
+    control = measured("msp", near_a=[0.6, 0.8], near_b=[0.5, 0.5], far_c=[0.7, 0.7])
+    header, _, row = control_table({"m": method, "c": control}, {"m": "c"}, {"near/b"}).splitlines()
+    cells = dict(zip((c.strip() for c in header.split("|")), (c.strip() for c in row.split("|")), strict=True))
+    assert cells["near AUROC"] == "+17.5 ± 3.5"
+    assert cells["by seed"] == "every seed better"
+    assert cells["AUROC without †"] == "-10.0 ± 0.0", "near -10 and -20, far -10 and 0: means over groups -10, -10"
+    assert cells["FPR95 without †"] == "+10.0 ± 0.0"
+    assert cells["by seed without †"] == "every seed worse"
+    for siblings in (set(), {"near/a", "near/b", "far/c"}):
+        assert "†" not in control_table({"m": method, "c": control}, {"m": "c"}, siblings)
+
+
+def test_siblings_are_parts_of_one_data_set_or_of_one_kind():
+    def folder(path: str, listing: str | None = None) -> dict:
+        return {"source": {"source": "folder", "path": path, "listing": listing}}
+
+    manifest = {
+        "auxiliary/tin": folder("downloads/tin32/aux"),
+        "auxiliary/mine": folder("/data/mine"),
+        "auxiliary/letters": {"source": {"source": "glyphs"}},
+        "auxiliary/svhn": {"source": {"source": "torchvision", "name": "SVHN"}},
+        "near/tin": folder("downloads/tin32/test"),
+        "near/letters": {"source": {"source": "glyphs"}},
+        "near/others": folder("/data/others"),
+        "far/dtd": folder("downloads/dtd32"),
+        "far/listed": folder("downloads/openood/images", "downloads/openood/lists/test_tin.txt"),
+        "far/svhn": {"source": {"source": "torchvision", "name": "SVHN"}},
+        "far/mnist": {"source": {"source": "torchvision", "name": "MNIST"}},
+    }
+    assert siblings_of(manifest) == {"near/tin", "near/letters", "far/svhn"}
+
+
+def test_calibration_and_errors_have_tables():
+    found = measured("msp", near_a=[0.5, 0.6])
+    for seed, summary in found["seeds"].items():
+        parts = {f"{kind}_{key}": 0.1 + 0.1 * int(seed) for kind in ("id", "mixed") for key in ("rms", "mad", "soft_f1")}
+        summary["calibration"] = {"temperature": 1.5} | parts
+        summary["errors"] = {"msp": {"auroc": 0.9, "aupr_out": 0.5, "fpr_id_at_tpr95_ood": 0.4, "count": 3.0}}
+    table = oe_calibration_table({"m": found}).splitlines()[2]
+    assert table.count("15.0 ± 7.1") == 6
+    assert "| 1.50 " in table
+    found["seeds"]["1"]["calibration"]["temperature"] = 5.0
+    assert "edge of the search" in oe_calibration_table({"m": found})
+    row = error_table({"m": found}).splitlines()[2]
+    assert [cell.strip() for cell in row.split("|")[1:-1]] == ["m", "msp", "3", "90.0 ± 0.0", "50.0 ± 0.0", "40.0 ± 0.0"]
+    found["seeds"]["0"]["errors"] = {}
+    assert "| 90.0 |" in error_table({"m": found}).replace("  ", " ").replace("  ", " ")
+    found["seeds"]["0"]["calibration"] = {}
+    assert error_table({"m": found}) is None
+    assert oe_calibration_table({"m": found}) is None

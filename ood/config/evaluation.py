@@ -39,7 +39,7 @@ class Features(Section):
 class Scores(Section):
     """Which post-hoc scores are computed from cached tensors, and their constants.
 
-    used: null for all; a list for these, MSP, energy, feature norm and every model's own score. Those that compare with every training
+    used: null for all; a list for these, MSP, energy, feature norm and all models' own scores. Those that compare with every training
     image (knn, nnguide) take the longest on large sets.
     """
 

@@ -35,6 +35,11 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def side(self) -> int:
+        """Pixels along a side."""
+        return self.images.shape[-1]
+
     def to(self, device: torch.device) -> "ImageSet":
         """The set on a device."""
         return ImageSet(self.images.to(device), self.labels.to(device))
@@ -75,6 +80,11 @@ class FileSet:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def side(self) -> int:
+        """Pixels along a side."""
+        return self.files.chain.config.side
 
     def to(self, device: torch.device) -> "FileSet":
         """The set, its batches on a device."""
@@ -148,7 +158,7 @@ class Batch:
     rows: Tensor
     global_inliers: int
     mixed_in: Tensor | None = None
-    share: float = 1.0
+    share: Tensor | float = 1.0
 
 
 def load(name: str, root: Path = packed.PREPARED, workers: int = 0) -> Images:
@@ -185,9 +195,12 @@ def to_float(images: Tensor) -> Tensor:
     return images.float() / 255
 
 
-def at_once(device: torch.device) -> int:
-    """Images at a time where nothing is learned: a CPU whose cache they leave takes three times as long (docs/performance.md)."""
-    return 2000 if device.type == "cuda" else 200
+def at_once(device: torch.device, side: int) -> int:
+    """Images of `side` pixels at a time where nothing is learned.
+
+    A CPU whose cache they leave takes three times as long (docs/performance.md); a GPU wants many, as far as its memory goes.
+    """
+    return max(1, 2000 * 32**2 // max(side, 32) ** 2) if device.type == "cuda" else 200
 
 
 @dataclass(frozen=True)
@@ -248,6 +261,7 @@ class TrainingBatches:
             if step.mix is not None:
                 images, share = step.mix.of(rows_at(images, here.own), rows_at(images, here.neighbours))
                 mixed_in = rows_at(labels, here.neighbours)
+                share = torch.tensor(share, dtype=torch.float64)  # a number would be compiled in, anew for every batch
             labels = rows_at(labels, here.own)
             extra_labels, total, rows = labels[:0], len(step.inliers), rows_of(len(step.inliers))
             if outliers is not None:

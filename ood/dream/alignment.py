@@ -56,7 +56,7 @@ def cosine_logits(features: Tensor, anchors: Tensor, temperature: float) -> Tens
 @torch.inference_mode()
 def run(function: Callable[[Tensor], Tensor], images: Images, device: torch.device) -> Tensor:
     """What `function` gives for every image of a set, in order, on the CPU."""
-    return torch.cat([function(batch.to(device)).float().cpu() for batch, _ in PlainBatches(images, at_once(device))])
+    return torch.cat([function(batch.to(device)).float().cpu() for batch, _ in PlainBatches(images, at_once(device, images.side))])
 
 
 def agreement(model: nn.Module, images: Images, device: torch.device) -> NDArray:
@@ -112,9 +112,9 @@ def anchors_from_file(path: Path, classes: int, width: int) -> Tensor:
     if not path.is_file():
         raise InputError(f"params.yaml: align.anchors: {path}: no such file. Correct the path, or set it to null.")
     try:
-        anchors = np.load(path)
-    except (ValueError, OSError) as error:
-        raise InputError(f"params.yaml: align.anchors: {path}: not a NumPy file ({error}). Save it with numpy.save.") from None
+        anchors = np.asarray(np.load(path)).astype(np.float32)
+    except (ValueError, TypeError, OSError, EOFError) as error:
+        raise InputError(f"params.yaml: align.anchors: {path}: not a NumPy array of numbers ({error}). Save it with numpy.save.") from None
     if anchors.shape != (classes, width):
         raise InputError(
             f"params.yaml: align.anchors: {path} has the shape {anchors.shape}; {classes} classes and this text encoder need "
@@ -122,7 +122,7 @@ def anchors_from_file(path: Path, classes: int, width: int) -> Tensor:
         )
     if not (np.isfinite(anchors).all() and np.abs(anchors).sum(1).all()):
         raise InputError(f"params.yaml: align.anchors: {path}: a vector isn't finite, or has no length. Save it again.")
-    return torch.from_numpy(anchors.astype(np.float32))
+    return torch.from_numpy(anchors)
 
 
 def save(

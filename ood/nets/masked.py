@@ -35,14 +35,17 @@ def binary_mask(scores: Tensor, keep: float) -> Tensor:
     if zeroed == 0:
         return torch.ones_like(scores, dtype=torch.bool)
     if magnitude.is_cuda:  # sorting is quick there, and asking how many scores are equal would wait for the device at every layer
-        order = magnitude.argsort(stable=True)
-        return torch.ones_like(magnitude, dtype=torch.bool).index_fill_(0, order[:zeroed], False).view(scores.shape)
+        return _by_sorting(magnitude, zeroed).view(scores.shape)
     # The k-th value is found in linear time; only equal scores at the cut need the full order.
     mask = magnitude > magnitude.kthvalue(zeroed).values
     if int(mask.sum()) != magnitude.numel() - zeroed:
-        mask = torch.ones_like(mask)
-        mask[magnitude.argsort(stable=True)[:zeroed]] = False
+        mask = _by_sorting(magnitude, zeroed)
     return mask.view(scores.shape)
+
+
+def _by_sorting(magnitude: Tensor, zeroed: int) -> Tensor:
+    """False for the `zeroed` smallest, the first of equal ones first; (n,)."""
+    return torch.ones_like(magnitude, dtype=torch.bool).index_fill_(0, magnitude.argsort(stable=True)[:zeroed], False)
 
 
 def random_masks(net: nn.Module, keep: float, generator: torch.Generator) -> Masks:

@@ -28,11 +28,16 @@ from ood.report.tables import (
     siblings_of,
     trace_table,
     values,
+    without,
 )
 
 SIBLINGS = (
     "† has a sibling of the same kind among the auxiliary outliers (easier for every run that saw those) or in the world that the small "
     "diffusion model learned (easier for every run that saw its dreams)."
+)
+WITHOUT = (
+    "The columns *without †* are the same means over those test sets that have no sibling (†, see below) among what any run was trained "
+    "with."
 )
 DRAWS = (
     "In brackets: the standard deviation over the draws, which this paper's tables have behind ± for every set by itself; here its mean "
@@ -157,8 +162,8 @@ def page(
         main_table(results, withheld),
         "## Against their controls",
         "Method minus control (same start, same steps, without the method's idea), paired by seed, on the same score; where their own "
-        "scores differ, also each on its own. *By seed* counts seeds by the mean AUROC over groups; how far it moves, the row says. The "
-        "columns *without †* are means over the test sets that have no sibling (†, see below) among what any run was trained with.",
+        "scores differ, also each on its own. *By seed* counts seeds by the mean AUROC over groups; how far it moves, the row says."
+        + (f" {WITHOUT}" if without(siblings, results) else ""),
         control_table(results, pairs, siblings),
         *(["## Norm, MSP and Energy: training against score", norms] if norms else []),
         "## Every OOD set by itself (own score)",

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from ood.calibration import COOLEST, HOTTEST
 from ood.evaluation import GROUPS, group_means
 
 PERCENT = 100.0
+PARTS = {"train", "training", "val", "validation", "test", "testing", "aux", "auxiliary", "extra"}  # folders that are parts of a data set
 Results = dict[str, dict[str, Any]]
 
 
@@ -93,8 +95,7 @@ def control_table(results: Results, pairs: dict[str, str], siblings: set[str]) -
     groups = groups_in(results)
     role = GROUPS[groups[0]]
     header = ["method", "control", "score", "ID accuracy", *[f"{g} {m}" for g in groups for m in ("AUROC", "FPR95")], "by seed"]
-    unrelated = [name for name in tested(results) if name not in siblings]
-    unrelated = unrelated if 0 < len(unrelated) < len(tested(results)) else []
+    unrelated = without(siblings, results)
     header += ["AUROC without †", "FPR95 without †", "by seed without †"] if unrelated else []
     rows = []
     for method, control in pairs.items():
@@ -115,12 +116,21 @@ def control_table(results: Results, pairs: dict[str, str], siblings: set[str]) -
             row.append(verdict(np.mean(gains, axis=0)))
             if unrelated:
                 auroc, fpr = (
-                    over_sets(one, score, unrelated, key) - over_sets(other, control_score, unrelated, key)
+                    np.mean([over_sets(one, score, s, key) - over_sets(other, control_score, s, key) for s in unrelated.values()], axis=0)
                     for key in ("auroc", "fpr_ood_at_tpr95_id")
                 )
                 row += [spread(auroc, signed=True), spread(fpr, signed=True), verdict(auroc)]
             rows.append(row)
     return markdown_table(header, rows)
+
+
+def without(siblings: set[str], results: Results) -> dict[str, list[str]]:
+    """Group -> its sets that have no sibling; nothing where that leaves all, or none."""
+    names = tested(results)
+    left = [name for name in names if name not in siblings]
+    if len(left) in (0, len(names)):
+        return {}
+    return {group: sets for group in groups_in(results) if (sets := [name for name in left if name.split("/")[0] == group])}
 
 
 def tested(results: Results) -> list[str]:
@@ -147,15 +157,14 @@ def set_table(results: Results, key: str, siblings: set[str]) -> str:
 def siblings_of(manifest: dict[str, dict]) -> set[str]:
     """Test sets that come from the same kind of source as an auxiliary set, or as a set of the world that the painter learned.
 
-    One kind: rendered alike, patches of photos, one library's data set, or folders of one data set (downloads/tin32/aux and
-    downloads/tin32/test, but not downloads/a and downloads/b).
+    One kind: rendered alike, patches of photos, one library's data set, or parts of one folder (tin32/aux and tin32/test).
     """
 
     def kind(source: dict) -> tuple[str, str | None]:
         if source["source"] != "folder":
             return source["source"], source.get("name")
-        path = PurePosixPath(source["path"])
-        return "folder", str(path.parent if len(path.parent.parts) > 1 else path)
+        path = PurePosixPath(source["listing"] or source["path"])
+        return "folder", str(path.parent if path.name in PARTS else path)
 
     learned = {kind(entry["source"]) for name, entry in manifest.items() if name.startswith(("auxiliary/", "world/"))}
     return {name for name, entry in manifest.items() if name.split("/")[0] in ("near", "far") and kind(entry["source"]) in learned}
@@ -223,7 +232,8 @@ def oe_calibration_table(results: Results) -> str | None:
         if not all(found):
             return None
         figures = [spread(PERCENT * np.array([f[f"{kind}_{key}"] for f in found])) for kind in ("id", "mixed") for key in titles]
-        rows.append([model, f"{np.mean([f['temperature'] for f in found]):.2f}", *figures])
+        edge = any(f["temperature"] < COOLEST + 0.01 or f["temperature"] > HOTTEST - 0.01 for f in found)
+        rows.append([model, f"{np.mean([f['temperature'] for f in found]):.2f}{' (edge of the search)' if edge else ''}", *figures])
     return markdown_table(header, rows)
 
 
