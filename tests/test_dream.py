@@ -384,7 +384,7 @@ def test_anchors_from_the_authors_file(pipeline, tmp_path):
         with pytest.raises(InputError, match=f"align.anchors.*{words}"):
             alignment.anchors_from_names(pipeline.text_encoder, pipeline.tokenizer, prompts, labels, path)
     path.write_text("no array")
-    with pytest.raises(InputError, match="not a NumPy file"):
+    with pytest.raises(InputError, match="not a NumPy array"):
         alignment.anchors_from_names(pipeline.text_encoder, pipeline.tokenizer, prompts, labels, path)
 
 

@@ -24,7 +24,8 @@ def history(workspace: Workspace, run: str) -> list[dict[str, float]]:
 def constrained(trained: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """um, umap and oe-um held at B, and the controls, which must not be."""
     workspace = trained.copy(tmp_path_factory.mktemp("constrained"))
-    workspace.set({"seeds": [0], "um.threshold": B, "umap.threshold": B})
+    slow = {f"{section}.training.lr": 1e-4 for section in ("um", "umap", "oe")}  # up to B is a long way: nothing may run away on it
+    workspace.set({"seeds": [0], "um.threshold": B, "umap.threshold": B} | slow)
     for command in ("um", "control", "umap", "umap-control", "oe oe-um", "oe oe-control"):
         workspace.stage(command)
     return workspace

@@ -221,7 +221,7 @@ def shrink(params: dict, project: Project, name: str) -> None:
             training["epochs"] = min(1, training["epochs"])
         if "batch_size" in training:
             training["batch_size"] = 50
-        if training.get("schedule") == "steps" and training.get("epochs"):  # its own schedule, a step and all
+        if training.get("schedule") == "steps" and training.get("epochs") != 0:  # its own schedule, a step and all
             training |= {"milestones": [1], "epochs": 2}
     # Every run runs; of those that differ in their schedule or start alone, one is trained. Of many classes: one of every net, DREAM or OE.
     kinds = set()
