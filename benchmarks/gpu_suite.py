@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ruamel.yaml import YAML
 
-from ood import recipes
+from ood.config import recipes
 
 ROOT = Path(__file__).resolve().parent.parent
 SUITE = Path("suite")

@@ -24,13 +24,13 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ood import nets
-from ood.compute import accelerator_for, placed
 from ood.config.training import Augment, Runtime, Strong, Training
 from ood.data.batches import ImageSet, TrainingBatches, at_once
-from ood.features import extract
-from ood.objectives import Objective
+from ood.evaluation.features import extract
 from ood.progress import Silent
-from ood.training import Trainer, optimizer_for
+from ood.training.devices import accelerator_for, placed
+from ood.training.loop import Trainer, optimizer_for
+from ood.training.objectives import Objective
 
 
 def clock(device: torch.device) -> float:

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import torch
 
-from ood.checkpoint import Scratch, fingerprint
-from ood.compute import accelerator_for
 from ood.config import Params
 from ood.config.dream import Align, Prompts
 from ood.config.nets import Net
@@ -17,8 +15,10 @@ from ood.data.batches import TrainingBatches, augmented_copy, generator_for, loa
 from ood.dream import absent, alignment, pipelines
 from ood.files import write_text
 from ood.nets import store
-from ood.objectives import Objective
-from ood.training import Trainer
+from ood.training.checkpoint import Scratch, fingerprint
+from ood.training.devices import accelerator_for
+from ood.training.loop import Trainer
+from ood.training.objectives import Objective
 from stages.console import Console
 
 FIGURES = Path("metrics/dream/align.json")

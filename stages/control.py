@@ -2,7 +2,7 @@
 
 from ood.config import Params
 from ood.config.training import Training
-from ood.finetune import fine_tune
+from ood.unmask.finetune import fine_tune
 from stages.console import Console
 
 

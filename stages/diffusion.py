@@ -3,14 +3,14 @@
 import json
 from pathlib import Path
 
-from ood.checkpoint import Scratch, fingerprint
-from ood.compute import accelerator_for, layout
 from ood.config import Params
 from ood.config.dream import Diffusion
 from ood.config.training import Runtime
 from ood.data import packed
 from ood.dream import absent, pipelines, small, world
 from ood.files import write_text
+from ood.training.checkpoint import Scratch, fingerprint
+from ood.training.devices import accelerator_for, layout
 from stages.console import Console
 
 FIGURES = Path("metrics/dream/diffusion.json")

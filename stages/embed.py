@@ -7,16 +7,16 @@ from typing import Annotated
 import torch
 import typer
 
-from ood.checkpoint import Scratch, fingerprint
-from ood.compute import accelerator_for
 from ood.config import Params
 from ood.config.dream import Embed, EmbedRun, Prompts
 from ood.config.training import Runtime
 from ood.dream import alignment, embeddings, pipelines
+from ood.dream.pictures import map_of_embeddings
 from ood.dream.tokens import anchor
 from ood.files import write_text
-from ood.pictures import map_of_embeddings
 from ood.tables import pick
+from ood.training.checkpoint import Scratch, fingerprint
+from ood.training.devices import accelerator_for
 from stages.console import Console
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from ood.config import Params
 from ood.config.evaluation import Evaluate, Models, Scores
 from ood.config.training import Seeds
-from ood.evaluation import (
+from ood.evaluation.figures import (
     evaluate_model,
     headline,
     histogram_rows,

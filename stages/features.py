@@ -4,15 +4,15 @@ from typing import Annotated
 
 import typer
 
-from ood.compute import accelerator_for, placed
 from ood.config import Params
 from ood.config.evaluation import Features
 from ood.config.training import Runtime, Seeds
 from ood.data import packed
 from ood.data.batches import load
-from ood.features import FEATURES, LABELLED, extract, extract_odin, save, scored
+from ood.evaluation.features import FEATURES, LABELLED, extract, extract_odin, save, scored
 from ood.files import in_place_of
 from ood.nets import store
+from ood.training.devices import accelerator_for, placed
 from stages.console import Console
 
 

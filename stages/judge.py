@@ -7,17 +7,17 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from ood import dreamed, judging
-from ood.compute import accelerator_for
 from ood.config import Params
 from ood.config.dream import Judge
 from ood.config.training import Runtime, Seeds
 from ood.data.batches import load
 from ood.data.packed import item_names
+from ood.dream import dreamed, judging
+from ood.dream.pictures import sheet_of_dreams
 from ood.files import in_place_of, link_or_copy, write_text
 from ood.nets import store
-from ood.pictures import sheet_of_dreams
 from ood.tables import to_csv
+from ood.training.devices import accelerator_for
 from stages.console import Console
 
 

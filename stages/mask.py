@@ -5,7 +5,6 @@ from pathlib import Path
 
 import torch
 
-from ood.compute import accelerator_for, placed
 from ood.config import Params
 from ood.config.methods import Mask
 from ood.config.training import Common
@@ -13,9 +12,10 @@ from ood.data import packed
 from ood.data.batches import PlainBatches, at_once, augmented_copy, generator_for, load
 from ood.files import in_place_of, write_text
 from ood.nets import store
-from ood.pictures import sheet_of_atypical
 from ood.tables import mean_where_known, to_csv
-from ood.unmask import ESTIMATES, atypical_samples, estimate_constraint
+from ood.training.devices import accelerator_for, placed
+from ood.unmask.constraint import ESTIMATES, atypical_samples, estimate_constraint
+from ood.unmask.pictures import sheet_of_atypical
 from stages.console import Console
 
 SUMMARY = Path("metrics/mask.json")

@@ -7,17 +7,17 @@ from typing import Annotated
 import torch
 import typer
 
-from ood import dreamed
 from ood.config import Params
 from ood.config.methods import OE, OERun
 from ood.config.training import Common
 from ood.data import packed
 from ood.data.batches import Images, TrainingBatches, generator_for, load, load_all
+from ood.dream import dreamed
 from ood.errors import InputError
 from ood.nets import store
-from ood.objectives import EnergyMargin, EnergyRegularizer, LabelledInliers, Objective, OutlierExposure
-from ood.runs import Run, Start
 from ood.tables import pick
+from ood.training.objectives import EnergyMargin, EnergyRegularizer, LabelledInliers, Objective, OutlierExposure
+from ood.training.runs import Run, Start
 from stages.console import Console
 
 

@@ -7,8 +7,8 @@ from ood.config import Params
 from ood.config.data import Data
 from ood.data import catalog, packing
 from ood.data.packed import PREPARED
+from ood.data.pictures import sheet_of_sets
 from ood.files import in_place_of, write_text
-from ood.pictures import sheet_of_sets
 from stages.console import Console
 
 COUNTS = Path("metrics/data.json")

@@ -11,9 +11,9 @@ from ood.config.training import Common, Pretrain
 from ood.data import packed
 from ood.data.batches import TrainingBatches, generator_for, load
 from ood.nets.store import spec_for
-from ood.objectives import LogitNorm, Objective
-from ood.runs import Run, Start
 from ood.tables import pick
+from ood.training.objectives import LogitNorm, Objective
+from ood.training.runs import Run, Start
 from stages.console import Console
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ood.compute import accelerator_for
 from ood.config import Params
 from ood.config.data import Chain
 from ood.config.dream import Painting, Prompts, Proofs
@@ -15,10 +14,12 @@ from ood.data import packed
 from ood.data.batches import load
 from ood.data.chain import ImageChain
 from ood.data.packing import save_images
+from ood.drawing import notice
 from ood.dream import absent, alignment, pipelines
+from ood.dream.pictures import sheet_of_prompts
 from ood.dream.studio import Studio
 from ood.files import in_place_of, write_text
-from ood.pictures import notice, sheet_of_prompts
+from ood.training.devices import accelerator_for
 from stages.console import Console
 
 FIGURES, PICTURE = Path("metrics/dream/proofs.json"), Path("metrics/pictures/prompts.png")

@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ood import recipes
-from ood.config import Params
+from ood.config import Params, recipes
 from ood.config.whole import SECTIONS, check
 from ood.data import catalog
 from ood.errors import InputError

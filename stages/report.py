@@ -11,8 +11,8 @@ from ood.config.methods import OE, UM, UMAP, Mask
 from ood.config.training import Pretrain, Seeds
 from ood.errors import InputError
 from ood.files import write_text
-from ood.pictures import methods_overview
 from ood.report.dream import Dreams
+from ood.report.pictures import methods_overview
 from ood.report.tables import groups_in
 from ood.tables import HISTORIES, last_mean
 

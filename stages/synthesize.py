@@ -5,8 +5,6 @@ from typing import Annotated
 
 import typer
 
-from ood.checkpoint import Scratch, fingerprint
-from ood.compute import accelerator_for
 from ood.config import Params
 from ood.config.data import Chain
 from ood.config.dream import Painting, Prompts, Synthesize
@@ -14,10 +12,12 @@ from ood.config.training import Runtime
 from ood.data import packed
 from ood.data.chain import ImageChain
 from ood.dream import embeddings, pipelines, synthesis
+from ood.dream.dreamed import PAINTED
 from ood.dream.studio import Studio
-from ood.dreamed import PAINTED
 from ood.files import write_text
 from ood.tables import pick, to_csv
+from ood.training.checkpoint import Scratch, fingerprint
+from ood.training.devices import accelerator_for
 from stages.console import Console
 
 

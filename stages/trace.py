@@ -7,19 +7,19 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from ood import tracing
-from ood.compute import accelerator_for, placed
 from ood.config import Params
 from ood.config.evaluation import Evaluate, Trace
 from ood.config.training import Runtime, Seeds
 from ood.data import packed
 from ood.data.batches import at_once, load
-from ood.evaluation import OOD_GROUPS
-from ood.features import extract
+from ood.evaluation import tracing
+from ood.evaluation.features import extract
+from ood.evaluation.figures import OOD_GROUPS
+from ood.evaluation.metrics import detection_metrics
 from ood.files import write_text
-from ood.metrics import detection_metrics
 from ood.nets import store
 from ood.tables import HISTORIES, pick, to_csv
+from ood.training.devices import accelerator_for, placed
 from stages.console import Console
 
 FOLDER = Path("metrics/trace")

@@ -2,7 +2,7 @@
 
 from ood.config import Params
 from ood.config.methods import UM
-from ood.finetune import fine_tune, level
+from ood.unmask.finetune import fine_tune, level
 from stages.console import Console
 
 

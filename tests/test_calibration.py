@@ -5,8 +5,8 @@ import pytest
 from scipy.optimize import minimize_scalar
 from sklearn.metrics import f1_score
 
-from ood import calibration
-from ood.metrics import negative_log_likelihood
+from ood.evaluation import calibration
+from ood.evaluation.metrics import negative_log_likelihood
 
 
 def overconfident(factor: float, count: int = 400, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from ood.collapse import KEYS, neural_collapse
+from ood.evaluation.collapse import KEYS, neural_collapse
 
 
 def simplex(classes: int, width: int) -> torch.Tensor:

@@ -4,8 +4,8 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
-from ood.compute import accelerator_for
 from ood.config.training import Runtime
+from ood.training.devices import accelerator_for
 
 
 @pytest.mark.parametrize("instructions", ["avx512_bf16", "amx_tile", None])

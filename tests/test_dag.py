@@ -29,7 +29,7 @@ def test_every_stage_depends_on_the_list_of_its_modules(name):
 def test_a_list_of_modules_has_each_with_its_hash():
     lines = dict(reversed(line.split("  ")) for line in listing("stages/umap_control.py").splitlines())
     assert list(lines) == closure("stages/umap_control.py")
-    assert lines["ood/objectives.py"] == hashlib.sha256((ROOT / "ood/objectives.py").read_bytes()).hexdigest()
+    assert lines["ood/training/objectives.py"] == hashlib.sha256((ROOT / "ood/training/objectives.py").read_bytes()).hexdigest()
 
 
 def test_a_module_that_is_no_python_is_named(monkeypatch, tmp_path):
@@ -42,7 +42,7 @@ def test_a_module_that_is_no_python_is_named(monkeypatch, tmp_path):
 
 def test_closure_sees_imports_inside_functions():
     assert "ood/nets/wrn.py" in closure("stages/pretrain.py")
-    assert "ood/objectives.py" in closure("stages/um.py")
+    assert "ood/training/objectives.py" in closure("stages/um.py")
     assert "ood/data/sources/noise.py" not in closure("stages/pretrain.py")
 
 
@@ -106,7 +106,7 @@ def test_imports_point_one_way():
         assert "print" not in calls, f"{path} prints; progress goes through a callback"
     for path in (ROOT / "stages").glob("*.py"):
         assert {n for n in imports(path) if n.startswith("stages")} <= {"stages.console"}, path
-    for module in ("metrics", "scores"):
+    for module in ("evaluation/metrics", "detection/scores"):
         assert not {n for n in imports(ROOT / f"ood/{module}.py") if n.startswith("ood")}, module
 
 

@@ -12,23 +12,23 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from conftest import ROOT, Stop, StopAfter
 
-from ood import judging, nets
+from ood import nets
 from ood.config.data import Chain
 from ood.config.dream import EmbedRun, Optimiser, Painting, Prompts, Small
 from ood.config.training import Augment, Runtime, Training
 from ood.data.batches import ImageSet, TrainingBatches
 from ood.data.chain import ImageChain
-from ood.dream import alignment, painting, sampling, small, synthesis, tokenizer
+from ood.dream import alignment, judging, painting, sampling, small, synthesis, tokenizer
+from ood.dream.dreamed import Dreamed, filtered
 from ood.dream.loop import Loop, one_cycle
 from ood.dream.painting import paint, round_trip
 from ood.dream.pixels import enlarge, to_signed
 from ood.dream.studio import Studio, seed_of
 from ood.dream.tokens import anchor, encode, injected, piece_ids, place
-from ood.dreamed import Dreamed, filtered
 from ood.errors import InputError
-from ood.objectives import EnergyRegularizer, LabelledInliers, Objective, energy_regularizer
 from ood.progress import Silent
-from ood.training import Trainer
+from ood.training.loop import Trainer
+from ood.training.objectives import EnergyRegularizer, LabelledInliers, Objective, energy_regularizer
 
 TEMPLATE = "A high-quality image of the {name}"
 SMALL = {

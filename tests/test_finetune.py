@@ -9,7 +9,7 @@ from conftest import Workspace
 from safetensors.torch import load_file
 
 from ood.config.methods import OERun
-from ood.objectives import EnergyMargin, EnergyRegularizer, LabelledInliers, Objective, OutlierExposure
+from ood.training.objectives import EnergyMargin, EnergyRegularizer, LabelledInliers, Objective, OutlierExposure
 from stages.oe import objective_for
 
 B = 50.0  # far above any loss here: |ce - b| + b is 2 b - ce in every batch, and so in every mean

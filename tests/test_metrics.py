@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from ood.metrics import (
+from ood.evaluation.metrics import (
     KEYS,
     bootstrap,
     detection_metrics,

@@ -5,9 +5,9 @@ import torch
 
 from ood import nets
 from ood.errors import InputError
-from ood.nets import masked
 from ood.nets.layers import BatchNorm2d, Dropout, DropPath, SpectralConv2d
 from ood.nets.resnet import AverageShortcut
+from ood.unmask import masks
 
 COUNTS = [
     ("wrn_40_2", 10, True, 2_243_546),
@@ -136,12 +136,12 @@ def test_the_l2_papers_resnet_is_leaky_and_has_no_shortcut_weights():
 
 def test_masks_cover_spectral_convolutions():
     net = spectral_net().eval()
-    masks = masked.random_masks(net, 0.9, torch.Generator().manual_seed(0))
-    assert masks.keys() == {f"{name}.weight" for name, _ in masked.maskable(net)}
-    assert len(masks) == 18
-    masked.learn_masks(net, 0.9, torch.Generator().manual_seed(0))
+    drawn = masks.random_masks(net, 0.9, torch.Generator().manual_seed(0))
+    assert drawn.keys() == {f"{name}.weight" for name, _ in masks.maskable(net)}
+    assert len(drawn) == 18
+    masks.learn_masks(net, 0.9, torch.Generator().manual_seed(0))
     net.train()(torch.rand(2, 3, 16, 16)).sum().backward()
-    assert all(module.parametrizations.weight[0].scores.grad is not None for _, module in masked.maskable(net))
+    assert all(module.parametrizations.weight[0].scores.grad is not None for _, module in masks.maskable(net))
 
 
 def test_stochastic_depth_keeps_the_mean_and_drops_whole_samples():
@@ -156,17 +156,17 @@ def test_stochastic_depth_keeps_the_mean_and_drops_whole_samples():
 def test_densenet_has_342_features_and_100_masked_tensors():
     net = nets.build("densenet_bc_100_12", num_classes=10, affine=False)
     assert net.fc.in_features == 342
-    assert len(list(masked.maskable(net))) == 100
+    assert len(list(masks.maskable(net))) == 100
 
 
 @pytest.mark.parametrize(("keep", "zeroed"), [(0.965, 26_034), (0.97, 22_304), (0.8, 148_962)])
 def test_zeroed_weights_of_the_papers_densenet(keep, zeroed):
     net = nets.build("densenet_bc_100_12", num_classes=10, affine=False)
-    masks = masked.random_masks(net, keep, torch.Generator().manual_seed(0))
-    assert sum(int((~mask).sum()) for mask in masks.values()) == zeroed
+    drawn = masks.random_masks(net, keep, torch.Generator().manual_seed(0))
+    assert sum(int((~mask).sum()) for mask in drawn.values()) == zeroed
     if keep == 0.965:
-        assert int((~masks["backbone.stem.weight"]).sum()) == 22
-        assert int((~masks["fc.weight"]).sum()) == 119
+        assert int((~drawn["backbone.stem.weight"]).sum()) == 22
+        assert int((~drawn["fc.weight"]).sum()) == 119
 
 
 @pytest.mark.parametrize("name", ["wrn_10_1", "densenet_bc_10_4"])
@@ -239,19 +239,19 @@ def test_dropout_keeps_the_mean_and_is_off_in_eval():
 @pytest.mark.parametrize("keep", [0.0, 0.3, 0.965, 1.0])
 def test_binary_mask_zeroes_the_smallest_scores(keep):
     scores = torch.randn(37, 11)
-    mask = masked.binary_mask(scores, keep)
+    mask = masks.binary_mask(scores, keep)
     assert int((~mask).sum()) == int((1 - keep) * scores.numel())
     if 0 < keep < 1:
         assert scores.abs()[~mask].max() <= scores.abs()[mask].min()
 
 
 def test_binary_mask_with_equal_scores_zeroes_the_exact_number():
-    assert int((~masked.binary_mask(torch.ones(100), 0.7)).sum()) == int((1 - 0.7) * 100)
+    assert int((~masks.binary_mask(torch.ones(100), 0.7)).sum()) == int((1 - 0.7) * 100)
 
 
 def test_initial_scores_have_the_papers_range():
     weight = torch.empty(64, 16, 3, 3)
-    scores = masked.initial_scores(weight, torch.Generator().manual_seed(0))
+    scores = masks.initial_scores(weight, torch.Generator().manual_seed(0))
     bound = 1 / (16 * 9) ** 0.5
     assert scores.abs().max() <= bound
     assert scores.abs().max() > 0.99 * bound
@@ -261,17 +261,17 @@ def test_mask_gradient_is_straight_through_and_weights_are_frozen():
     """UM sheet 2: d loss / d score = d loss / d effective weight * w * sign(score), also where the mask is 0."""
     torch.manual_seed(0)
     net = nets.build("wrn_10_1", num_classes=3, size=8).eval()
-    dense = {name: module.weight.detach().clone() for name, module in masked.maskable(net)}
-    masked.learn_masks(net, 0.6, torch.Generator().manual_seed(1))
+    dense = {name: module.weight.detach().clone() for name, module in masks.maskable(net)}
+    masks.learn_masks(net, 0.6, torch.Generator().manual_seed(1))
     images, labels = torch.rand(4, 3, 8, 8), torch.tensor([0, 1, 2, 0])
     torch.nn.functional.cross_entropy(net(images), labels).backward()
     layer = net.fc
     scores = layer.parametrizations.weight[0].scores
-    effective = (dense["fc"] * masked.binary_mask(scores, 0.6)).requires_grad_()
+    effective = (dense["fc"] * masks.binary_mask(scores, 0.6)).requires_grad_()
     logits = net.features(images).detach() @ effective.T + layer.bias.detach()
     (gradient,) = torch.autograd.grad(torch.nn.functional.cross_entropy(logits, labels), effective)
     assert torch.allclose(scores.grad, gradient * dense["fc"] * scores.sign(), atol=1e-6)
-    assert torch.count_nonzero(scores.grad[~masked.binary_mask(scores, 0.6)]) > 0
+    assert torch.count_nonzero(scores.grad[~masks.binary_mask(scores, 0.6)]) > 0
     learning = {name for name, p in net.named_parameters() if p.requires_grad}
     assert learning == {f"{name}.parametrizations.weight.0.scores" for name in dense}
     assert all(p.grad is None for p in net.parameters() if not p.requires_grad)
@@ -282,14 +282,14 @@ def test_mask_state_turns_the_dense_net_into_the_masked_one(make):
     torch.manual_seed(0)
     net = make()
     dense = {key: tensor.clone() for key, tensor in net.state_dict().items()}
-    masked.learn_masks(net, 0.7, torch.Generator().manual_seed(1))
+    masks.learn_masks(net, 0.7, torch.Generator().manual_seed(1))
     for _ in range(5):
         net.train()(torch.rand(8, 3, 16, 16))  # moves the buffers of the masked path
     again = make()
     again.load_state_dict(dense)
     images = torch.rand(5, 3, 16, 16)
     assert not torch.allclose(net.eval()(images), again.eval()(images), atol=1e-2)
-    masked.apply_mask_state(again, masked.mask_state(net), 0.7)
+    masks.apply_mask_state(again, masks.mask_state(net), 0.7)
     assert torch.allclose(net.eval()(images), again.eval()(images), atol=1e-5)
 
 
@@ -298,5 +298,5 @@ def test_sorting_masks_as_searching_does(scores):
     """The way of GPUs and that of CPUs zero the same weights, ties too."""
     for keep in (0.1, 0.5, 0.965):
         zeroed = int((1 - keep) * 200)
-        assert torch.equal(masked.binary_mask(scores, keep), masked._by_sorting(scores.abs(), zeroed))
-        assert int((~masked._by_sorting(scores.abs(), zeroed)).sum()) == zeroed
+        assert torch.equal(masks.binary_mask(scores, keep), masks._by_sorting(scores.abs(), zeroed))
+        assert int((~masks._by_sorting(scores.abs(), zeroed)).sum()) == zeroed

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ood.objectives import EnergyMargin, Objective, OutlierExposure, energy_margin, loss_constraint, margin, outlier_exposure
+from ood.training.objectives import EnergyMargin, Objective, OutlierExposure, energy_margin, loss_constraint, margin, outlier_exposure
 
 
 @pytest.fixture

@@ -134,9 +134,9 @@ def test_threshold_reruns_exactly_what_depends_on_it(project: Project):
         ("ood/dream/alignment.py", {"align", "proofs", "embed@outliers", "embed@inliers", "embed@others"}),
         ("ood/dream/small.py", {"diffusion"}),
         ("ood/config/whole.py", {"check"}),
-        ("ood/recipes.py", set()),
+        ("ood/config/recipes.py", set()),
         (
-            "ood/scores.py",
+            "ood/detection/scores.py",
             {
                 "trace@ce",
                 "trace@l2",

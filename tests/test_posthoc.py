@@ -4,9 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ood import posthoc
 from ood.config.evaluation import Scores
-from ood.scores import RMD, SHE, Head, energy, gen
+from ood.detection import posthoc
+from ood.detection.scores import RMD, SHE, Head, energy, gen
 
 SHAPES = [(342, 10), (512, 100)]  # DenseNet-BC on CIFAR-10, ResNet-18 on CIFAR-100
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve
 
-from ood import metrics, protocols
+from ood.evaluation import metrics, protocols
 from ood.report.tables import protocol_table
 
 

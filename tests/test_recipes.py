@@ -11,8 +11,7 @@ from conftest import LAUNCH, ROOT, Project, Workspace, parse
 from PIL import Image
 from safetensors.torch import load_file
 
-from ood import recipes
-from ood.config import Params
+from ood.config import Params, recipes
 from ood.config.dream import Prompts, Small
 from ood.config.whole import check
 from ood.dream.small import Captioned, train

@@ -2,8 +2,8 @@
 
 import pytest
 
-from ood import metrics
-from ood.evaluation import SCORES
+from ood.evaluation import metrics
+from ood.evaluation.figures import SCORES
 from ood.report.dream import Dreams
 from ood.report.tables import control_table, error_table, main_table, norm_table, oe_calibration_table, siblings_of
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from ood import nets
-from ood.scores import KNN, Head, Mahalanobis, ReAct, ViM, energy, feature_norm, max_logit, msp, odin
+from ood.detection.scores import KNN, Head, Mahalanobis, ReAct, ViM, energy, feature_norm, max_logit, msp, odin
 
 
 @pytest.fixture

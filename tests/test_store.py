@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from ood.errors import InputError
-from ood.nets import masked, store
+from ood.nets import store
 from ood.nets.store import Spec
+from ood.unmask import masks
 
 
 @pytest.fixture
@@ -43,8 +44,8 @@ def test_a_masked_model_can_be_unmasked(tmp_path, spec):
 
     net = spec.build()
     dense = {key: tensor.clone() for key, tensor in net.state_dict().items()}
-    masked.learn_masks(net, 0.5, torch.Generator().manual_seed(0))
-    store.save(tmp_path, dense, replace(spec, mask_keep=0.5), masked.mask_state(net))
+    masks.learn_masks(net, 0.5, torch.Generator().manual_seed(0))
+    store.save(tmp_path, dense, replace(spec, mask_keep=0.5), masks.mask_state(net))
     with_mask, without = store.load(tmp_path)[0], store.load(tmp_path, masked=False)[0]
     assert (with_mask.fc.weight == 0).float().mean() == pytest.approx(0.5, abs=0.01)
     assert torch.equal(without.fc.weight, dense["fc.weight"])

@@ -11,9 +11,9 @@ from ood.config.training import Augment, Overrides, Runtime, Strong, Training
 from ood.data import batches
 from ood.data.batches import ImageSet, TrainingBatches
 from ood.data.strong import Mix, transformed
-from ood.objectives import LabelledInliers, Objective, soft_labels
 from ood.progress import Silent
-from ood.training import Trainer, _Step
+from ood.training.loop import Trainer, _Step
+from ood.training.objectives import LabelledInliers, Objective, soft_labels
 
 
 def images(count=13, side=8, seed=0):

@@ -15,14 +15,14 @@ from accelerate import Accelerator
 from conftest import ROOT, Stop, StopAfter, Workspace
 
 from ood import nets
-from ood.checkpoint import Scratch, fingerprint
 from ood.config.training import Augment, PretrainRun, Runtime, Training
 from ood.data.batches import ImageSet, TrainingBatches
 from ood.errors import InputError
 from ood.files import in_place_of, write_text
-from ood.objectives import LogitNorm, Objective, OutlierExposure
 from ood.progress import Silent
-from ood.training import Trainer, learning_rate, optimizer_for
+from ood.training.checkpoint import Scratch, fingerprint
+from ood.training.loop import Trainer, learning_rate, optimizer_for
+from ood.training.objectives import LogitNorm, Objective, OutlierExposure
 
 
 def recipe(**changes) -> Training:
@@ -207,7 +207,7 @@ def test_normalised_features_get_below_the_floor_of_unit_rows(tmp_path):
 
 
 def test_a_history_of_one_epoch_can_be_drawn(tmp_path):
-    from ood.tracing import draw, summarise
+    from ood.evaluation.tracing import draw, summarise
 
     rows = [{"seed": 0, "epoch": 1, "validation_auroc": 0.7, "validation_fpr_ood_at_tpr95_id": 0.5}]
     (tmp_path / "h.csv").write_text("seed,epoch,lr,loss\n0,1,0.1,0.5\n")
@@ -234,7 +234,8 @@ def test_fingerprint_sees_settings_inputs_and_code(tmp_path, monkeypatch):
 
 def lock_held_for(seconds: float, folder: Path) -> subprocess.Popen:
     """Another process that has the lock of the work 'um', x by now."""
-    code = f"import time; from ood.checkpoint import Scratch\nwith Scratch('um', 'x'): print('held', flush=True); time.sleep({seconds})"
+    code = "import time; from ood.training.checkpoint import Scratch\n"
+    code += f"with Scratch('um', 'x'): print('held', flush=True); time.sleep({seconds})"
     holder = subprocess.Popen([sys.executable, "-c", code], cwd=folder, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT)})
     assert holder.stdout.readline() == b"held\n"
     return holder

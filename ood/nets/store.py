@@ -16,7 +16,7 @@ from ood import nets
 from ood.config.nets import Net
 from ood.data.packed import Info
 from ood.errors import InputError
-from ood.nets.masked import apply_mask_state
+from ood.unmask.masks import apply_mask_state
 
 MODELS = Path("data/models")
 

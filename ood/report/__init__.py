@@ -6,7 +6,7 @@ from ood.config.dream import Embed, EmbedRun, Painting, Synthesize
 from ood.config.evaluation import Evaluate
 from ood.config.methods import OE, UM, UMAP, Mask, OERun
 from ood.config.training import Pretrain, Training
-from ood.protocols import PROTOCOLS
+from ood.evaluation.protocols import PROTOCOLS
 from ood.report.dream import Dreams, accuracy_table
 from ood.report.tables import (
     PERCENT,

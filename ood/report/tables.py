@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ood.calibration import COOLEST, HOTTEST
-from ood.evaluation import GROUPS, group_means
+from ood.evaluation.calibration import COOLEST, HOTTEST
+from ood.evaluation.figures import GROUPS, group_means
 
 PERCENT = 100.0
 PARTS = {"train", "training", "val", "validation", "test", "testing", "aux", "auxiliary", "extra"}  # folders that are parts of a data set

@@ -8,17 +8,17 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ood.checkpoint import Scratch, fingerprint
-from ood.compute import accelerator_for
 from ood.config.training import Runtime, Training
 from ood.data.batches import TrainingBatches
 from ood.files import atomically, link_or_copy, write_text
 from ood.nets import Classifier
-from ood.nets.masked import mask_state
 from ood.nets.store import MODELS, Spec, save
-from ood.objectives import Objective
 from ood.progress import Progress
 from ood.tables import HISTORIES, to_csv
+from ood.training.checkpoint import Scratch, fingerprint
+from ood.training.devices import accelerator_for
+from ood.training.objectives import Objective
+from ood.unmask.masks import mask_state
 
 
 @dataclass
@@ -60,7 +60,7 @@ class Run:
         Args:
             start: seed -> Start; called once per unfinished seed.
         """
-        from ood.training import Trainer
+        from ood.training.loop import Trainer
 
         accelerator = accelerator_for(self.runtime)
         main = accelerator.is_main_process

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ood import metrics
+from ood.evaluation import metrics
 
 
 class Protocol(NamedTuple):

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from ood.config.evaluation import Odin
 from ood.data.batches import Images, PlainBatches
+from ood.detection.scores import Head, odin
 from ood.errors import InputError
 from ood.nets import Classifier
-from ood.scores import Head, odin
 
 FEATURES = Path("data/features")
 LABELLED = ("corrupted", "shifted")  # roles of ID that is harder to see or taken elsewhere: read for accuracy alone

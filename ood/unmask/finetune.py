@@ -10,11 +10,11 @@ from ood.data import packed
 from ood.data.batches import TrainingBatches, generator_for, load
 from ood.errors import InputError
 from ood.nets import store
-from ood.nets.masked import learn_masks
-from ood.objectives import Objective
 from ood.progress import Progress
-from ood.runs import Run, Start
-from ood.unmask import ESTIMATES
+from ood.training.objectives import Objective
+from ood.training.runs import Run, Start
+from ood.unmask.constraint import ESTIMATES
+from ood.unmask.masks import learn_masks
 
 Level = Callable[[int], float | None]
 

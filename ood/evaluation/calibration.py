@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from ood.metrics import negative_log_likelihood
-from ood.protocols import draws_of
+from ood.evaluation.metrics import negative_log_likelihood
+from ood.evaluation.protocols import draws_of
 
 COOLEST, HOTTEST, PRECISION = 0.2, 5.0, 1e-4
 

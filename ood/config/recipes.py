@@ -15,10 +15,11 @@ from pydantic import BaseModel
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
+from ood.closure import ROOT
 from ood.config.whole import SECTIONS
 from ood.errors import InputError
 
-RECIPES = Path(__file__).resolve().parent.parent / "recipes"
+RECIPES = ROOT / "recipes"
 PRESETS = RECIPES / "presets"  # smaller overlays, on top of a recipe: the test sets of a paper
 FOR = "For: "  # a preset's line that names the recipes it goes with
 MARK = "# Recipe: "  # how a params.yaml that holds a recipe begins

@@ -15,8 +15,8 @@ from ood.distributed import shard
 from ood.errors import InputError
 from ood.files import atomically
 from ood.nets.store import save_weights
-from ood.objectives import Objective, accuracy, soft_labels
 from ood.progress import Progress
+from ood.training.objectives import Objective, accuracy, soft_labels
 
 ROLLING = "checkpoint.pt"
 

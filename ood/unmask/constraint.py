@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ood.nets.masked import Masks, random_masks
-from ood.objectives import margin
+from ood.training.objectives import margin
+from ood.unmask.masks import Masks, random_masks
 
 __all__ = ["Atypical", "Constraint", "atypical_samples", "estimate_constraint", "random_masks"]
 

@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ood import calibration, metrics, posthoc, protocols, scores
 from ood.config.evaluation import Evaluate, ScoreName, Scores
+from ood.detection import posthoc, scores
 from ood.errors import InputError
-from ood.features import LABELLED, Cached, load, scored
+from ood.evaluation import calibration, metrics, protocols
+from ood.evaluation.features import LABELLED, Cached, load, scored
 
 OOD_GROUPS = {"validation": "val", "near": "test", "far": "test"}  # group of OOD sets -> the role it is read in
 # painted: ID as the diffusion model renders it (stages/proofs.py), the control of dreamed outliers; a detector that flags it more than its

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ood.config.evaluation import Scores
-from ood.scores import Head
+from ood.detection.scores import Head
 
 NAMES = ("ash", "scale", "dice", "klm", "nnguide")
 FITTED_ON_VALIDATION = {"klm"}

@@ -8,12 +8,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ood import scores
-from ood.collapse import neural_collapse
 from ood.data.batches import Images
-from ood.features import extract
+from ood.detection import scores
+from ood.evaluation.collapse import neural_collapse
+from ood.evaluation.features import extract
+from ood.evaluation.pictures import trace_curves
 from ood.nets import Classifier
-from ood.pictures import trace_curves
 
 KEYS = ("auroc", "fpr_ood_at_tpr95_id")
 Row = dict[str, float]

@@ -1,0 +1,31 @@
+"""A picture of the prepared data: samples of every set."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ood.data.items import ItemSet
+from ood.drawing import plt, save
+
+
+def sheet_of_sets(path: Path, sets: dict[str, ItemSet], columns: int = 24) -> None:
+    """A row of samples, evenly spaced through the set, for every set."""
+    figure, axes = plt.subplots(len(sets), 1, figsize=(9.5, 0.42 * len(sets) + 0.3))
+    for axis, (name, items) in zip(np.atleast_1d(axes), sets.items(), strict=True):
+        chosen = np.linspace(0, len(items) - 1, min(columns, len(items))).astype(int)
+        axis.imshow(_row(items.images[chosen], columns))
+        axis.set_axis_off()
+        axis.text(-0.01, 0.5, f"{name}  {len(items)}", transform=axis.transAxes, ha="right", va="center")
+    figure.subplots_adjust(left=0.24, right=0.995, top=0.99, bottom=0.01, hspace=0.08)
+    save(figure, path)
+
+
+def _row(images: NDArray, columns: int) -> NDArray:
+    """Images (n, H, W, C) side by side with a white gap, enlarged fourfold without smoothing; padded to `columns`."""
+    height, width = images.shape[1:3]
+    gap = max(1, width // 8)
+    row = np.full((height, columns * (width + gap) - gap, 3), 255, np.uint8)
+    for i, image in enumerate(images):
+        row[:, i * (width + gap) : i * (width + gap) + width] = image
+    return row.repeat(4, axis=0).repeat(4, axis=1)

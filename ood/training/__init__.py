@@ -1,0 +1,1 @@
+"""Training: objectives, the one loop, runs of several seeds, exact resume, processes and devices."""
