@@ -25,8 +25,8 @@ CLASSES, FEATURES, WIDTH = 100, 500, 768
 
 
 def painting() -> None:
-    pipeline = pipelines.load(torch.device("cpu"), Params().section("runtime", Runtime))
-    prompts = Params().section("prompts", Prompts)
+    pipeline = pipelines.load(torch.device("cpu"), Params()[Runtime])
+    prompts = Params()[Prompts]
     label = next(iter(prompts.names), "0")
     said, word = prompts.prompt(label), prompts.word(label)
     for sampler, steps in (("dpm", 20), ("plms", 50)):

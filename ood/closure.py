@@ -5,6 +5,7 @@ One answer for two questions: whose change makes a stage stale (stages/code.py),
 
 import ast
 import hashlib
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -35,6 +36,14 @@ def listing(entry: str) -> str:
     return "".join(f"{hashlib.sha256((ROOT / path).read_bytes()).hexdigest()}  {path}\n" for path in closure(entry))
 
 
+def _running(node: ast.AST) -> Iterator[ast.AST]:
+    """A tree's nodes without what only type checkers read."""
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING"):
+            yield child
+            yield from _running(child)
+
+
 @cache
 def _imports(path: str) -> frozenset[str]:
     try:
@@ -42,7 +51,7 @@ def _imports(path: str) -> frozenset[str]:
     except SyntaxError as error:
         raise InputError(f"{path}, line {error.lineno}: {error.msg}. Correct it: nothing can tell what it imports.") from None
     names: set[str] = set()
-    for node in ast.walk(tree):
+    for node in _running(tree):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from ood.config import Params
-from ood.config.dream import Align, Prompts
+from ood.config.dream import Align, Diffusion, Prompts
 from ood.config.nets import Net
 from ood.config.training import Augment, Runtime
 from ood.data import packed
@@ -27,11 +27,11 @@ FIGURES = Path("metrics/dream/align.json")
 def main() -> None:
     """Write data/align: the encoder, features of all training images, the anchors, and how each class word was tokenised."""
     params = Params()
-    setting, prompts, console = params.section("align", Align), params.section("prompts", Prompts), Console("align")
-    if not params.section("diffusion.enabled", bool):
+    setting, prompts, console = params[Align], params[Prompts], Console("align")
+    if not params[Diffusion].enabled:
         return absent.leave(alignment.ALIGNED, FIGURES, console)
-    runtime, augment = params.section("runtime", Runtime), params.section("augment", Augment)
-    net, info = setting.net or params.section("net", Net), packed.info()
+    runtime, augment = params[Runtime], params[Augment]
+    net, info = setting.net or params[Net], packed.info()
     accelerator = accelerator_for(runtime)
     device = accelerator.device
     pipeline = pipelines.load(torch.device("cpu"), runtime)

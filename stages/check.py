@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from ood.config import Params
-from ood.config.whole import SECTIONS, check
+from ood.config.data import Data
+from ood.config.whole import check
 from ood.data import catalog
 from ood.files import write_text
 
@@ -17,5 +18,5 @@ def main() -> None:
     """
     params = Params()
     check(params)
-    catalog.check(params.section("data", SECTIONS["data"]))
+    catalog.check(params[Data])
     write_text(OUT, "params.yaml is valid\n")

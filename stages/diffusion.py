@@ -19,7 +19,7 @@ FIGURES = Path("metrics/dream/diffusion.json")
 def main() -> None:
     """Write data/diffusion, and load it once as every later stage will."""
     params = Params()
-    setting, runtime, naming = params.section("diffusion", Diffusion), params.section("runtime", Runtime), world.naming(params)
+    setting, runtime, naming = params[Diffusion], params[Runtime], world.naming(params)
     console = Console("diffusion")
     if not setting.enabled:
         return absent.leave(pipelines.DIFFUSION, FIGURES, console)

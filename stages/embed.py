@@ -23,7 +23,7 @@ from stages.console import Console
 def main(run: Annotated[str, typer.Argument(help="one of embed.runs")]) -> None:
     """Write data/embeddings/<run>, its figures, and a two-dimensional picture."""
     params = Params()
-    embed, prompts, runtime = params.section("embed", Embed), params.section("prompts", Prompts), params.section("runtime", Runtime)
+    embed, prompts, runtime = params[Embed], params[Prompts], params[Runtime]
     setting, console = pick(embed.runs, run, "embed.runs"), Console(f"embed {run}")
     accelerator = accelerator_for(runtime)
     settings, inputs = [setting, embed.seed, runtime, prompts], [alignment.ALIGNED, pipelines.DIFFUSION]

@@ -6,13 +6,8 @@ from pathlib import Path
 from ood.config import Params
 from ood.config.evaluation import Evaluate, Models, Scores
 from ood.config.training import Seeds
-from ood.evaluation.figures import (
-    evaluate_model,
-    headline,
-    histogram_rows,
-    overall_rows,
-    roc_rows,
-)
+from ood.evaluation.curves import histogram_rows, roc_rows
+from ood.evaluation.models import evaluate_model, headline, overall_rows
 from ood.files import in_place_of, write_text
 from ood.tables import to_csv
 from stages.console import Console
@@ -24,8 +19,8 @@ DETAIL = Path("data/evaluation")
 def main() -> None:
     """Score, measure and pick, model by model; writes metrics/<model>.json, metrics/scores.csv and the plots' data."""
     params = Params()
-    seeds, models = params.section("seeds", Seeds), params.section("models", Models)
-    scores, setting = params.section("scores", Scores), params.section("evaluate", Evaluate)
+    seeds, models = params[Seeds].root, params[Models].root
+    scores, setting = params[Scores], params[Evaluate]
     console = Console("evaluate")
     console.begin(len(models), "model")
     results, curves, histograms = {}, [], []

@@ -19,8 +19,8 @@ from stages.console import Console
 def main(model: Annotated[str, typer.Argument(help="one of models")]) -> None:
     """Forward every prepared set but those that training saw, and ID as the diffusion model renders it, through every seed of a model."""
     params = Params()
-    seeds, setting = params.section("seeds", Seeds), params.section("features", Features)
-    runtime = params.section("runtime", Runtime)
+    seeds, setting = params[Seeds].root, params[Features]
+    runtime = params[Runtime]
     device = accelerator_for(runtime).device
     names = [f"id/{part}" for part in ("train", "val", "test")]
     names += [name for role in ("validation", "near", "far", *LABELLED) for name in packed.names(role)]
@@ -38,7 +38,7 @@ def main(model: Annotated[str, typer.Argument(help="one of models")]) -> None:
                 if setting.odin and scored(name):
                     tensors[name]["odin"] = extract_odin(net, images, setting.batch_size, setting.odin, console.step)
             if spec.mask_keep is not None:
-                dense = store.load(store.MODELS / model / str(seed), masked=False)[0].to(device)
+                dense = store.load(store.MODELS / model / str(seed), "dense")[0].to(device)
                 for name in ("id/val", "id/test"):
                     plain = extract(dense, sets[name], setting.batch_size, console.step)
                     tensors[name]["unmasked_logits"] = plain["logits"]

@@ -24,8 +24,8 @@ from stages.console import Console
 def main(run: Annotated[str, typer.Argument(help="one of synthesize.runs")]) -> None:
     """Write data/dreamed/<run>: the pictures with their manifest; figures and a picture of them."""
     params = Params()
-    judge, seeds = params.section("judge", Judge).run, params.section("seeds", Seeds)
-    device, console = accelerator_for(params.section("runtime", Runtime)).device, Console(f"judge {run}")
+    judge, seeds = params[Judge].run, params[Seeds].root
+    device, console = accelerator_for(params[Runtime]).device, Console(f"judge {run}")
     images, rows, info = dreamed.painted(run)
     nets = [store.load(store.MODELS / judge / str(seed))[0].to(device) for seed in seeds]
     probabilities = judging.judge(nets, images, device)

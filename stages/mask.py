@@ -14,7 +14,8 @@ from ood.files import in_place_of, write_text
 from ood.nets import store
 from ood.tables import mean_where_known, to_csv
 from ood.training.devices import accelerator_for, placed
-from ood.unmask.constraint import ESTIMATES, atypical_samples, estimate_constraint
+from ood.unmask.atypical import atypical_samples
+from ood.unmask.constraint import ESTIMATES, estimate_constraint
 from ood.unmask.pictures import sheet_of_atypical
 from stages.console import Console
 
@@ -25,7 +26,7 @@ PICTURE = Path("metrics/pictures/atypical.png")
 def main() -> None:
     """Mask every seed's trained net at random, several times: mean loss = the constraint, flips = the atypical samples."""
     params = Params()
-    common, mask = Common.read(params), params.section("mask", Mask)
+    common, mask = Common.read(params), params[Mask]
     device = accelerator_for(common.runtime).device
     train, items, classes = load("id/train", workers=common.runtime.workers), packed.item_names("id/train"), packed.info().classes
     console = Console("mask")

@@ -24,7 +24,7 @@ from stages.console import Console
 def main(run: Annotated[str, typer.Argument(help="one of oe.runs")]) -> None:
     """Train every seed from the run's `init` with its objective on the outliers."""
     params = Params()
-    common, oe = Common.read(params), params.section("oe", OE)
+    common, oe = Common.read(params), params[OE]
     setting = pick(oe.runs, run, "oe.runs")
     recipe, outlier_batch = setting.over(oe.training), setting.outlier_batch or oe.outlier_batch
     folder, console = store.MODELS / setting.init, Console(f"oe {run}")

@@ -17,7 +17,7 @@ PICTURE = Path("metrics/pictures/sets.png")
 
 def main() -> None:
     """Load every source, send it through the chain, make sure that no image plays two roles, and pack."""
-    data = Params().section("data", Data)
+    data = Params()[Data]
     catalog.check(data)
     console = Console("prepare")
     sets, dropped = catalog.build(data, console.step)

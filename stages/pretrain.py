@@ -20,9 +20,9 @@ from stages.console import Console
 def main(run: Annotated[str, typer.Argument(help="one of pretrain.runs")]) -> None:
     """Train every seed of a run from scratch; keeps the weights of its epochs."""
     params = Params()
-    common, pretrain = Common.read(params), params.section("pretrain", Pretrain)
+    common, pretrain = Common.read(params), params[Pretrain]
     setting = pick(pretrain.runs, run, "pretrain.runs")
-    net, recipe = setting.net or params.section("net", Net), setting.over(pretrain.training)
+    net, recipe = setting.net or params[Net], setting.over(pretrain.training)
     spec = spec_for(net, packed.info(), setting.normalize)
 
     def start(seed: int) -> Start:

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from ood.config import Params
-from ood.config.data import Chain
-from ood.config.dream import Painting, Prompts, Proofs
+from ood.config.data import Data
+from ood.config.dream import Diffusion, Painting, Prompts, Proofs
 from ood.config.training import Runtime
 from ood.data import packed
 from ood.data.batches import load
@@ -28,13 +28,13 @@ FIGURES, PICTURE = Path("metrics/dream/proofs.json"), Path("metrics/pictures/pro
 def main() -> None:
     """Write data/proofs: painted/round-trip, and painted/plain-prompts where the aligned encoder agrees; the share that it agrees with."""
     params = Params()
-    setting, runtime, console = params.section("proofs", Proofs), params.section("runtime", Runtime), Console("proofs")
-    if not params.section("diffusion.enabled", bool):
+    setting, runtime, console = params[Proofs], params[Runtime], Console("proofs")
+    if not params[Diffusion].enabled:
         notice(PICTURE, absent.NOTICE)
         return absent.leave(packed.PROOFS, FIGURES, console)
-    chain, classes = ImageChain(params.section("data.chain", Chain)), packed.info().classes
+    chain, classes = ImageChain(params[Data].chain), packed.info().classes
     device = accelerator_for(runtime).device
-    studio = Studio(pipelines.load(device, runtime), params.section("prompts", Prompts), params.section("painting", Painting), chain)
+    studio = Studio(pipelines.load(device, runtime), params[Prompts], params[Painting], chain)
     console.begin(1 + len(classes), "set")
     test = load("id/test", workers=runtime.workers)
     chosen = torch.from_numpy(np.linspace(0, len(test) - 1, min(setting.round_trip, len(test))).astype(np.int64))

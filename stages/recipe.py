@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from ood.config import Params, recipes
-from ood.config.whole import SECTIONS, check
+from ood.config.data import Data
+from ood.config.whole import check
 from ood.data import catalog
 from ood.errors import InputError
 from ood.files import write_text
@@ -44,6 +45,6 @@ def main(
         write_text(DVC, dvc)
     typer.echo("\n".join([f"params.yaml is now the recipe {name}{f' with {with_}' if with_ else ''}:", *recipes.header(recipe)]))
     try:
-        catalog.check(params.section("data", SECTIONS["data"]))
+        catalog.check(params[Data])
     except InputError as error:
         typer.echo(f"\nstill to do before `dvc repro`: {error}")

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ood.config import Params
-from ood.config.data import Chain
+from ood.config.data import Data
 from ood.config.dream import Painting, Prompts, Synthesize
 from ood.config.training import Runtime
 from ood.data import packed
@@ -24,9 +24,9 @@ from stages.console import Console
 def main(run: Annotated[str, typer.Argument(help="one of synthesize.runs")]) -> None:
     """Write data/painted/<run>: exactly `count` pictures per class, and where each comes from."""
     params = Params()
-    synthesize, painting = params.section("synthesize", Synthesize), params.section("painting", Painting)
-    setting, prompts = pick(synthesize.runs, run, "synthesize.runs"), params.section("prompts", Prompts)
-    runtime, chain = params.section("runtime", Runtime), ImageChain(params.section("data.chain", Chain))
+    synthesize, painting = params[Synthesize], params[Painting]
+    setting, prompts = pick(synthesize.runs, run, "synthesize.runs"), params[Prompts]
+    runtime, chain = params[Runtime], ImageChain(params[Data].chain)
     classes, console = packed.info().classes, Console(f"synthesize {run}")
     accelerator = accelerator_for(runtime)
     vectors, mode = embeddings.load(setting.embed)

@@ -14,7 +14,7 @@ from ood.data import packed
 from ood.data.batches import at_once, load
 from ood.evaluation import tracing
 from ood.evaluation.features import extract
-from ood.evaluation.figures import OOD_GROUPS
+from ood.evaluation.groups import OOD_GROUPS
 from ood.evaluation.metrics import detection_metrics
 from ood.files import write_text
 from ood.nets import store
@@ -29,9 +29,9 @@ PICTURES = Path("metrics/pictures")
 def main(run: Annotated[str, typer.Argument(help="one of trace.runs")]) -> None:
     """Score every kept epoch of a run. The epoch is chosen on validation OOD; the test optimum is named oracle."""
     params = Params()
-    seeds, trace = params.section("seeds", Seeds), params.section("trace", Trace)
-    score, evaluate = pick(trace.runs, run, "trace.runs"), params.section("evaluate", Evaluate)
-    runtime = params.section("runtime", Runtime)
+    seeds, trace = params[Seeds].root, params[Trace]
+    score, evaluate = pick(trace.runs, run, "trace.runs"), params[Evaluate]
+    runtime = params[Runtime]
     device = accelerator_for(runtime).device
     groups = {g: packed.names(g) for g, role in OOD_GROUPS.items() if role in evaluate.roles}
     ids = {role: load(f"id/{role}", workers=runtime.workers).to(device) for role in evaluate.roles}

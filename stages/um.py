@@ -2,12 +2,12 @@
 
 from ood.config import Params
 from ood.config.methods import UM
-from ood.unmask.finetune import fine_tune, level
+from ood.unmask.finetune import forget, level
 from stages.console import Console
 
 
 def main() -> None:
     """Fine-tune `mask.run` with |CE - b| + b; b is um.threshold, or the mask stage's estimate where that is null."""
     params = Params()
-    um = params.section("um", UM)
-    fine_tune("stages/um.py", "um", params, um.training, level(um.threshold), Console("um"))
+    um = params[UM]
+    forget("stages/um.py", "um", params, um.training, level(um.threshold), Console("um"))

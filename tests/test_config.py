@@ -8,9 +8,11 @@ import pytest
 from conftest import ROOT, Workspace
 
 from ood.config import Params
+from ood.config.data import Data
 from ood.config.evaluation import Evaluate
-from ood.config.training import Common, Training
-from ood.config.whole import SECTIONS, check
+from ood.config.methods import UM
+from ood.config.training import Common
+from ood.config.whole import check
 from ood.data import catalog
 from ood.errors import InputError
 
@@ -20,7 +22,7 @@ def problem(workspace: Workspace) -> str:
     try:
         params = Params(workspace.path / "params.yaml")
         check(params)
-        catalog.check(params.section("data", SECTIONS["data"]))
+        catalog.check(params[Data])
     except InputError as error:
         return str(error)
     raise AssertionError("check found nothing wrong")
@@ -197,14 +199,15 @@ def test_sections_are_read_one_by_one(workspace):
     workspace.set({"um.treshold": 1})
     params = Params(workspace.path / "params.yaml")
     assert Common.read(params).seeds == [0, 1]
-    assert params.section("evaluate", Evaluate).roles == ["val", "test"]
+    assert params[Evaluate].roles == ["val", "test"]
 
 
 def test_check_needs_no_torch():
     code = (
         "import sys, stages.check\n"
-        "from ood.config import Params\nfrom ood.config.whole import check, SECTIONS\nfrom ood.data import catalog\n"
-        "p = Params(); check(p); catalog.check(p.section('data', SECTIONS['data']))\n"
+        "from ood.config import Params\nfrom ood.config.data import Data\n"
+        "from ood.config.whole import check\nfrom ood.data import catalog\n"
+        "p = Params(); check(p); catalog.check(p[Data])\n"
         "sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
@@ -215,4 +218,4 @@ def test_numbers_like_1e_4_are_numbers(workspace):
     path = workspace.path / "params.yaml"
     path.write_text(path.read_text().replace('"lr": 0.1,', '"lr": 1e-1,'))
     assert "1e-1" in path.read_text()
-    assert Params(path).section("um.training", Training).lr == 0.1
+    assert Params(path)[UM].training.lr == 0.1

@@ -25,7 +25,7 @@ HALF = {"mean": [0.5] * 3, "std": [0.5] * 3}
 
 @pytest.fixture(scope="module")
 def data():
-    return Params().section("data", Data)
+    return Params()[Data]
 
 
 @pytest.fixture(scope="module")
@@ -321,7 +321,7 @@ def test_shifted_pictures_are_labelled_by_the_names_of_the_id_classes(tmp_path):
         loaded("numbers")
     with pytest.raises(InputError, match="x is no number below 4"):
         loaded("named", classes=["x"], numbered=tmp_path / "all")
-    data = Params(ROOT / "params.yaml").section("data", Data)
+    data = Params(ROOT / "params.yaml")[Data]
     lost = Shifted(source="folder", path=tmp_path / "numbers", numbered=tmp_path / "nowhere")
     with pytest.raises(InputError, match=r"data\.shifted\.a\.numbered: .*nowhere: no such folder"):
         catalog.check(data.model_copy(update={"shifted": {"a": lost}}))
@@ -583,7 +583,7 @@ def test_the_readmes_recipe_for_own_images(tmp_path, monkeypatch, workspace):
             for i in range(60):
                 Image.fromarray(rng.integers(0, 255, (40, 50, 3)).astype(np.uint8)).save(f"images/{folder}/{name}/{i}.png")
     params = Params("params.yaml")
-    own = params.section("data", Data)
+    own = params[Data]
     check(params)
     catalog.check(own)
     built, _ = catalog.build(own)

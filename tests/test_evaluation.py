@@ -6,9 +6,13 @@ import torch
 import torch.nn.functional as F
 
 from ood.config.evaluation import Scores
+from ood.detection import detectors
 from ood.detection.scores import Head
-from ood.evaluation import figures
+from ood.evaluation import metrics
 from ood.evaluation.features import Cached
+from ood.evaluation.figures import SeedResult, evaluate_seed
+from ood.evaluation.models import picked_score
+from ood.evaluation.scoring import score_all
 
 CLASSES, DIMENSIONS = 4, 24
 
@@ -36,8 +40,8 @@ SETTING = Scores(
 @pytest.mark.parametrize("normalize", [False, True])
 def test_every_score_calls_these_outliers_ood(normalize):
     model = cached(normalize)
-    table = figures.score_all(model, SETTING)
-    result = figures.evaluate_seed(model, table, ["val", "test"], "closest")
+    table = score_all(model, SETTING)
+    result = evaluate_seed(model, table, ["val", "test"], "closest")
     # Scores on directions alone (or on activations' shape) have less to see here, but none may point the wrong way.
     worst = {score: min(grid[name]["auroc"] for name in grid) for score, grid in result.grid.items()}
     assert {score: value for score, value in worst.items() if value < 0.8} == {}
@@ -46,7 +50,7 @@ def test_every_score_calls_these_outliers_ood(normalize):
 
 def test_on_a_normalising_net_only_the_norm_sees_how_long_features_are():
     """Promise 3: head-based scores use the normalised features, the norm the raw ones."""
-    one, longer = (figures.score_all(cached(True, scale), SETTING) for scale in (1.0, 3.0))
+    one, longer = (score_all(cached(True, scale), SETTING) for scale in (1.0, 3.0))
     for score in one:
         same = np.allclose(one[score]["near/n"], longer[score]["near/n"], rtol=1e-4, atol=1e-5)
         assert same is (score != "feature_norm"), score
@@ -54,30 +58,30 @@ def test_on_a_normalising_net_only_the_norm_sees_how_long_features_are():
 
 
 def test_only_the_wanted_scores_are_computed():
-    table = figures.score_all(cached(False), SETTING.model_copy(update={"used": ["knn"]}), own=["max_logit", "msp"])
-    assert set(table) == {"knn", "max_logit", *figures.ALWAYS}
-    whole = figures.score_all(cached(False), SETTING)
-    assert set(whole) == set(figures.SCORES) - {"odin"}
+    table = score_all(cached(False), SETTING.model_copy(update={"used": ["knn"]}), own=["max_logit", "msp"])
+    assert set(table) == {"knn", "max_logit", *detectors.ALWAYS}
+    whole = score_all(cached(False), SETTING)
+    assert set(whole) == set(detectors.NAMES) - {"odin"}
     assert np.array_equal(table["knn"]["far/f"], whole["knn"]["far/f"])
 
 
 def test_sets_are_told_from_id_of_their_own_role():
     model = cached(False)
-    table = figures.score_all(model, SETTING)
+    table = score_all(model, SETTING)
     table["msp"]["id/val"] = np.full(80, -1.0)
     table["msp"]["id/test"] = np.full(80, 1.0)
     table["msp"]["validation/v"] = table["msp"]["near/n"] = np.zeros(60)
-    grid = figures.evaluate_seed(model, table, ["val", "test"], "closest").grid["msp"]
+    grid = evaluate_seed(model, table, ["val", "test"], "closest").grid["msp"]
     assert grid["validation/v"]["auroc"] == 1, "larger is OOD, against ID validation"
     assert grid["near/n"]["auroc"] == 0, "against ID test"
 
 
 def test_what_was_fitted_on_validation_images_is_not_picked_on_them():
-    def result(**auroc: float) -> figures.SeedResult:
-        metrics = dict.fromkeys(figures.metrics.KEYS, 0.5)
-        return figures.SeedResult(grid={score: {"validation/v": metrics | {"auroc": value}} for score, value in auroc.items()})
+    def result(**auroc: float) -> SeedResult:
+        even = dict.fromkeys(metrics.KEYS, 0.5)
+        return SeedResult(grid={score: {"validation/v": even | {"auroc": value}} for score, value in auroc.items()})
 
-    assert figures.picked_score([result(msp=0.6, klm=0.9, knn=0.7), result(msp=0.9, klm=0.9, knn=0.7)]) == "msp"
+    assert picked_score([result(msp=0.6, klm=0.9, knn=0.7), result(msp=0.9, klm=0.9, knn=0.7)]) == "msp"
 
 
 def test_errors_on_id_are_found_by_doubt():
@@ -89,8 +93,8 @@ def test_errors_on_id_are_found_by_doubt():
     logits[wrong] = 0.0
     logits[wrong, (inside["labels"][wrong] + 1) % CLASSES] = 1.0  # wrong, and hardly sure
     inside["logits"] = logits
-    result = figures.evaluate_seed(model, figures.score_all(model, SETTING), ["test"], "closest")
+    result = evaluate_seed(model, score_all(model, SETTING), ["test"], "closest")
     assert result.errors["msp"]["auroc"] == 1
     assert result.errors["msp"]["count"] == 5
     model.sets["id/test"]["logits"] = torch.eye(CLASSES)[inside["labels"]]
-    assert figures.evaluate_seed(model, figures.score_all(model, SETTING), ["test"], "closest").errors == {}
+    assert evaluate_seed(model, score_all(model, SETTING), ["test"], "closest").errors == {}

@@ -278,7 +278,7 @@ def test_mask_gradient_is_straight_through_and_weights_are_frozen():
 
 
 @pytest.mark.parametrize("make", [lambda: nets.build("wrn_10_1", num_classes=3, size=16), spectral_net])
-def test_mask_state_turns_the_dense_net_into_the_masked_one(make):
+def test_what_is_kept_of_a_masked_net_is_its_masked_path_and_the_dense_net_bit_for_bit(make):
     torch.manual_seed(0)
     net = make()
     dense = {key: tensor.clone() for key, tensor in net.state_dict().items()}
@@ -289,7 +289,12 @@ def test_mask_state_turns_the_dense_net_into_the_masked_one(make):
     again.load_state_dict(dense)
     images = torch.rand(5, 3, 16, 16)
     assert not torch.allclose(net.eval()(images), again.eval()(images), atol=1e-2)
-    masks.apply_mask_state(again, masks.mask_state(net), 0.7)
+    states = masks.learned_states(net, dense)
+    assert all(torch.equal(states["dense"][key], again.state_dict()[key]) for key in dense)
+    assert states["mask"].keys() == {f"{name}.weight" for name, _ in masks.maskable(again)}
+    again.load_state_dict(states["model"])
+    for name, mask in states["mask"].items():
+        assert (again.get_parameter(name)[~mask] == 0).all()
     assert torch.allclose(net.eval()(images), again.eval()(images), atol=1e-5)
 
 

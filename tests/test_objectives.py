@@ -6,7 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ood.training.objectives import EnergyMargin, Objective, OutlierExposure, energy_margin, loss_constraint, margin, outlier_exposure
+from ood.training.objectives import EnergyMargin, Objective, OutlierExposure, energy_margin, loss_constraint, outlier_exposure
+from ood.unmask.atypical import margin
 
 
 @pytest.fixture

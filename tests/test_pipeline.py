@@ -94,7 +94,8 @@ def test_a_second_run_does_nothing(project: Project):
 
 def test_umap_leaves_the_weights_bit_for_bit(project: Project):
     for seed in ("0", "1"):
-        weights = [(project.path / f"data/models/{run}/{seed}/model.safetensors").read_bytes() for run in ("ce", "umap", "umap-control")]
+        files = ("ce/{}/model", "umap/{}/dense", "umap-control/{}/dense")
+        weights = [(project.path / "data/models" / f"{file.format(seed)}.safetensors").read_bytes() for file in files]
         assert weights[0] == weights[1] == weights[2]
     masks = project.hashes("data/models/umap")
     assert any(name.endswith("0/mask.safetensors") for name in masks)

@@ -2,8 +2,8 @@
 
 import pytest
 
+from ood.detection.detectors import NAMES
 from ood.evaluation import metrics
-from ood.evaluation.figures import SCORES
 from ood.report.dream import Dreams
 from ood.report.tables import control_table, error_table, main_table, norm_table, oe_calibration_table, siblings_of
 
@@ -21,7 +21,7 @@ def dreams(agreed: float, accuracy: float) -> Dreams:
 
 
 def result(accuracy: float) -> dict:
-    grid = {score: {f"{group}/x": dict.fromkeys(metrics.KEYS, accuracy) for group in ("validation", "near", "far")} for score in SCORES}
+    grid = {score: {f"{group}/x": dict.fromkeys(metrics.KEYS, accuracy) for group in ("validation", "near", "far")} for score in NAMES}
     figures = {"accuracy": accuracy}
     return {"own": "msp", "picked": "energy", "seeds": {"0": {"grid": grid, "id": {"val": figures, "test": figures}}}}
 

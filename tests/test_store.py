@@ -22,7 +22,7 @@ def test_round_trip_keeps_function_and_flags(tmp_path, spec):
 
     normalising = replace(spec, normalize=True, constraint=0.25)
     net = normalising.build().eval()
-    store.save(tmp_path, net.state_dict(), normalising)
+    store.save(tmp_path, {"model": net.state_dict()}, normalising)
     again, read = store.load(tmp_path)
     images = torch.rand(4, 3, 8, 8)
     assert torch.equal(net(images), again(images))
@@ -34,7 +34,7 @@ def test_round_trip_keeps_function_and_flags(tmp_path, spec):
 def test_equal_models_are_equal_bytes(tmp_path, spec):
     net = spec.build()
     for name in ("one", "two"):
-        store.save(tmp_path / name, net.state_dict(), spec)
+        store.save(tmp_path / name, {"model": net.state_dict()}, spec)
     assert (tmp_path / "one/model.safetensors").read_bytes() == (tmp_path / "two/model.safetensors").read_bytes()
     assert str(tmp_path) not in (tmp_path / "one/model.json").read_text()
 
@@ -45,8 +45,8 @@ def test_a_masked_model_can_be_unmasked(tmp_path, spec):
     net = spec.build()
     dense = {key: tensor.clone() for key, tensor in net.state_dict().items()}
     masks.learn_masks(net, 0.5, torch.Generator().manual_seed(0))
-    store.save(tmp_path, dense, replace(spec, mask_keep=0.5), masks.mask_state(net))
-    with_mask, without = store.load(tmp_path)[0], store.load(tmp_path, masked=False)[0]
+    store.save(tmp_path, masks.learned_states(net, dense), replace(spec, mask_keep=0.5))
+    with_mask, without = store.load(tmp_path)[0], store.load(tmp_path, "dense")[0]
     assert (with_mask.fc.weight == 0).float().mean() == pytest.approx(0.5, abs=0.01)
     assert torch.equal(without.fc.weight, dense["fc.weight"])
 
@@ -54,7 +54,7 @@ def test_a_masked_model_can_be_unmasked(tmp_path, spec):
 def test_missing_damaged_and_foreign_weights(tmp_path, spec):
     with pytest.raises(InputError, match="no model there"):
         store.load(tmp_path / "nowhere")
-    store.save(tmp_path, spec.build().state_dict(), spec)
+    store.save(tmp_path, {"model": spec.build().state_dict()}, spec)
     weights = tmp_path / "model.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[: len(whole) // 2])

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from ood import nets
-from ood.unmask.constraint import atypical_samples, estimate_constraint
+from ood.unmask import atypical_samples, estimate_constraint
 
 
 def memorise(images, labels):

@@ -1,22 +1,23 @@
-"""Reading params.yaml: each stage validates exactly the sections it declares, `check` validates all of them.
+"""Configuration: params.yaml as pydantic models that name every mistake; the networks by name; recipes.
 
-A section is a pydantic model that forbids unknown keys. Errors come as one InputError that lists every problem with the
-dotted name of its key, so that a typo is found by reading one line.
+`params[UM]` is the validated section `um`: a class knows its key, and a stage imports, reads and depends on just the sections that it
+uses; `check` validates all of them. Errors come as one InputError that lists every problem with the dotted name of its key, so that a
+typo is found by reading one line.
 """
 
 import difflib
 from collections.abc import Iterator
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, overload
+from typing import Annotated, Any, ClassVar, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, RootModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from ood.errors import InputError
 
-T = TypeVar("T")
+STRICT = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)  # true is no number, nothing is infinite or changes after loading
 
 
 def distinct(values: list) -> list:
@@ -27,14 +28,27 @@ def distinct(values: list) -> list:
     return values
 
 
-class Section(BaseModel):
-    """Base of every section: unknown keys are errors, true is no number, nothing is infinite, values don't change after loading."""
+class Keyed(BaseModel):
+    """A part of params.yaml. key: its place at the top level, where it has one."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    key: ClassVar[str] = ""
+
+    def __init_subclass__(cls, key: str = "", **options: Any):
+        super().__init_subclass__(**options)
+        cls.key = key or cls.key
+
+
+class Section(Keyed):
+    """Keys and values; unknown keys are errors."""
+
+    model_config = STRICT | ConfigDict(extra="forbid")
+
+
+Top = TypeVar("Top", bound=Keyed)
 
 
 class Params:
-    """The content of a params file; `section` hands out its validated parts.
+    """The content of a params file: `params[Kind]` is its part at Kind.key, validated.
 
     Args:
         path: a YAML 1.2 file, read the way DVC reads it.
@@ -56,24 +70,18 @@ class Params:
         if not isinstance(self.raw, dict):
             raise InputError(f"{self.path}: expected sections at the top level, found {type(self.raw).__name__}.")
 
-    @overload
-    def section(self, key: str, kind: type[T]) -> T: ...
+    def __getitem__(self, kind: type[Top]) -> Top:
+        """The section that `kind` describes.
 
-    @overload
-    def section(self, key: str, kind: Any) -> Any: ...
-
-    def section(self, key: str, kind: Any) -> Any:
-        """The validated value at a dotted key ('um.training') as an instance of `kind`, a model or any type."""
-        value = self.raw
-        for part in key.split("."):
-            if not isinstance(value, dict) or part not in value:
-                raise InputError(f"{self.path}: {key}: missing. Add it; params.yaml as shipped shows every key with its meaning.")
-            value = value[part]
+        Raises:
+            InputError: it is missing, or something in it is wrong: a line for every problem.
+        """
+        if kind.key not in self.raw:
+            raise InputError(f"{self.path}: {kind.key}: missing. Add it; params.yaml as shipped shows every key with its meaning.")
         try:
-            return TypeAdapter(kind).validate_python(value)
+            return kind.model_validate(self.raw[kind.key])
         except ValidationError as error:
-            lines = [f"{self.path}: {line}" for line in _problems(error, key, kind)]
-            raise InputError("\n".join(lines)) from None
+            raise InputError("\n".join(f"{self.path}: {line}" for line in _problems(error, kind.key, kind))) from None
 
 
 def _problems(error: ValidationError, prefix: str, kind: Any) -> Iterator[str]:
@@ -113,8 +121,8 @@ def _resolve(kind: Any, loc: tuple[str | int, ...]) -> tuple[list[str | int], li
     path: list[str | int] = []
     known: list[str] = []
     for part in loc:
-        while get_origin(kind) is Annotated:
-            kind = get_args(kind)[0]
+        while get_origin(kind) is Annotated or (isinstance(kind, type) and issubclass(kind, RootModel)):
+            kind = get_args(kind)[0] if get_origin(kind) is Annotated else kind.model_fields["root"].annotation
         options = [k for k in get_args(kind) if k is not type(None)] if get_origin(kind) in (Union, UnionType) else []
         tagged = [
             k for k in options if "source" in getattr(k, "model_fields", {}) and part in get_args(k.model_fields["source"].annotation)

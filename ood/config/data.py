@@ -224,7 +224,7 @@ class InDistribution(Section):
         return self
 
 
-class Data(Section):
+class Data(Section, key="data"):
     """Every role and its sets.
 
     stream: folders of images are left where they are and decoded when they are needed, instead of being packed into memory.

@@ -36,7 +36,7 @@ class Naming(Section):
         return self.template.format(name=self.name(label))
 
 
-class Prompts(Naming):
+class Prompts(Naming, key="prompts"):
     """What is said to the text encoder.
 
     words: class -> the part of the prompt whose embedding an outlier takes (not listed: the whole name).
@@ -117,7 +117,7 @@ class Small(Section):
         return self
 
 
-class Diffusion(Section):
+class Diffusion(Section, key="diffusion"):
     """The Stable Diffusion v1-format pipeline: a hub id or folder, or null to train `small`.
 
     enabled: false leaves DREAM-OOD out: the stages diffusion, align and proofs then write empty folders. revision: of the hub's model.
@@ -130,7 +130,7 @@ class Diffusion(Section):
     small: Small
 
 
-class Align(Section):
+class Align(Section, key="align"):
     """Phase 1: features aligned with the token embeddings of the class names.
 
     net: the encoder; null: the section `net`. temperature: cosines are divided by it. anchors: a .npy file of one vector a class, in the
@@ -144,7 +144,7 @@ class Align(Section):
     training: Training
 
 
-class Proofs(Section):
+class Proofs(Section, key="proofs"):
     """ID as the pipeline renders it: `round_trip`, at most so many ID test images through its autoencoder; `samples` pictures of every
     class from its plain prompt."""
 
@@ -195,7 +195,7 @@ class EmbedRun(Section):
         return self
 
 
-class Embed(Section):
+class Embed(Section, key="embed"):
     """Named ways to draw embeddings."""
 
     seed: int = Field(0, ge=0)
@@ -209,7 +209,7 @@ class SynthesizeRun(Section):
     count: int = Field(ge=1)
 
 
-class Painting(Section):
+class Painting(Section, key="painting"):
     """How the pipeline is run; every batch is a shard, saved when it is done.
 
     sampler: dpm, DPM-Solver++ of second order, fast; plms, the paper's, with 50 steps and guidance 7.5.
@@ -221,14 +221,14 @@ class Painting(Section):
     batch_size: int = Field(ge=1)
 
 
-class Synthesize(Section):
+class Synthesize(Section, key="synthesize"):
     """Sets of dreamed images."""
 
     seed: int = Field(0, ge=0)
     runs: dict[Name, SynthesizeRun]
 
 
-class Judge(Section):
+class Judge(Section, key="judge"):
     """run: the classifier whose opinion of every dreamed image is written down (mean softmax over its seeds)."""
 
     run: Name

@@ -2,9 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, RootModel, model_validator
 
-from ood.config import Section, distinct
+from ood.config import STRICT, Keyed, Section, distinct
 from ood.config.training import Name
 
 ScoreName = Literal[
@@ -12,10 +12,15 @@ ScoreName = Literal[
     "klm", "nnguide",
 ]  # fmt: skip
 LogitScore = Literal["msp", "max_logit", "energy", "feature_norm"]
-Models = Annotated[dict[Name, ScoreName], Field(min_length=1)]
 
 
-class Trace(Section):
+class Models(RootModel[Annotated[dict[Name, ScoreName], Field(min_length=1)]], Keyed, key="models"):
+    """What is evaluated: a run's name -> the score of its paper."""
+
+    model_config = STRICT
+
+
+class Trace(Section, key="trace"):
     """Which pretraining runs are traced epoch by epoch, with which score. collapse: measure neural collapse on the training set too."""
 
     collapse: bool = True
@@ -29,14 +34,14 @@ class Odin(Section):
     epsilon: float = Field(0.0014, ge=0)
 
 
-class Features(Section):
+class Features(Section, key="features"):
     """The forward pass: images per batch, and ODIN, which needs its own with gradients, two thirds of all; null leaves it out."""
 
     batch_size: int = Field(500, ge=1)
     odin: Odin | None = Odin()
 
 
-class Scores(Section):
+class Scores(Section, key="scores"):
     """Which post-hoc scores are computed from cached tensors, and their constants.
 
     used: null for all; a list for these, MSP, energy, feature norm and all models' own scores. Those that compare with every training
@@ -56,7 +61,7 @@ class Scores(Section):
     nnguide_k: int = Field(10, ge=1)
 
 
-class Evaluate(Section):
+class Evaluate(Section, key="evaluate"):
     """What is evaluated and how: roles [val] alone computes no test figure. protocols: read the figures as these papers do, too."""
 
     roles: Annotated[list[Literal["val", "test"]], AfterValidator(distinct)] = Field(min_length=1)
@@ -72,7 +77,7 @@ class Evaluate(Section):
         return self
 
 
-class Report(Section):
+class Report(Section, key="report"):
     """Which model is each method's control: `pairs` maps method to control."""
 
     pairs: dict[Name, Name]

@@ -10,7 +10,7 @@ from ood.config.training import Name, Overrides, Training
 KeepRate = Annotated[float, Field(strict=True, gt=0, le=1)]
 
 
-class Mask(Section):
+class Mask(Section, key="mask"):
     """Random masks on a trained net: the loss constraint and the atypical samples (UM, ICML 2023)."""
 
     run: Name
@@ -21,14 +21,14 @@ class Mask(Section):
     pictured: int = Field(24, ge=1)
 
 
-class UM(Section):
+class UM(Section, key="um"):
     """Fine-tuning with the loss constraint; threshold null = the level that the mask stage estimated."""
 
     threshold: float | None = Field(None, ge=0)
     training: Training
 
 
-class UMAP(Section):
+class UMAP(Section, key="umap"):
     """UM Adopts Pruning: the same objective, learned by a mask on frozen weights."""
 
     threshold: float | None = Field(None, ge=0)
@@ -96,7 +96,7 @@ class OERun(Overrides):
         return self
 
 
-class OE(Section):
+class OE(Section, key="oe"):
     """Outlier Exposure (ICLR 2019) and its relatives."""
 
     outlier_batch: int = Field(ge=1)

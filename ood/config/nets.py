@@ -61,7 +61,7 @@ def _makes_a_network(name: str) -> str:
     return name
 
 
-class Net(Section):
+class Net(Section, key="net"):
     """A backbone by name (see FAMILIES and ood.nets.build) and the options that change its architecture.
 
     stem: of ResNets: small (3x3, stride 1, no pooling) or imagenet (7x7, stride 2, pooling). spectral: largest spectral norm of every

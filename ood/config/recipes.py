@@ -11,11 +11,11 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, get_args
 
-from pydantic import BaseModel
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
 from ood.closure import ROOT
+from ood.config import Section
 from ood.config.whole import SECTIONS
 from ood.errors import InputError
 
@@ -165,11 +165,11 @@ def _is_block(value: Any) -> bool:
     return isinstance(value, CommentedMap) and len(value) > 0 and not value.fa.flow_style()
 
 
-def _section(kind: Any) -> type[BaseModel] | None:
+def _section(kind: Any) -> type[Section] | None:
     """The one Section that a type stands for, if it does: X, or X | None; not a choice between several, not a mapping."""
     options = [option for option in get_args(kind) if option is not type(None)] if get_args(kind) else [kind]
     found = options[0] if len(options) == 1 else None
-    return found if isinstance(found, type) and issubclass(found, BaseModel) else None
+    return found if isinstance(found, type) and issubclass(found, Section) else None
 
 
 def _flow(value: dict) -> str:

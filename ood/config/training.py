@@ -2,16 +2,24 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, create_model, model_validator
+from pydantic import AfterValidator, Field, RootModel, create_model, model_validator
 
-from ood.config import Params, Section, distinct
+from ood.config import STRICT, Keyed, Params, Section, distinct
 from ood.config.nets import Net
 
-Seeds = Annotated[list[Annotated[int, Field(strict=True, ge=0, lt=2**31)]], Field(min_length=1), AfterValidator(distinct)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
 
 
-class Runtime(Section):
+Numbers = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1), AfterValidator(distinct)]
+
+
+class Seeds(RootModel[Numbers], Keyed, key="seeds"):
+    """Every classifier is trained once per seed."""
+
+    model_config = STRICT
+
+
+class Runtime(Section, key="runtime"):
     """Where and how tensors are computed. fp32 with a fixed number of CPU threads is the bit-exact reference; fp64 is for checks.
 
     precision auto: bf16 where the device has instructions for it, else fp32. workers: processes that decode pictures ahead where
@@ -33,7 +41,7 @@ def _rising(shares: list[float]) -> list[float]:
     return shares
 
 
-class Augment(Section):
+class Augment(Section, key="augment"):
     """Training-time augmentation: random crop after zero padding, horizontal flip; for large pictures RandomResizedCrop.
 
     crop: smallest and largest share of the picture's area that a crop takes ([0.08, 1.0] for ImageNet); null: no such crop.
@@ -47,18 +55,14 @@ class Augment(Section):
 class Common(Section):
     """What every trainer reads beside its own section."""
 
-    seeds: Seeds
+    seeds: list[int]
     runtime: Runtime
     augment: Augment
 
     @classmethod
     def read(cls, params: Params) -> "Common":
         """From the top-level sections of the same names."""
-        return cls(
-            seeds=params.section("seeds", Seeds),
-            runtime=params.section("runtime", Runtime),
-            augment=params.section("augment", Augment),
-        )
+        return cls(seeds=params[Seeds].root, runtime=params[Runtime], augment=params[Augment])
 
 
 class Strong(Section):
@@ -172,7 +176,7 @@ class PretrainRun(Overrides):
         return self
 
 
-class Pretrain(Section):
+class Pretrain(Section, key="pretrain"):
     """Training from scratch: one recipe, several runs; the weights of every keep_epochs-th epoch and the last are kept (0: the last)."""
 
     keep_epochs: int = Field(1, ge=0)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from ood.config import Params
+from ood.config import Keyed, Params
 from ood.config.data import Data
 from ood.config.dream import Align, Diffusion, Embed, Judge, Painting, Prompts, Proofs, Synthesize
 from ood.config.evaluation import Evaluate, Features, Models, Report, Scores, Trace
@@ -15,31 +15,34 @@ from ood.config.nets import Net
 from ood.config.training import Augment, Pretrain, Runtime, Seeds
 from ood.errors import InputError
 
-SECTIONS = {
-    "seeds": Seeds,
-    "runtime": Runtime,
-    "data": Data,
-    "net": Net,
-    "augment": Augment,
-    "pretrain": Pretrain,
-    "trace": Trace,
-    "mask": Mask,
-    "um": UM,
-    "umap": UMAP,
-    "prompts": Prompts,
-    "diffusion": Diffusion,
-    "align": Align,
-    "embed": Embed,
-    "painting": Painting,
-    "proofs": Proofs,
-    "synthesize": Synthesize,
-    "judge": Judge,
-    "oe": OE,
-    "models": Models,
-    "features": Features,
-    "scores": Scores,
-    "evaluate": Evaluate,
-    "report": Report,
+SECTIONS: dict[str, type[Keyed]] = {
+    kind.key: kind
+    for kind in (
+        Seeds,
+        Runtime,
+        Data,
+        Net,
+        Augment,
+        Pretrain,
+        Trace,
+        Mask,
+        UM,
+        UMAP,
+        Prompts,
+        Diffusion,
+        Align,
+        Embed,
+        Painting,
+        Proofs,
+        Synthesize,
+        Judge,
+        OE,
+        Models,
+        Features,
+        Scores,
+        Evaluate,
+        Report,
+    )
 }
 RESERVED = {"mask", "data"}  # names of other files in metrics/
 FINE_TUNES = ("um", "control", "umap", "umap-control")
@@ -53,7 +56,7 @@ def check(params: Params) -> None:
             problems.append(f"{params.path}: {name}: unknown section. Remove it; known are {', '.join(SECTIONS)}.")
     for name, kind in SECTIONS.items():
         try:
-            sections[name] = params.section(name, kind)
+            sections[name] = params[kind]
         except InputError as error:
             problems.append(str(error))
     if not problems:
@@ -87,7 +90,7 @@ def _disagreements(
     um: UM,
     umap: UMAP,
     oe: OE,
-    models: dict,
+    models: Models,
     features: Features,
     report: Report,
     **_,
@@ -119,15 +122,15 @@ def _disagreements(
                 "constraint to none."
             )
     known = {*trained, *FINE_TUNES, *oe.runs}
-    for name in models:
+    for name, score in models.root.items():
         if name not in known:
             yield f"models.{name}: no such run. Known: {_known(known)}."
-        elif models[name] == "odin" and features.odin is None:
+        elif score == "odin" and features.odin is None:
             yield f"models.{name}: its own score is odin, which features.odin: null leaves out. Change one of the two."
     for method, control in report.pairs.items():
         if method == control:
             yield f"report.pairs.{method}: a method can't be its own control. Name another model, or remove the pair."
-        missing = [name for name in (method, control) if name not in models]
+        missing = [name for name in (method, control) if name not in models.root]
         if missing:
             yield f"report.pairs.{method}: {missing[0]!r} is not evaluated. Add it to models, or remove the pair."
         elif method in recipes and control in recipes and recipes[method] != recipes[control]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ood.config import Params
-from ood.config.dream import Naming
+from ood.config.dream import Naming, Prompts
 from ood.data import packed
 from ood.data.batches import Images, load
 from ood.dream.small import Captioned
@@ -15,7 +15,7 @@ from ood.errors import InputError
 
 def naming(params: Params) -> Naming:
     """What captions need of the prompts section, and no more: a change of its other keys trains no diffusion model again."""
-    return Naming(template=params.section("prompts.template", str), names=params.section("prompts.names", dict[str, str]))
+    return Naming(template=params[Prompts].template, names=params[Prompts].names)
 
 
 def captioned(prompts: Naming, root: Path = packed.PREPARED) -> Captioned:

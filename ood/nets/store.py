@@ -1,6 +1,7 @@
-"""Classifiers on disk: model.safetensors (weights), model.json (what to build), mask.safetensors (UMAP's scores and statistics).
+"""Classifiers on disk: model.safetensors (what the network computes with) and model.json (what to build).
 
-No timestamps and no paths: equal training gives equal bytes.
+Other files of weights for the same architecture may stand beside them: epochs/<n>.safetensors, and dense.safetensors, the net under a mask
+(UMAP; mask.safetensors says which weights the mask keeps). No timestamps and no paths: equal training gives equal bytes.
 """
 
 import json
@@ -16,7 +17,6 @@ from ood import nets
 from ood.config.nets import Net
 from ood.data.packed import Info
 from ood.errors import InputError
-from ood.unmask.masks import apply_mask_state
 
 MODELS = Path("data/models")
 
@@ -55,12 +55,14 @@ def spec_for(net: Net, info: Info, normalize: bool) -> Spec:
     return Spec(net.model_dump(), info.classes, info.side, info.mean, info.std, normalize)
 
 
-def save(folder: Path, state: dict[str, Tensor], spec: Spec, mask: dict[str, Tensor] | None = None) -> None:
+States = dict[str, dict[str, Tensor]]  # file name without ending -> its tensors; 'model' is the network's own
+
+
+def save(folder: Path, states: States, spec: Spec) -> None:
     """Write a model folder; tensors are copied to the CPU."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_weights(folder / "model.safetensors", state)
-    if mask is not None:
-        save_weights(folder / "mask.safetensors", mask)
+    for name, state in states.items():
+        save_weights(folder / f"{name}.safetensors", state)
     (folder / "model.json").write_text(json.dumps(asdict(spec), indent=1) + "\n", encoding="utf-8")
 
 
@@ -81,22 +83,18 @@ def load_spec(folder: Path) -> Spec:
     return Spec(**json.loads(path.read_text(encoding="utf-8")))
 
 
-def load(folder: Path, *, masked: bool = True, weights: Path | None = None) -> tuple[nets.Classifier, Spec]:
+def load(folder: Path, weights: str = "model") -> tuple[nets.Classifier, Spec]:
     """A trained network in eval mode and its Spec.
 
     Args:
-        masked: for a net with a mask: its masked path (True), or the dense net underneath (False).
-        weights: another weights file for the same architecture, e.g. of one epoch.
+        weights: which of the folder's files it computes with: 'model', 'epochs/012', 'dense'.
 
     Raises:
         InputError: no model there, or weights of another architecture.
     """
     spec = load_spec(folder)
     net = spec.build()
-    path = weights or folder / "model.safetensors"
-    load_weights(net, path)
-    if masked and spec.mask_keep is not None:
-        apply_mask_state(net, load_file(folder / "mask.safetensors"), spec.mask_keep)
+    load_weights(net, folder / f"{weights}.safetensors")
     return net.eval(), spec
 
 

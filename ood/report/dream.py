@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ood.config.dream import Diffusion, Embed, Synthesize
+from ood.config import Params
+from ood.config.dream import Diffusion, Embed, Judge, Synthesize
 from ood.config.methods import OE
 from ood.report.tables import PERCENT, Results, groups_in, id_values, markdown_table, spread
 from ood.tables import HISTORIES, last_mean
@@ -33,23 +34,24 @@ class Dreams:
     kept: dict[str, tuple[str, float, int, int]]
 
     @classmethod
-    def read(cls, diffusion: Diffusion, judge: str, embed: Embed, synthesize: Synthesize, oe: OE) -> "Dreams | None":
+    def read(cls, params: Params) -> "Dreams | None":
         """From metrics/dream and metrics/training; None where DREAM-OOD is left out."""
+        diffusion = params[Diffusion]
         if not diffusion.enabled:
             return None
         kept = {}
-        for name, run in oe.runs.items():
+        for name, run in params[OE].runs.items():
             used = last_mean(HISTORIES / f"{name}.csv", "outliers") if run.dreamed and run.objective != "none" else None
             if used is not None:
                 kept[name] = (run.dreamed, run.cut, int(used), int(_figures(run.dreamed)["images"]))
         trained_here = "a small Stable Diffusion v1-format pipeline trained here (`diffusion`)"
         return cls(
             painter=f"`{diffusion.model}`" if diffusion.model else trained_here,
-            judge=judge,
+            judge=params[Judge].run,
             aligned=_figures("align"),
             proofs=_figures("proofs"),
-            embedded={run: _figures(f"embed-{run}") for run in embed.runs},
-            judged={run: _figures(run) for run in synthesize.runs},
+            embedded={run: _figures(f"embed-{run}") for run in params[Embed].runs},
+            judged={run: _figures(run) for run in params[Synthesize].runs},
             kept=kept,
         )
 

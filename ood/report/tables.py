@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ood.evaluation.calibration import COOLEST, HOTTEST
-from ood.evaluation.figures import GROUPS, group_means
+from ood.evaluation.groups import GROUPS, group_means, group_of
 
 PERCENT = 100.0
 PARTS = {"train", "training", "val", "validation", "test", "testing", "aux", "auxiliary", "extra"}  # folders that are parts of a data set
@@ -130,14 +130,14 @@ def without(siblings: set[str], results: Results) -> dict[str, list[str]]:
     left = [name for name in names if name not in siblings]
     if len(left) in (0, len(names)):
         return {}
-    return {group: sets for group in groups_in(results) if (sets := [name for name in left if name.split("/")[0] == group])}
+    return {group: sets for group in groups_in(results) if (sets := [name for name in left if group_of(name) == group])}
 
 
 def tested(results: Results) -> list[str]:
     """The OOD sets that the tables show, group by group."""
     first = next(iter(results.values()))
     grid = next(iter(first["seeds"].values()))["grid"][first["own"]]
-    return [name for group in groups_in(results) for name in sorted(grid) if name.split("/")[0] == group]
+    return [name for group in groups_in(results) for name in sorted(grid) if group_of(name) == group]
 
 
 def verdict(gains: np.ndarray) -> str:
@@ -167,7 +167,7 @@ def siblings_of(manifest: dict[str, dict]) -> set[str]:
         return "folder", str(path.parent if path.name in PARTS else path)
 
     learned = {kind(entry["source"]) for name, entry in manifest.items() if name.startswith(("auxiliary/", "world/"))}
-    return {name for name, entry in manifest.items() if name.split("/")[0] in ("near", "far") and kind(entry["source"]) in learned}
+    return {name for name, entry in manifest.items() if group_of(name) in ("near", "far") and kind(entry["source"]) in learned}
 
 
 def norm_table(results: Results, runs: list[str]) -> str | None:

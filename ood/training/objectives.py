@@ -183,11 +183,3 @@ def soft_labels(labels: Tensor, classes: int, smoothing: float, mixed_in: Tensor
 def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
     """Share of the global batch that is classified right."""
     return global_mean((logits.argmax(1) == labels).float())
-
-
-@torch.no_grad()
-def margin(logits: Tensor, labels: Tensor) -> Tensor:
-    """Logit of the true class minus the largest other logit, shape (N,); negative = misclassified."""
-    true = logits.gather(1, labels[:, None])
-    others = logits.scatter(1, labels[:, None], float("-inf"))
-    return true.squeeze(1) - others.amax(1)

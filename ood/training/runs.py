@@ -6,32 +6,29 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from torch import Tensor
-
 from ood.config.training import Runtime, Training
 from ood.data.batches import TrainingBatches
 from ood.files import atomically, link_or_copy, write_text
 from ood.nets import Classifier
-from ood.nets.store import MODELS, Spec, save
+from ood.nets.store import MODELS, Spec, States, save
 from ood.progress import Progress
 from ood.tables import HISTORIES, to_csv
 from ood.training.checkpoint import Scratch, fingerprint
 from ood.training.devices import accelerator_for
 from ood.training.objectives import Objective
-from ood.unmask.masks import mask_state
 
 
 @dataclass
 class Start:
     """Where one seed's training begins: the network (with learnable masks, or not), its objective, and what to record of it.
 
-    dense: UMAP's frozen weights and statistics, kept bit for bit beside the mask that is learned.
+    states: trained network -> the files of weights to keep of it.
     """
 
     net: Classifier
     spec: Spec
     objective: Objective
-    dense: dict[str, Tensor] | None = None
+    states: Callable[[Classifier], States] = lambda net: {"model": net.state_dict()}
 
 
 @dataclass
@@ -88,9 +85,8 @@ class Run:
     def _finish(self, folder: Path, begin: Start, history: list[dict[str, float]]) -> None:
         model = folder / "model"
         shutil.rmtree(model, ignore_errors=True)
-        mask = mask_state(begin.net) if begin.dense is not None else None
         spec = replace(begin.spec, history=history[-1] if history else {})
-        save(model, begin.dense or begin.net.state_dict(), spec, mask)
+        save(model, begin.states(begin.net), spec)
         if (folder / "epochs").is_dir():
             shutil.copytree(folder / "epochs", model / "epochs", copy_function=link_or_copy)
         write_text(folder / "finished.json", json.dumps(history))

@@ -1,20 +1,22 @@
-"""Fine-tuning a pretrained run on ID data: UM, UMAP and their controls, which differ in the level b and in what learns."""
+"""Forgetting what was memorised: UM trains weights under the loss constraint, UMAP a mask on frozen ones; controls have no constraint."""
 
 import json
 from collections.abc import Callable
 from dataclasses import replace
 
 from ood.config import Params
-from ood.config.training import Common, Name, Training
-from ood.data import packed
+from ood.config.methods import Mask
+from ood.config.training import Common, Training
 from ood.data.batches import TrainingBatches, generator_for, load
 from ood.errors import InputError
-from ood.nets import store
+from ood.nets import Classifier
+from ood.nets.store import Spec
 from ood.progress import Progress
+from ood.training.finetune import fine_tune
 from ood.training.objectives import Objective
-from ood.training.runs import Run, Start
+from ood.training.runs import Start
 from ood.unmask.constraint import ESTIMATES
-from ood.unmask.masks import learn_masks
+from ood.unmask.masks import learn_masks, learned_states
 
 Level = Callable[[int], float | None]
 
@@ -36,37 +38,23 @@ def level(threshold: float | None) -> Level:
     return estimated_constraint if threshold is None else lambda _seed: threshold
 
 
-def fine_tune(
-    entry: str, name: str, params: Params, recipe: Training, b: Level, progress: Progress, mask_keep: float | None = None
-) -> None:
+def forget(entry: str, name: str, params: Params, recipe: Training, b: Level, progress: Progress, keep: float | None = None) -> None:
     """Train every seed of the run in `mask.run` further and write data/models/<name>.
 
     Args:
         b: seed -> loss constraint, None for plain cross-entropy (the controls).
-        mask_keep: None trains the weights (UM); a share freezes them and trains a mask that keeps this share (UMAP).
+        keep: None trains the weights (UM); a share freezes them and trains a mask that keeps this share (UMAP).
     """
-    common, run = Common.read(params), params.section("mask.run", Name)
-    folder, levels = store.MODELS / run, {seed: b(seed) for seed in common.seeds}
+    common = Common.read(params)
+    levels = {seed: b(seed) for seed in common.seeds}
 
-    def start(seed: int) -> Start:
-        net, spec = store.load(folder / str(seed))
-        spec = replace(spec, constraint=levels[seed], mask_keep=mask_keep)
-        dense = None
-        if mask_keep is not None:
+    def start(seed: int, net: Classifier, spec: Spec) -> Start:
+        begin = Start(net, replace(spec, constraint=levels[seed], mask_keep=keep), Objective(levels[seed]))
+        if keep is not None:
             dense = {key: tensor.clone() for key, tensor in net.state_dict().items()}
-            learn_masks(net, mask_keep, generator_for(seed, 0, 3))
-        return Start(net, spec, Objective(levels[seed]), dense)
+            learn_masks(net, keep, generator_for(seed, 0, 3))
+            begin.states = lambda trained: learned_states(trained, dense)
+        return begin
 
-    train = load("id/train", workers=common.runtime.workers)
-    Run(
-        entry=entry,
-        name=name,
-        seeds=common.seeds,
-        recipe=recipe,
-        runtime=common.runtime,
-        settings=[common, recipe, levels, mask_keep],
-        inputs=[
-            packed.PREPARED / "id",
-            *(folder / str(seed) / name for seed in common.seeds for name in ("model.safetensors", "model.json")),
-        ],
-    ).train(start, TrainingBatches(train, recipe.batch_size, common.augment, strong=recipe.strong), progress)
+    batches = TrainingBatches(load("id/train", workers=common.runtime.workers), recipe.batch_size, common.augment, strong=recipe.strong)
+    fine_tune(entry, name, params[Mask].run, start, batches, common, recipe, progress, settings=[levels, keep])

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 Masks = dict[str, Tensor]
-MOVING = ("running_mean", "running_var", "direction")  # buffers that training moves
 
 
 def maskable(net: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -87,25 +86,22 @@ def learn_masks(net: nn.Module, keep: float, generator: torch.Generator) -> nn.M
     return net
 
 
-def mask_state(net: nn.Module) -> dict[str, Tensor]:
-    """What masking added to a net: '<layer>.scores', and the buffers of the masked path under their own names.
+@torch.no_grad()
+def learned_states(net: nn.Module, dense: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """What to keep of a net whose masks were learned.
 
-    The buffers are batch normalisation's running statistics and the directions of held spectral norms; both move while a mask is learned.
+    Args:
+        dense: the state that the net had before: its frozen weights, and buffers (running statistics, directions of held spectral norms)
+            that have moved since.
+
+    Returns:
+        'model', the masked path as a plain net's state: zeros where the masks say so, buffers as they moved; 'dense', bit for bit; and
+        'mask', parameter name -> bool.
     """
-    state = {name: buffer.clone() for name, buffer in net.named_buffers() if name.endswith(MOVING)}
+    now, masks = net.state_dict(), {}
     for name, module in net.named_modules():
         if parametrize.is_parametrized(module, "weight"):
-            state[f"{name}.scores"] = module.parametrizations.weight[0].scores.detach().clone()
-    return state
-
-
-@torch.no_grad()
-def apply_mask_state(net: nn.Module, state: dict[str, Tensor], keep: float) -> nn.Module:
-    """Turn a dense net into its masked path: zero the masked weights, take the masked path's buffers; in place."""
-    for name, module in net.named_modules():
-        if f"{name}.scores" in state:
-            module.weight.mul_(binary_mask(state[f"{name}.scores"], keep).to(module.weight))
-    for name, buffer in net.named_buffers():
-        if name in state:
-            buffer.copy_(state[name])
-    return net
+            now[f"{name}.weight"] = module.weight
+            mask = module.parametrizations.weight[0]
+            masks[f"{name}.weight"] = binary_mask(mask.scores, mask.keep)
+    return {"model": {name: now[name] for name in dense}, "dense": dense, "mask": masks}
