@@ -23,6 +23,7 @@ quick: .venv/ready
 lint: .venv/ready
 	ruff check .
 	ruff format --check .
+	lint-imports
 
 # The environment: uv, then everything from the hash-locked file, with bytecode compiled once.
 .venv/ready: requirements.lock requirements-uv.lock
