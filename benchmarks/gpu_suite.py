@@ -46,23 +46,24 @@ def measured(*models: str) -> list[str]:
 # Piece -> its stage commands, in the order of worth.
 PIECES = {
     "prepare": ["prepare"],
-    "wrn": ["pretrain wrn", *measured("wrn"), "trace wrn", "mask"],
-    "um": ["um", "control", *measured("um", "control")],
+    "wrn": ["pretrain wrn", *measured("wrn"), "trace wrn", "mask um"],
+    "um": ["um um", "um control", *measured("um", "control")],
     "oe": ["oe oe", "oe no-outliers", *measured("oe", "no-outliers")],
     "oe-um": ["oe oe-um", "oe oe-control", *measured("oe-um", "oe-control")],
     "l2": ["pretrain resnet", "pretrain l2", *measured("resnet", "l2")],
-    "umap": ["umap", "umap-control", *measured("umap", "umap-control")],
+    "umap": ["umap umap", "umap umap-control", *measured("umap", "umap-control")],
     "dream": ["diffusion", "align", "proofs", "embed outliers", "synthesize outliers", "judge outliers", "oe dream", *measured("dream")],
     "densenet": ["pretrain densenet", *measured("densenet"), "trace densenet"],
 }
 # Command -> the commands whose results it starts from (all need prepare; features, evaluate and trace need their model's training).
 NEEDS = {
-    "mask": ["pretrain wrn"], "um": ["mask"], "control": ["pretrain wrn"], "umap": ["mask"], "umap-control": ["pretrain wrn"],
-    "oe oe": ["pretrain wrn"], "oe no-outliers": ["pretrain wrn"], "oe oe-um": ["um"], "oe oe-control": ["control"],
+    "mask um": ["pretrain wrn"], "um um": ["mask um"], "um control": ["pretrain wrn"],
+    "umap umap": ["mask um"], "umap umap-control": ["pretrain wrn"],
+    "oe oe": ["pretrain wrn"], "oe no-outliers": ["pretrain wrn"], "oe oe-um": ["mask um"], "oe oe-control": ["pretrain wrn"],
     "align": ["diffusion"], "proofs": ["align"], "embed outliers": ["align"], "synthesize outliers": ["embed outliers"],
     "judge outliers": ["synthesize outliers", "pretrain wrn"], "oe dream": ["judge outliers"],
 }  # fmt: skip
-STARTS = {"um": ["wrn"], "oe": ["wrn"], "oe-um": ["um", "control"], "umap": ["wrn"], "dream": ["wrn"]}  # the models a piece starts from
+STARTS = {"um": ["wrn"], "oe": ["wrn"], "oe-um": ["wrn"], "umap": ["wrn"], "dream": ["wrn"]}  # the models a piece starts from
 MODELS = {
     "wrn": "msp", "um": "energy", "control": "energy", "oe": "msp", "no-outliers": "msp", "oe-um": "energy", "oe-control": "energy",
     "resnet": "msp", "l2": "feature_norm", "umap": "energy", "umap-control": "energy", "dream": "energy", "densenet": "energy",
@@ -107,7 +108,10 @@ def params(seed: int, miniature: bool, device: str) -> dict:
     }  # fmt: skip
     found["pretrain"]["keep_epochs"] = 10
     found["trace"]["runs"] = {"wrn": "energy", "densenet": "energy"}
-    found["mask"]["run"] = found["judge"]["run"] = "wrn"
+    found["judge"]["run"] = "wrn"
+    found["mask"]["runs"] = {"um": {"init": "wrn"}}
+    for key, names in (("um", ("um", "control")), ("umap", ("umap", "umap-control"))):
+        found[key]["runs"] = {name: found[key]["runs"][name] | {"init": "wrn"} for name in names}
     small = found["diffusion"]["small"]
     found["diffusion"]["model"] = None
     small["size"] = 32
@@ -125,6 +129,8 @@ def params(seed: int, miniature: bool, device: str) -> dict:
     found["embed"]["runs"]["outliers"] |= {"count": 1000, "cosine": 0.6, "features_per_class": 1000, "k": 300, "boundary": 200}
     found["painting"] = {"sampler": "dpm", "steps": 20, "guidance": 3.0, "batch_size": 250}
     found["oe"]["runs"] = {name: found["oe"]["runs"][name] for name in ("oe", "no-outliers", "oe-um", "oe-control", "dream")}
+    for name in ("oe-um", "oe-control"):
+        found["oe"]["runs"][name] |= {"init": "wrn"}
     found["oe"]["runs"]["dream"] |= {"init": "wrn", "epochs": 10, "lr": 0.01, "cut": 0.5, "outlier_batch": 128}
     found["report"]["pairs"] = {}
     found["scores"]["used"], found["evaluate"]["bootstrap"] = [], 0  # the table has own scores; the rest takes minutes a model

@@ -29,11 +29,12 @@ def grid(**values: list) -> list[dict]:
     return [dict(zip(keys, combination, strict=True)) for combination in itertools.product(*values.values())]
 
 
-OE_RUNS = ("oe", "energy", "no-outliers", "oe-scratch", "oe-um", "oe-control")
+OE_RUNS = ("oe", "oe-um", "energy", "energy-um", "no-outliers", "oe-scratch", "oe-from-um", "oe-from-control")
 
 DREAM = ("diffusion", "align", "proofs", "embed outliers", "synthesize outliers", "judge outliers")
 INLIERS = ("embed inliers", "synthesize inliers", "judge inliers")
-DREAM_RUNS = ("dream", "dream-um", "dream-control", "dream-id")
+DREAM_RUNS = ("dream", "dream-um", "dream-id")
+UM_RUNS = ("um um", "um control", "umap umap", "umap umap-control")
 
 # name: (what is trained before, settings, what each trial runs, models that are judged)
 PLANS = {
@@ -62,13 +63,13 @@ PLANS = {
             *grid(um__threshold=[0.03, 0.1]),
             *grid(um__training__lr=[0.01, 0.1]),
         ],
-        ["mask", "um", "control"],
+        ["mask um", "um um", "um control"],
         ["um", "control"],
     ),
     "umap": (
-        ["prepare", "pretrain ce", "mask"],
+        ["prepare", "pretrain ce", "mask um"],
         [{}, *grid(umap__keep=[0.5, 0.9, 0.95]), *grid(umap__training__lr=[0.01, 1.0]), *grid(umap__threshold=[0.03])],
-        ["umap", "umap-control"],
+        ["umap umap", "umap umap-control"],
         ["umap", "umap-control"],
     ),
     "oe": (
@@ -147,14 +148,14 @@ PLANS = {
             "pretrain ce",
             "pretrain l2",
             "pretrain scratch",
-            "mask",
+            "mask um",
             *DREAM,
             "embed inliers",
             "synthesize inliers",
             "judge inliers",
         ],
         [{}],
-        ["um", "control", "umap", "umap-control", *(f"oe {run}" for run in (*OE_RUNS, *DREAM_RUNS))],
+        [*UM_RUNS, *(f"oe {run}" for run in (*OE_RUNS, *DREAM_RUNS))],
         ["ce", "l2", "um", "control", "umap", "umap-control", *OE_RUNS, *DREAM_RUNS],
     ),
 }

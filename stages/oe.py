@@ -8,16 +8,18 @@ import torch
 import typer
 
 from ood.config import Params
-from ood.config.methods import OE, OERun
+from ood.config.methods import OE, UM, OERun
 from ood.config.training import Common
 from ood.data import packed
 from ood.data.batches import Images, TrainingBatches, generator_for, load, load_all
 from ood.dream import dreamed
-from ood.errors import InputError
-from ood.nets import store
+from ood.nets import Classifier
+from ood.nets.store import Spec
 from ood.tables import pick
-from ood.training.objectives import EnergyMargin, EnergyRegularizer, LabelledInliers, Objective, OutlierExposure
-from ood.training.runs import Run, Start
+from ood.training.exposure import objective_for
+from ood.training.finetune import fine_tune
+from ood.training.runs import Start
+from ood.unmask.levels import levels
 from stages.console import Console
 
 
@@ -25,33 +27,19 @@ def main(run: Annotated[str, typer.Argument(help="one of oe.runs")]) -> None:
     """Train every seed from the run's `init` with its objective on the outliers."""
     params = Params()
     common, oe = Common.read(params), params[OE]
-    setting = pick(oe.runs, run, "oe.runs")
+    setting, console = pick(oe.runs, run, "oe.runs"), Console(f"oe {run}")
     recipe, outlier_batch = setting.over(oe.training), setting.outlier_batch or oe.outlier_batch
-    folder, console = store.MODELS / setting.init, Console(f"oe {run}")
+    b = levels(setting, params[UM].threshold, common.seeds)
 
-    def start(seed: int) -> Start:
-        net, spec = store.load(folder / str(seed))
-        b = spec.constraint if setting.constraint == "um" else None
-        if setting.constraint == "um" and b is None:
-            raise InputError(f"params.yaml: oe.runs.{run}.constraint: {setting.init} was trained without one. Start from um.")
+    def start(seed: int, net: Classifier, spec: Spec) -> Start:
         torch.manual_seed(generator_for(seed, 0, 4).initial_seed())  # phi's first weights
-        return Start(net, replace(spec, constraint=b), objective_for(setting, b))
+        return Start(net, replace(spec, constraint=b[seed], mask_keep=None), objective_for(setting, b[seed]))
 
     outliers = outliers_for(setting, f"oe.runs.{run}", common.runtime.workers, console)
     inliers = load("id/train", workers=common.runtime.workers)
-    Run(
-        entry="stages/oe.py",
-        name=run,
-        seeds=common.seeds,
-        recipe=recipe,
-        runtime=common.runtime,
-        settings=[common, setting, recipe, outlier_batch],
-        inputs=[
-            packed.PREPARED / "id",
-            Path("data") / setting.outliers,
-            *(folder / str(seed) / name for seed in common.seeds for name in ("model.safetensors", "model.json")),
-        ],
-    ).train(start, TrainingBatches(inliers, recipe.batch_size, common.augment, outliers, outlier_batch, recipe.strong), console)
+    batches = TrainingBatches(inliers, recipe.batch_size, common.augment, outliers, outlier_batch, recipe.strong)
+    settings, inputs = [setting, b, outlier_batch], [Path("data") / setting.outliers]
+    fine_tune("stages/oe.py", run, setting.init, start, batches, common, recipe, console, settings=settings, inputs=inputs)
 
 
 def outliers_for(setting: OERun, key: str, workers: int, console: Console) -> Images | None:
@@ -63,18 +51,3 @@ def outliers_for(setting: OERun, key: str, workers: int, console: Console) -> Im
     images, share = dreamed.filtered(dreamed.load(setting.dreamed), setting.cut, setting.per_class, key)
     console.note(f"{share:.1%} of the dreamed images pass the cut {setting.cut:g}; trains with {len(images)}")
     return images
-
-
-def objective_for(setting: OERun, b: float | None) -> Objective:
-    """The objective of a run, with the loss constraint b on its ID term."""
-    match setting.objective:
-        case "uniform":
-            return OutlierExposure(setting.outlier_weight, b)
-        case "energy":
-            return EnergyMargin(setting.outlier_weight, setting.m_in, setting.m_out, b)
-        case "dream":
-            return EnergyRegularizer(setting.outlier_weight, setting.phi, b)
-        case "label":
-            return LabelledInliers()
-        case _:
-            return Objective(b)

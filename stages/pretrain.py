@@ -29,9 +29,6 @@ def main(run: Annotated[str, typer.Argument(help="one of pretrain.runs")]) -> No
         torch.manual_seed(generator_for(seed, 0, 2).initial_seed())
         return Start(spec.build(), spec, Objective() if setting.tau is None else LogitNorm(setting.tau))
 
-    def keep(epoch: int) -> bool:
-        return epoch == recipe.epochs or (pretrain.keep_epochs > 0 and epoch % pretrain.keep_epochs == 0)
-
     train = load("id/train", workers=common.runtime.workers)
     Run(
         entry="stages/pretrain.py",
@@ -41,7 +38,7 @@ def main(run: Annotated[str, typer.Argument(help="one of pretrain.runs")]) -> No
         runtime=common.runtime,
         settings=[common, net, setting, recipe],
         inputs=[packed.PREPARED / "id"],
-        keep=keep,
+        keep=lambda epoch: pretrain.keeps(epoch, recipe.epochs),
     ).train(
         start,
         TrainingBatches(train, recipe.batch_size, setting.augment or common.augment, strong=recipe.strong),

@@ -17,7 +17,7 @@ PARAMS, DVC = Path("params.yaml"), Path("dvc.yaml")
 
 def main(
     name: Annotated[str | None, typer.Argument(help="one of `recipe --list`")] = None,
-    with_: Annotated[str | None, typer.Option("--with", help="a preset on top: other test sets (see --list)")] = None,
+    with_: Annotated[list[str] | None, typer.Option("--with", help="presets on top: other test or validation sets (see --list)")] = None,
     list_: Annotated[bool, typer.Option("--list", help="show what there is, one line each")] = False,
 ) -> None:
     """Write a recipe's values into params.yaml (its comments stay) and its models into dvc.yaml's list of metrics."""
@@ -25,13 +25,13 @@ def main(
         known, presets = recipes.available(), recipes.available(recipes.PRESETS)
         width = max(map(len, [*known, *presets]))
         typer.echo("\n".join(f"{key:<{width}}  {text}" for key, text in known.items()))
-        typer.echo("\n--with, on top of one of them:")
+        typer.echo("\n--with, on top of one of them, once or several times:")
         typer.echo("\n".join(f"{key:<{width}}  {text}" for key, text in presets.items()))
         return
     recipe = recipes.overlay(name)
     text = recipes.apply(Params(PARAMS).path.read_text(encoding="utf-8"), recipe, name)
-    if with_ is not None:
-        text = recipes.add(text, recipes.overlay(with_, recipes.PRESETS), with_)
+    for preset in with_ or ():
+        text = recipes.add(text, recipes.overlay(preset, recipes.PRESETS), preset)
     trial = PARAMS.with_name(f".{PARAMS.name}.tmp")
     write_text(trial, text)
     try:
@@ -43,7 +43,7 @@ def main(
     write_text(PARAMS, text)
     if dvc is not None:
         write_text(DVC, dvc)
-    typer.echo("\n".join([f"params.yaml is now the recipe {name}{f' with {with_}' if with_ else ''}:", *recipes.header(recipe)]))
+    typer.echo("\n".join([f"params.yaml is now the recipe {' with '.join([name, *(with_ or ())])}:", *recipes.header(recipe)]))
     try:
         catalog.check(params[Data])
     except InputError as error:

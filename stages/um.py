@@ -1,13 +1,22 @@
-"""Unleash the mask (UM): fine-tune with the loss constraint until atypical samples are forgotten."""
+"""Unleash the mask (UM): fine-tune with the loss constraint until atypical samples are forgotten, one named run each."""
+
+from typing import Annotated
+
+import typer
 
 from ood.config import Params
 from ood.config.methods import UM
-from ood.unmask.finetune import forget, level
+from ood.config.training import Common
+from ood.tables import pick
+from ood.unmask.finetune import forget
+from ood.unmask.levels import levels
 from stages.console import Console
 
 
-def main() -> None:
-    """Fine-tune `mask.run` with |CE - b| + b; b is um.threshold, or the mask stage's estimate where that is null."""
+def main(run: Annotated[str, typer.Argument(help="one of um.runs")]) -> None:
+    """Fine-tune the run's `init` with |CE - b| + b, or with plain cross-entropy where it has no constraint: the control."""
     params = Params()
-    um = params[UM]
-    forget("stages/um.py", "um", params, um.training, level(um.threshold), Console("um"))
+    um, common = params[UM], Common.read(params)
+    setting = pick(um.runs, run, "um.runs")
+    b = levels(setting, um.threshold, common.seeds)
+    forget("stages/um.py", run, setting, setting.over(um.training), b, common, Console(f"um {run}"))

@@ -1,13 +1,22 @@
-"""UM Adopts Pruning (UMAP, not the embedding method): learn a mask on frozen weights with the loss constraint."""
+"""UM Adopts Pruning (UMAP, not the embedding method): learn a mask on frozen weights with the loss constraint, one named run each."""
+
+from typing import Annotated
+
+import typer
 
 from ood.config import Params
 from ood.config.methods import UMAP
-from ood.unmask.finetune import forget, level
+from ood.config.training import Common
+from ood.tables import pick
+from ood.unmask.finetune import forget
+from ood.unmask.levels import levels
 from stages.console import Console
 
 
-def main() -> None:
-    """Learn a mask that keeps umap.keep of every layer's weights under |CE - b| + b; the weights stay bit for bit."""
+def main(run: Annotated[str, typer.Argument(help="one of umap.runs")]) -> None:
+    """Learn a mask under |CE - b| + b, or under plain cross-entropy as control; the weights stay bit for bit."""
     params = Params()
-    umap = params[UMAP]
-    forget("stages/umap.py", "umap", params, umap.training, level(umap.threshold), Console("umap"), umap.keep)
+    umap, common = params[UMAP], Common.read(params)
+    setting = pick(umap.runs, run, "umap.runs")
+    b, keep = levels(setting, umap.threshold, common.seeds), umap.keep if setting.keep is None else setting.keep
+    forget("stages/umap.py", run, setting, setting.over(umap.training), b, common, Console(f"umap {run}"), keep)

@@ -33,6 +33,8 @@ CODE = (
     ".gitignore",
 )
 
+PLAIN = {"init": "ce", "constraint": "none"}
+
 # The whole pipeline in small: two seeds, two epochs, a handful of outliers, every stage and every kind of run.
 MINIATURE = {
     "seeds": [0, 1],
@@ -61,18 +63,27 @@ MINIATURE = {
     "painting": {"sampler": "dpm", "steps": 2, "guidance": 2.0, "batch_size": 8},
     "synthesize.runs": {"outliers": {"embed": "outliers", "count": 6}, "inliers": {"embed": "inliers", "count": 5}},
     "pretrain.training.epochs": 3,
+    "epochs": {"ce-2": {"run": "ce", "epoch": 2}},
     "mask.masks": 2,
+    "mask.runs": {"um": {"init": "ce"}, "um-l2": {"init": "l2", "masks": 1}},
+    "um.runs": {
+        "um": {"init": "ce", "constraint": "um"},
+        "control": PLAIN,
+        "um-l2": {"init": "l2", "constraint": "um-l2", "epochs": 1},
+        "middle": {"init": "ce-2", "constraint": "none", "epochs": 1},
+    },
     "um.training.epochs": 2,
     "umap.training.epochs": 2,
     "oe.training.epochs": 2,
     "oe.runs": {
-        "oe": {"init": "ce", "outliers": "prepared/auxiliary", "objective": "uniform"},
-        "oe-um": {"init": "um", "outliers": "prepared/auxiliary", "objective": "uniform", "constraint": "um"},
-        "oe-control": {"init": "control", "outliers": "prepared/auxiliary", "objective": "energy", "m_in": -9.0, "m_out": -4.0},
-        "oe-scratch": {"init": "scratch", "outliers": "prepared/auxiliary", "objective": "uniform", "epochs": 2},
-        "no-outliers": {"init": "ce", "outliers": "prepared/auxiliary", "objective": "none", "epochs": 1},
-        "dream": {
-            "init": "ce",
+        "oe": PLAIN | {"outliers": "prepared/auxiliary", "objective": "uniform"},
+        "oe-um": {"init": "ce", "constraint": "um", "outliers": "prepared/auxiliary", "objective": "uniform"},
+        "oe-from-um": {"init": "um", "constraint": "um", "outliers": "prepared/auxiliary", "objective": "uniform", "epochs": 1},
+        "energy": PLAIN | {"outliers": "prepared/auxiliary", "objective": "energy", "m_in": -9.0, "m_out": -4.0},
+        "oe-scratch": PLAIN | {"init": "scratch", "outliers": "prepared/auxiliary", "objective": "uniform", "epochs": 2},
+        "no-outliers": PLAIN | {"outliers": "prepared/auxiliary", "objective": "none", "epochs": 1},
+        "dream": PLAIN
+        | {
             "outliers": "dreamed/outliers",
             "objective": "dream",
             "phi": "affine",
@@ -80,11 +91,12 @@ MINIATURE = {
             "epochs": 1,
             "outlier_batch": 64,
         },
-        "dream-id": {"init": "scratch", "outliers": "dreamed/inliers", "objective": "label", "cut": 0.0, "outlier_batch": 16},
+        "dream-id": PLAIN | {"init": "scratch", "outliers": "dreamed/inliers", "objective": "label", "cut": 0.0, "outlier_batch": 16},
     },
-    "models": {"ce": "msp", "l2": "feature_norm", "um": "energy", "umap": "energy", "oe-um": "msp", "dream": "energy", "dream-id": "msp"},
+    "models": dict.fromkeys(("um", "control", "umap", "dream", "ce-2"), "energy")
+    | {"ce": "msp", "l2": "feature_norm", "oe-um": "msp", "dream-id": "msp", "um-l2": "feature_norm"},
     "evaluate.bootstrap": 20,
-    "report.pairs": {"l2": "ce", "um": "ce"},
+    "report.pairs": {"l2": "ce", "um": "control"},
 }
 
 
@@ -243,6 +255,6 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 def trained(prepared: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A workspace after prepare, pretrain ce, mask and um; don't write into it, copy it."""
     workspace = prepared.copy(tmp_path_factory.mktemp("trained"))
-    for command in ("pretrain ce", "mask", "um"):
+    for command in ("pretrain ce", "mask um", "um um"):
         workspace.stage(command)
     return workspace

@@ -8,6 +8,7 @@ import pytest
 from conftest import ROOT, parse
 
 from ood.closure import _imports, closure, listing
+from ood.config.whole import SECTIONS
 from ood.errors import InputError
 
 DAG = parse((ROOT / "dvc.yaml").read_text())
@@ -27,8 +28,8 @@ def test_every_stage_depends_on_the_list_of_its_modules(name):
 
 
 def test_a_list_of_modules_has_each_with_its_hash():
-    lines = dict(reversed(line.split("  ")) for line in listing("stages/umap_control.py").splitlines())
-    assert list(lines) == closure("stages/umap_control.py")
+    lines = dict(reversed(line.split("  ")) for line in listing("stages/umap.py").splitlines())
+    assert list(lines) == closure("stages/umap.py")
     assert lines["ood/training/objectives.py"] == hashlib.sha256((ROOT / "ood/training/objectives.py").read_bytes()).hexdigest()
 
 
@@ -56,40 +57,58 @@ def test_every_stage_says_what_it_does_and_has_its_command(name):
         assert {"data/check.txt", "requirements.lock"} <= set(stage["deps"])
 
 
-def read_sections(name: str) -> set[str]:
-    """Dotted keys that a stage reads through params.section and Common.read, in its own file and in the library."""
+KEYS = {kind.__name__: key for key, kind in SECTIONS.items()}
+
+
+def read_keys(name: str) -> set[str]:
+    """Dotted keys that a stage reads, by itself and through the library: `params[UM]` is um, `params[UM].training` is um.training."""
     keys: set[str] = set()
-    for path in closure(f"stages/{name.replace('-', '_')}.py"):
-        if path in ("ood/config/whole.py", "ood/config/__init__.py"):
-            continue
+    files = closure(f"stages/{name.replace('-', '_')}.py")
+    whole = {"ood/config/whole.py", "ood/config/training.py"}
+    for path in (path for path in files if path not in whole):
         text = (ROOT / path).read_text()
-        if path == "ood/config/training.py" and "Common" not in (ROOT / f"stages/{name.replace('-', '_')}.py").read_text() and name not in (
-            "um", "umap", "control", "umap-control",
-        ):  # fmt: skip
-            continue
-        keys.update(re.findall(r'\.section\("([\w.]+)"', text))
+        tree = ast.parse(text)
+        below = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id == "params":
+                above = below[node]
+                part = f".{above.attr}" if isinstance(above, ast.Attribute) and above.attr not in ("root", "masking") else ""
+                keys.add(KEYS[node.slice.id] + part)
+        if "Common.read(params)" in text and path.startswith("stages/"):
+            keys |= {"seeds", "runtime", "augment"}
     return keys
+
+
+# Read, but depended on through a file that stands for it: see stages/check.py.
+STANDS_FOR = {"data/thresholds/um/${item.constraint}.txt": "um.threshold", "data/thresholds/umap/${item.constraint}.txt": "umap.threshold"}
 
 
 @pytest.mark.parametrize("name", [n for n in STAGES if n not in ("code", "check")])
 def test_stages_list_what_they_read(name):
     """Everything that is read is listed: whole, or by the run's own keys (a section with runs is listed without the others)."""
-    listed = {str(p).split(".${")[0] for p in body(STAGES[name])["params"]}
-    for key in read_sections(name):
-        parts = listed_below = {p for p in listed if p == key or key.startswith(f"{p}.")}
-        if not parts:
-            listed_below = {p for p in listed if p.startswith(f"{key}.")}
-            section = PARAMS
-            for part in key.split("."):
-                section = section[part]
-            missing = {f"{key}.{part}" for part in section} - listed_below
-            assert not missing or name in ("trace",), f"{name} reads {key} but lists only {sorted(listed_below)}"
-        assert parts or listed_below, f"{name} reads {key} and lists {sorted(listed)}"
+    stage = body(STAGES[name])
+    listed = {str(p).split(".${")[0] for p in stage.get("params", [])} | {STANDS_FOR[d] for d in stage["deps"] if d in STANDS_FOR}
+    for key in read_keys(name):
+        if any(key == p or key.startswith(f"{p}.") for p in listed):
+            continue
+        section = PARAMS
+        for part in key.split("."):
+            section = section[part]
+        missing = {f"{key}.{part}" for part in section} - {p for p in listed if p.startswith(f"{key}.")}
+        assert not missing or name in ("trace",), f"{name} reads {key} but lists only {sorted(listed)}"
 
 
-def test_threshold_is_listed_by_um_alone():
-    users = [n for n in STAGES for p in body(STAGES[n]).get("params", []) if str(p) in ("um", "um.threshold")]
-    assert users == ["um", "report"]
+def test_the_test_of_what_is_read_sees_something():
+    assert {"um", "seeds", "runtime", "augment"} <= read_keys("um")
+    assert {"oe", "um.threshold"} <= read_keys("oe")
+    assert "models" in read_keys("report")
+    assert "prompts.template" in read_keys("diffusion")
+
+
+def test_a_threshold_is_no_parameter_of_a_stage():
+    """But for the report's: those that hold a constraint depend on a file that says it, so that a control isn't trained again."""
+    users = [n for n in STAGES for p in body(STAGES[n]).get("params", []) if str(p) in ("um", "um.threshold", "umap", "umap.threshold")]
+    assert set(users) == {"report"}
 
 
 def imports(path) -> set[str]:

@@ -21,7 +21,7 @@ def test_a_launch_that_starts_one_process_only_is_an_error(prepared: Workspace, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["pretrain ce", "um", "oe oe", "umap"])
+@pytest.mark.parametrize("command", ["pretrain ce", "um um", "oe oe", "umap umap"])
 def test_two_processes_equal_one(trained: Workspace, tmp_path, command):
     """Dropout, augmentation, mixed images and a last batch of one image (which leaves a process without any) included.
 

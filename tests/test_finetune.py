@@ -9,8 +9,8 @@ from conftest import Workspace
 from safetensors.torch import load_file
 
 from ood.config.methods import OERun
+from ood.training.exposure import objective_for
 from ood.training.objectives import EnergyMargin, EnergyRegularizer, LabelledInliers, Objective, OutlierExposure
-from stages.oe import objective_for
 
 B = 50.0  # far above any loss here: |ce - b| + b is 2 b - ce in every batch, and so in every mean
 
@@ -26,7 +26,7 @@ def constrained(trained: Workspace, tmp_path_factory: pytest.TempPathFactory) ->
     workspace = trained.copy(tmp_path_factory.mktemp("constrained"))
     slow = {f"{section}.training.lr": 1e-4 for section in ("um", "umap", "oe")}  # up to B is a long way: nothing may run away on it
     workspace.set({"seeds": [0], "um.threshold": B, "umap.threshold": B} | slow)
-    for command in ("um", "control", "umap", "umap-control", "oe oe-um", "oe oe-control"):
+    for command in ("um um", "um control", "umap umap", "umap umap-control", "oe oe-um", "oe oe-from-um", "oe energy"):
         workspace.stage(command)
     return workspace
 
@@ -36,14 +36,17 @@ def test_um_umap_and_oe_from_um_train_on_the_constrained_loss(constrained):
         for row in history(constrained, run):
             assert row["ce"] < B / 2, "or a batch may lie above B"
             assert row["loss"] == pytest.approx(2 * B - row["ce"], abs=1e-3), run
-    for row in history(constrained, "oe-um"):
-        assert row["loss"] == pytest.approx(2 * B - row["ce"] + 0.5 * row["outlier"], abs=1e-3)
+    for run in ("oe-um", "oe-from-um"):
+        for row in history(constrained, run):
+            assert row["loss"] == pytest.approx(2 * B - row["ce"] + 0.5 * row["outlier"], abs=1e-3), run
 
 
 def test_controls_train_on_plain_cross_entropy(constrained):
     for run in ("control", "umap-control"):
         for row in history(constrained, run):
             assert row["loss"] == row["ce"], run
+    for row in history(constrained, "energy"):
+        assert row["loss"] == pytest.approx(row["ce"] + 0.1 * row["outlier"], rel=1e-4), "um's threshold is none of its business"
 
 
 def test_um_moves_other_weights_than_its_control_from_the_same_start(constrained):
@@ -60,7 +63,7 @@ def test_um_moves_other_weights_than_its_control_from_the_same_start(constrained
 
 
 def run(**values) -> OERun:
-    return OERun(**({"init": "ce", "outliers": "prepared/auxiliary"} | values))
+    return OERun(**({"init": "ce", "constraint": "none", "outliers": "prepared/auxiliary"} | values))
 
 
 def test_every_objective_of_oe_runs():

@@ -14,7 +14,7 @@ from conftest import DVC, Project
 from PIL import Image
 
 pytestmark = pytest.mark.slow
-MODELS = ("ce", "l2", "um", "umap", "oe-um", "dream", "dream-id")
+MODELS = ("ce", "l2", "um", "control", "umap", "oe-um", "dream", "dream-id", "um-l2", "ce-2")
 
 
 @pytest.fixture(scope="module")
@@ -40,13 +40,17 @@ def test_everything_runs(project: Project):
         "pretrain@scratch",
         "trace@ce",
         "trace@l2",
-        "mask",
-        "um",
-        "umap",
-        "control",
-        "umap-control",
+        "epoch@ce-2",
+        "mask@um",
+        "mask@um-l2",
+        "um@um",
+        "um@control",
+        "um@um-l2",
+        "um@middle",
+        "umap@umap",
+        "umap@umap-control",
     }
-    runs |= {f"oe@{name}" for name in ("oe", "oe-um", "oe-control", "oe-scratch", "no-outliers", "dream", "dream-id")}
+    runs |= {f"oe@{name}" for name in ("oe", "oe-um", "oe-from-um", "energy", "oe-scratch", "no-outliers", "dream", "dream-id")}
     runs |= {f"features@{name}" for name in MODELS}
     runs |= {"diffusion", "align", "embed@outliers", "embed@inliers", "embed@others", "synthesize@outliers", "synthesize@inliers"}
     runs |= {"proofs", "judge@outliers", "judge@inliers"}
@@ -55,6 +59,8 @@ def test_everything_runs(project: Project):
     for word in (
         "| ce ",
         "| oe-um ",
+        "| um-l2 ",
+        "epoch 2 of ce",
         "Against their controls",
         "near/letters †",
         "far/gaussian |",
@@ -80,7 +86,7 @@ def test_everything_runs(project: Project):
 
 def test_pictures_are_pictures(project: Project):
     dreams = ("prompts", "embeddings-outliers", "embeddings-inliers", "embeddings-others", "dreamed-outliers", "dreamed-inliers")
-    for name in ("sets", "atypical", "trace-ce", "trace-l2", "overview", *dreams):
+    for name in ("sets", "atypical-um", "atypical-um-l2", "trace-ce", "trace-l2", "overview", *dreams):
         with Image.open(project.path / f"metrics/pictures/{name}.png") as picture:
             assert min(picture.size) > 200
             assert len(picture.convert("L").getcolors()) > 20
@@ -105,7 +111,7 @@ def test_metrics_and_plots_through_dvc(project: Project):
     shown = json.loads(project.run(DVC, "metrics", "show", "--json").stdout)
     files = next(iter(shown.values()))["data"]
     assert "metrics/ce.json" in files
-    assert "metrics/mask.json" in files
+    assert "metrics/mask/um.json" in files
     project.run(DVC, "plots", "show", "--out", "plots-page")
     page = (project.path / "plots-page/index.html").read_text()
     assert "true positive rate" in page
@@ -116,7 +122,16 @@ def test_metrics_and_plots_through_dvc(project: Project):
 def test_threshold_reruns_exactly_what_depends_on_it(project: Project):
     result = project.run(DVC, "exp", "run", "-S", "um.threshold=0.3")
     ran = {line.split("'")[1] for line in result.stdout.splitlines() if line.startswith("Running stage")}
-    assert ran == {"check", "um", "oe@oe-um", "features@um", "features@oe-um", "evaluate", "report"}
+    assert ran == {
+        "check",
+        "um@um",
+        "um@um-l2",
+        "oe@oe-um",
+        "oe@oe-from-um",
+        *(f"features@{m}" for m in ("um", "um-l2", "oe-um")),
+        "evaluate",
+        "report",
+    }
     spec = json.loads((project.path / "data/models/oe-um/0/model.json").read_text())
     assert spec["constraint"] == 0.3
     difference = project.run(DVC, "metrics", "diff").stdout
@@ -141,7 +156,7 @@ def test_threshold_reruns_exactly_what_depends_on_it(project: Project):
             {
                 "trace@ce",
                 "trace@l2",
-                *(f"features@{name}" for name in ("ce", "l2", "um", "umap", "oe-um", "dream", "dream-id")),
+                *(f"features@{name}" for name in MODELS),
                 "evaluate",
                 "report",
             },

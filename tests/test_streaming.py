@@ -142,7 +142,18 @@ def test_every_stage_gives_the_same_figures_from_files_and_from_memory(tmp_path)
     weights, ranking = [], []
     for stream in (True, False):
         workspace = streaming_workspace(tmp_path / str(stream), stream)
-        for command in ("check", "prepare", "pretrain ce", "mask", "um", "oe oe", "trace ce", "features ce", "features oe", "evaluate"):
+        for command in (
+            "check",
+            "prepare",
+            "pretrain ce",
+            "mask um",
+            "um um",
+            "oe oe",
+            "trace ce",
+            "features ce",
+            "features oe",
+            "evaluate",
+        ):
             workspace.stage(command)
         root = workspace.path / "data/prepared"
         assert (root / "id/train.files.json").is_file() is stream

@@ -394,7 +394,7 @@ def test_kill_during_a_checkpoint_write(trained: Workspace, prepared: Workspace,
     assert not list((workspace.path / ".scratch").rglob("*.tmp"))
 
 
-STAGES = ["pretrain ce", "um", "control", "umap", "umap-control", "oe oe", "oe oe-um"]
+STAGES = ["pretrain ce", "um um", "um control", "umap umap", "umap umap-control", "oe oe", "oe oe-um"]
 
 
 @pytest.mark.slow

@@ -10,22 +10,74 @@ from ood.config.training import Name, Overrides, Training
 KeepRate = Annotated[float, Field(strict=True, gt=0, le=1)]
 
 
-class Mask(Section, key="mask"):
-    """Random masks on a trained net: the loss constraint and the atypical samples (UM, ICML 2023)."""
+NO_CONSTRAINT = "none"
 
-    run: Name
+
+class Masking(Section):
+    """How weights are masked at random. keep: share of every layer's weights that a mask keeps. augment: the images of the estimate."""
+
     keep: KeepRate
     masks: int = Field(ge=1)
     augment: bool = True
+
+
+class MaskRun(Section):
+    """Masks on one model, a loss constraint by the run's name. init: whose weights; the rest: its own values, null: the section's."""
+
+    init: Name
+    keep: KeepRate | None = None
+    masks: int | None = Field(None, ge=1)
+    augment: bool | None = None
+
+
+class Mask(Masking, key="mask"):
+    """Random masks on trained nets: the loss constraint and the atypical samples (UM, ICML 2023)."""
+
     memorised: float = Field(0.05, gt=0)
     pictured: int = Field(24, ge=1)
+    runs: dict[Name, MaskRun]
+
+    def masking(self, run: MaskRun) -> Masking:
+        """A run's own values over the section's."""
+        own = run.model_dump(exclude_none=True, exclude={"init"})
+        return Masking(**{name: getattr(self, name) for name in Masking.model_fields} | own)
+
+
+class FineTune(Overrides):
+    """A training that goes on from another run's weights.
+
+    init: that run. constraint: the mask run whose loss constraint b holds the loss on ID, or none: plain cross-entropy. threshold: b in
+    nats for this run alone; null: its stage's threshold, and where that is null, too, what the mask stage estimated.
+    """
+
+    init: Name
+    constraint: Name
+    threshold: float | None = Field(None, ge=0)
+
+    @property
+    def constrained(self) -> bool:
+        """Whether a loss constraint holds."""
+        return self.constraint != NO_CONSTRAINT
+
+    @model_validator(mode="after")
+    def _a_threshold_for_something(self) -> "FineTune":
+        if self.threshold is not None and not self.constrained:
+            raise ValueError("threshold is the level of a constraint, and constraint is none. Name a run of mask.runs, or remove threshold")
+        return self
 
 
 class UM(Section, key="um"):
-    """Fine-tuning with the loss constraint; threshold null = the level that the mask stage estimated."""
+    """Fine-tuning with the loss constraint, and without it as control; threshold null = the level that the mask stage estimated."""
 
     threshold: float | None = Field(None, ge=0)
     training: Training
+    runs: dict[Name, FineTune]
+
+
+class UMAPRun(FineTune):
+    """keep: its own share of weights that the learned mask keeps; null: the section's."""
+
+    keep: KeepRate | None = None
 
 
 class UMAP(Section, key="umap"):
@@ -34,6 +86,7 @@ class UMAP(Section, key="umap"):
     threshold: float | None = Field(None, ge=0)
     keep: KeepRate
     training: Training
+    runs: dict[Name, UMAPRun]
 
 
 # lambda of the OE paper; of Liu et al. 2020; beta of DREAM-OOD on ImageNet-100 (2.5 on CIFAR-100)
@@ -41,21 +94,19 @@ OUTLIER_WEIGHTS = {"uniform": 0.5, "energy": 0.1, "dream": 1.0, "label": 1.0, "n
 DREAMED = "dreamed/"  # folder below data/ that holds the dreamed sets
 
 
-class OERun(Overrides):
+class OERun(FineTune):
     """One named training with outliers.
 
-    init: the run whose weights it starts from. outliers: the folder below data/ that they are in, prepared/auxiliary or
-    dreamed/<synthesize run>. objective: what they teach: uniform softmax (OE); energy margins m_in and m_out on -logsumexp (Liu et al.
-    2020); dream, two-class cross-entropy on phi of the energy (DREAM-OOD); label, their own class (DREAM-ID, dreamed inliers); or none.
-    weight: of that term; null: its paper's. constraint: on the ID loss; `um` takes the level that the starting model was fine-tuned with.
+    outliers: the folder below data/ that they are in, prepared/auxiliary or dreamed/<synthesize run>. objective: what they teach: uniform
+    softmax (OE); energy margins m_in and m_out on -logsumexp (Liu et al. 2020); dream, two-class cross-entropy on phi of the energy
+    (DREAM-OOD); label, their own class (DREAM-ID, dreamed inliers); or none.
+    weight: of that term; null: its paper's. constraint, threshold: on the ID loss, as in UM's reference; the stage's threshold is um's.
     cut: filter of dreamed images (see ood.dreamed.Dreamed.kept). per_class: how many of each class to use; null: all that pass.
     outlier_batch: this run's own, null: the stage's.
     """
 
-    init: Name
     outliers: Annotated[str, Field(pattern=r"^(prepared/auxiliary|dreamed/[a-z0-9][a-z0-9-]*)$")]
     objective: Literal["uniform", "energy", "dream", "label", "none"] = "uniform"
-    constraint: Literal["none", "um"] = "none"
     weight: float | None = Field(None, ge=0)
     m_in: float | None = None
     m_out: float | None = None
@@ -86,7 +137,7 @@ class OERun(Overrides):
             raise ValueError("cut and per_class have no meaning with objective 'none'; remove them")
         if self.dreamed is not None and self.objective != "none" and self.cut is None:
             raise ValueError("dreamed images need a cut: how sure of an ID class the judge may be of an outlier (1: keep all)")
-        if self.objective == "label" and (self.dreamed is None or self.constraint != "none"):
+        if self.objective == "label" and (self.dreamed is None or self.constrained):
             raise ValueError("objective 'label' trains on dreamed inliers under their classes, without a constraint")
         margins = [margin is not None for margin in (self.m_in, self.m_out)]
         if not all(margins) if self.objective == "energy" else any(margins):

@@ -74,7 +74,7 @@ def add(params: str, preset: str, name: str) -> str:
     Raises:
         InputError: the preset is for other ID classes (its line 'For:'): test sets that are OOD for one are ID for another.
     """
-    recipe = params.splitlines()[0].removeprefix(MARK)
+    recipe = params.splitlines()[0].removeprefix(MARK).split(" with ")[0]
     fit = next((line for line in header(preset) if line.startswith(FOR)), FOR).removeprefix(FOR).split(", ")
     if recipe not in fit:
         named = " and ".join(fit) or "no recipe (its line 'For:' is missing)"

@@ -182,3 +182,20 @@ class Pretrain(Section, key="pretrain"):
     keep_epochs: int = Field(1, ge=0)
     training: Training
     runs: dict[Name, PretrainRun] = Field(min_length=1)
+
+    def keeps(self, epoch: int, last: int) -> bool:
+        """Whether the weights after an epoch, 1 to last, are outputs."""
+        return epoch == last or (self.keep_epochs > 0 and epoch % self.keep_epochs == 0)
+
+
+class Epoch(Section):
+    """A kept epoch of a pretraining run, as a model of its own."""
+
+    run: Name
+    epoch: int = Field(ge=1)
+
+
+class Epochs(RootModel[dict[Name, Epoch]], Keyed, key="epochs"):
+    """Kept epochs that other stages may start from, mask and evaluate, by the names they get."""
+
+    model_config = STRICT

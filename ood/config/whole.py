@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -10,9 +11,10 @@ from ood.config import Keyed, Params
 from ood.config.data import Data
 from ood.config.dream import Align, Diffusion, Embed, Judge, Painting, Prompts, Proofs, Synthesize
 from ood.config.evaluation import Evaluate, Features, Models, Report, Scores, Trace
-from ood.config.methods import OE, UM, UMAP, Mask
+from ood.config.lineage import Lineage
+from ood.config.methods import NO_CONSTRAINT, OE, UM, UMAP, Mask
 from ood.config.nets import Net
-from ood.config.training import Augment, Pretrain, Runtime, Seeds
+from ood.config.training import Augment, Epochs, Pretrain, Runtime, Seeds
 from ood.errors import InputError
 
 SECTIONS: dict[str, type[Keyed]] = {
@@ -24,6 +26,7 @@ SECTIONS: dict[str, type[Keyed]] = {
         Net,
         Augment,
         Pretrain,
+        Epochs,
         Trace,
         Mask,
         UM,
@@ -44,13 +47,13 @@ SECTIONS: dict[str, type[Keyed]] = {
         Report,
     )
 }
-RESERVED = {"mask", "data"}  # names of other files in metrics/
-FINE_TUNES = ("um", "control", "umap", "umap-control")
+RESERVED = {"data"}  # names of other files in metrics/
 
 
 def check(params: Params) -> None:
     """Raises one InputError with every problem found; passes silently otherwise."""
-    problems, sections = [], {}
+    problems: list[str] = []
+    sections: dict[str, Any] = {}
     for name in params.raw:
         if name not in SECTIONS:
             problems.append(f"{params.path}: {name}: unknown section. Remove it; known are {', '.join(SECTIONS)}.")
@@ -60,15 +63,19 @@ def check(params: Params) -> None:
         except InputError as error:
             problems.append(str(error))
     if not problems:
-        found = list(_recipes(**sections)) or [*_disagreements(**sections), *_dreams(**sections)]
+        # One mistake, one line: what only follows from another isn't asked.
+        found = list(_recipes(**sections)) or [*_runs(**sections), *_dreams(**sections)] or list(_comparisons(**sections))
         problems = [f"{params.path}: {problem}" for problem in found]
     if problems:
         raise InputError("\n".join(problems))
 
 
-def _recipes(*, pretrain: Pretrain, oe: OE, align: Align, net: Net, data: Data, diffusion: Diffusion, **_) -> Iterator[str]:
+def _recipes(
+    *, pretrain: Pretrain, um: UM, umap: UMAP, oe: OE, align: Align, net: Net, data: Data, diffusion: Diffusion, **_: object
+) -> Iterator[str]:
     """Every run's training must make sense with its own values in it, and every network must take the images."""
-    for key, stage in (("pretrain", pretrain), ("oe", oe)):
+    stages = {"pretrain": pretrain, "um": um, "umap": umap, "oe": oe}
+    for key, stage in stages.items():
         for name, run in stage.runs.items():
             try:
                 run.over(stage.training)
@@ -82,49 +89,64 @@ def _recipes(*, pretrain: Pretrain, oe: OE, align: Align, net: Net, data: Data, 
             yield f"{key}.name: {reason} (data.chain). Change one of the two."
 
 
-def _disagreements(
-    *,
-    pretrain: Pretrain,
-    trace: Trace,
-    mask: Mask,
-    um: UM,
-    umap: UMAP,
-    oe: OE,
-    models: Models,
-    features: Features,
-    report: Report,
-    **_,
-) -> Iterator[str]:
-    trained = {name: run.over(pretrain.training).epochs for name, run in pretrain.runs.items()}
-    recipes = {name: run.over(stage.training) for stage in (oe, pretrain) for name, run in stage.runs.items()}
-    for name in set(pretrain.runs) & set(oe.runs) | (set(pretrain.runs) | set(oe.runs)) & set(FINE_TUNES):
-        yield f"runs: the name {name!r} is taken twice (among pretrain.runs, oe.runs, {', '.join(FINE_TUNES)}). Rename one."
-    for name in RESERVED & (set(pretrain.runs) | set(oe.runs)):
+def _runs(*, pretrain: Pretrain, epochs: Epochs, um: UM, umap: UMAP, oe: OE, mask: Mask, trace: Trace, **_: object) -> Iterator[str]:
+    """Names are taken once; every run starts from one that there is; every constraint was estimated on what a run comes from."""
+    runs = Lineage(pretrain, epochs, um, umap, oe)
+    for name in runs.twice:
+        yield f"runs: the name {name!r} is taken twice (among the runs of pretrain, um, umap, oe, and epochs). Rename one."
+    for name in RESERVED & set(runs.nodes):
         yield f"runs: {name!r} can't be a run's name: metrics/{name}.json is another file. Rename it."
-    if not trained.get(mask.run):
-        yield f"mask.run: {mask.run!r} is not a pretraining run with at least one epoch. Known: {_known(filter(trained.get, trained))}."
+    for name, epoch in epochs.root.items():
+        if epoch.run not in pretrain.runs:
+            yield f"epochs.{name}.run: no run {epoch.run!r} in pretrain.runs. Known: {_known(pretrain.runs)}."
+            continue
+        last = pretrain.runs[epoch.run].over(pretrain.training).epochs
+        if epoch.epoch > last or not pretrain.keeps(epoch.epoch, last):
+            kept = [str(n) for n in range(1, last + 1) if pretrain.keeps(n, last)]
+            listed = ", ".join(kept) or "none"
+            yield f"epochs.{name}.epoch: {epoch.run} keeps no epoch {epoch.epoch} (pretrain.keep_epochs). It keeps: {listed}."
+    for name, run in runs.fine_tunes.items():
+        key = f"{runs.nodes[name].key}.{name}"
+        if run.init not in runs:
+            yield f"{key}.init: {run.init!r} is no model to start from. Known: {_known(runs.nodes)}."
+        elif runs.in_a_circle(name):
+            yield f"{key}.init: {' from '.join([*runs.line(name), name])}: a run can't start from itself. Change one of them."
+        elif run.constrained and run.constraint not in mask.runs:
+            yield f"{key}.constraint: no run {run.constraint!r} in mask.runs. Known: {_known([*mask.runs, 'none'])}."
+        elif run.constrained and mask.runs[run.constraint].init in runs and mask.runs[run.constraint].init not in list(runs.line(name))[1:]:
+            yield (
+                f"{key}.constraint: {run.constraint!r} was estimated on {mask.runs[run.constraint].init!r}, which this run doesn't come "
+                f"from (it starts from {run.init!r}). Add a mask run with init: {run.init}, or change init."
+            )
+    held = {name: runs.nodes[name].recipe.strong for name, run in runs.fine_tunes.items() if run.constrained}
+    soft = [name for name, strong in held.items() if strong.label_smoothing or strong.softens_by_mixing]
+    if soft:
+        yield (
+            f"{', '.join(soft)}: b is a loss on hard labels; with soft ones the loss never falls to it. Take label_smoothing, mixup and "
+            "cutmix out of the training."
+        )
+    trained = runs.trained()
+    for name, masked in mask.runs.items():
+        if name == NO_CONSTRAINT:
+            yield f"mask.runs.{name}: 'none' says that there is no constraint. Rename the run."
+        if masked.init not in trained:
+            yield f"mask.runs.{name}.init: {masked.init!r} is no run that has been trained. Known: {_known(trained)}."
+    pretrained = {name for name in pretrain.runs if name in trained}
     for name in trace.runs:
-        if not trained.get(name):
-            yield f"trace.runs.{name}: not a pretraining run with at least one epoch. Known: {_known(filter(trained.get, trained))}."
+        if name not in pretrained:
+            yield f"trace.runs.{name}: not a pretraining run with at least one epoch. Known: {_known(pretrained)}."
         elif pretrain.keep_epochs == 0:
             yield f"trace.runs.{name}: nothing to trace, pretrain.keep_epochs is 0. Set it to 1 or more."
-    constrained = {"um": um.training, "umap": umap.training}
-    constrained |= {f"oe.runs.{name}": run.over(oe.training) for name, run in oe.runs.items() if run.constraint == "um"}
-    for name, training in constrained.items():
-        if training.strong.label_smoothing or training.strong.softens_by_mixing:
-            yield f"{name}: b is a loss on hard labels; with soft ones the loss never falls to it. Take label_smoothing, mixup, cutmix out."
-    for name, run in oe.runs.items():
-        if run.init not in {*trained, "um", "control"}:
-            yield f"oe.runs.{name}.init: {run.init!r} is no model to start from. Known: {_known([*trained, 'um', 'control'])}."
-        if run.constraint == "um" and run.init != "um":
-            yield (
-                f"oe.runs.{name}.constraint: 'um' takes the level that um was trained with, but init is {run.init!r}. Set init to um, or "
-                "constraint to none."
-            )
-    known = {*trained, *FINE_TUNES, *oe.runs}
+
+
+def _comparisons(
+    *, pretrain: Pretrain, epochs: Epochs, um: UM, umap: UMAP, oe: OE, models: Models, features: Features, report: Report, **_: object
+) -> Iterator[str]:
+    """Models are runs, and a method's control trains as the method does."""
+    runs = Lineage(pretrain, epochs, um, umap, oe)
     for name, score in models.root.items():
-        if name not in known:
-            yield f"models.{name}: no such run. Known: {_known(known)}."
+        if name not in runs:
+            yield f"models.{name}: no such run. Known: {_known(runs.nodes)}."
         elif score == "odin" and features.odin is None:
             yield f"models.{name}: its own score is odin, which features.odin: null leaves out. Change one of the two."
     for method, control in report.pairs.items():
@@ -133,10 +155,14 @@ def _disagreements(
         missing = [name for name in (method, control) if name not in models.root]
         if missing:
             yield f"report.pairs.{method}: {missing[0]!r} is not evaluated. Add it to models, or remove the pair."
-        elif method in recipes and control in recipes and recipes[method] != recipes[control]:
-            pairs = zip(recipes[method], recipes[control], strict=True)
-            unequal = ", ".join(f"{key} {one} against {other}" for (key, one), (_, other) in pairs if one != other)
-            yield f"report.pairs.{method}: {control} is no control, it trains differently ({unequal}). Make them equal."
+        elif runs.complete(method) and runs.complete(control):
+            one, other = runs.nodes[method].recipe, runs.nodes[control].recipe
+            unequal = [f"{key} {mine} against {theirs}" for (key, mine), (_, theirs) in zip(one, other, strict=True) if mine != theirs]
+            unequal += (
+                [] if runs.trainings(method) == runs.trainings(control) else ["one has had more trainings, and other draws in the last"]
+            )
+            if unequal:
+                yield f"report.pairs.{method}: {control} is no control, it trains differently ({', '.join(unequal)}). Make them equal."
 
 
 def _dreams(
@@ -150,7 +176,7 @@ def _dreams(
     oe: OE,
     data: Data,
     align: Align,
-    **_,
+    **_: object,
 ) -> Iterator[str]:
     if align.anchors is not None and not align.anchors.is_file():
         yield f"align.anchors: {align.anchors}: no such file. Correct the path, or set it to null."

@@ -249,9 +249,13 @@ class TrainingBatches:
         outliers = None if self.outliers is None else self.outliers.to(device)
         return TrainingBatches(self.inliers.to(device), self.batch_size, self.augment, outliers, self.outlier_batch, self.strong)
 
-    def epoch(self, seed: int, epoch: int) -> Iterator[Batch]:
-        """The batches of one epoch, the same whenever it is asked for."""
-        plan = self._plan(generator_for(seed, epoch), epoch)
+    def epoch(self, seed: int, epoch: int, turn: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch, the same whenever it is asked for.
+
+        Args:
+            turn: which training of the network's this is, from 0.
+        """
+        plan = self._plan(draws(seed, epoch, turn, ORDER), epoch)
         inliers = self.inliers.batches([step.here.inliers for step in plan])
         outliers = self.outliers.batches([step.here.outliers for step in plan]) if self.outliers is not None else None
         for step in plan:
@@ -320,6 +324,18 @@ class _Step:
         needed, place = torch.unique(torch.cat([rows, neighbours]), return_inverse=True)
         outliers = None if self.outliers is None else self.outliers.take(rows_of(len(self.outliers)))
         return _Here(self.inliers.take(needed), outliers, place[: len(rows)], place[len(rows) :])
+
+
+ORDER, DROPOUT = 0, 1  # what is drawn for an epoch: its images and how they are looked at; what dropout leaves out
+
+
+def draws(seed: int, epoch: int, turn: int, kind: int) -> torch.Generator:
+    """The random numbers of an epoch.
+
+    A network's n-th training has other ones than those before: a fine-tune doesn't replay pretraining's permutations. A method and its
+    control have been through as many trainings, so they see the same.
+    """
+    return generator_for(seed, epoch, kind) if turn == 0 else generator_for(seed, epoch, kind, turn)
 
 
 def generator_for(*key: int) -> torch.Generator:

@@ -5,7 +5,7 @@ Other files of weights for the same architecture may stand beside them: epochs/<
 """
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -17,6 +17,7 @@ from ood import nets
 from ood.config.nets import Net
 from ood.data.packed import Info
 from ood.errors import InputError
+from ood.files import link_or_copy
 
 MODELS = Path("data/models")
 
@@ -26,6 +27,7 @@ class Spec:
     """Everything needed to rebuild a network, and what it was trained for.
 
     constraint: the level b of the loss constraint it was trained with. mask_keep: share of weights its mask keeps (None: no mask).
+    trainings: how many it has been through; each has draws of its own.
     """
 
     net: dict
@@ -36,6 +38,7 @@ class Spec:
     normalize: bool = False
     constraint: float | None = None
     mask_keep: float | None = None
+    trainings: int = 0
     history: dict = field(default_factory=dict)
 
     def build(self) -> nets.Classifier:
@@ -63,6 +66,10 @@ def save(folder: Path, states: States, spec: Spec) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, state in states.items():
         save_weights(folder / f"{name}.safetensors", state)
+    _write_spec(folder, spec)
+
+
+def _write_spec(folder: Path, spec: Spec) -> None:
     (folder / "model.json").write_text(json.dumps(asdict(spec), indent=1) + "\n", encoding="utf-8")
 
 
@@ -96,6 +103,20 @@ def load(folder: Path, weights: str = "model") -> tuple[nets.Classifier, Spec]:
     net = spec.build()
     load_weights(net, folder / f"{weights}.safetensors")
     return net.eval(), spec
+
+
+def keep_epoch(folder: Path, epoch: int, target: Path) -> None:
+    """Write a kept epoch of the model in `folder` as a model of its own.
+
+    Raises:
+        InputError: no model there, or that epoch wasn't kept.
+    """
+    spec, weights = load_spec(folder), folder / "epochs" / f"{epoch:03d}.safetensors"
+    if not weights.is_file():
+        raise InputError(f"{weights}: not there. Set pretrain.keep_epochs so that epoch {epoch} is kept, and train the run again.")
+    target.mkdir(parents=True)
+    link_or_copy(weights, target / "model.safetensors")
+    _write_spec(target, replace(spec, history={"epoch": float(epoch)}))
 
 
 def load_weights(net: torch.nn.Module, path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ood.config import Params
 from ood.config.evaluation import Models, Trace
-from ood.config.methods import OE, UM, UMAP
+from ood.config.methods import OE, UM, UMAP, FineTune, Mask
 from ood.errors import InputError
 from ood.report.dream import Dreams
 from ood.report.tables import Results
@@ -17,14 +17,14 @@ Levels = dict[str, tuple[float | None, float | None]]
 
 @dataclass(frozen=True)
 class Measured:
-    """results: model -> its summary (ood.evaluation.models). manifest: of the prepared data. masks: metrics/mask.json. traces: run ->
+    """results: model -> its summary (ood.evaluation.models). manifest: of the prepared data. masks, traces: run -> metrics/mask/<run>.json,
     metrics/trace/<run>.json. levels: run -> the loss constraint it was told to hold (None: none) and its last training loss. dreams: None
     where DREAM-OOD is left out.
     """
 
     results: Results
     manifest: dict[str, dict]
-    masks: dict[str, float]
+    masks: dict[str, dict[str, float | None]]
     traces: dict[str, dict[str, float]]
     levels: Levels
     dreams: Dreams | None
@@ -36,13 +36,14 @@ class Measured:
         Raises:
             InputError: a stage hasn't run.
         """
-        results, masks = written("data/evaluation/detail.json", "evaluate"), written("metrics/mask.json", "mask")
+        results = written("data/evaluation/detail.json", "evaluate")
+        masks = {run: written(f"metrics/mask/{run}.json", f"mask {run}") for run in params[Mask].runs}
         return cls(
             results={model: results[model] for model in params[Models].root},
             manifest=written("data/prepared/manifest.json", "prepare"),
             masks=masks,
             traces={run: written(f"metrics/trace/{run}.json", f"trace {run}") for run in params[Trace].runs},
-            levels=levels(params, masks["constraint"]),
+            levels=levels(params, masks),
             dreams=Dreams.read(params),
         )
 
@@ -68,9 +69,18 @@ def written(path: str, stage: str) -> dict:
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
-def levels(params: Params, estimate: float) -> Levels:
-    """Of every run that holds its loss at a level, and of those runs' controls: the level, and where the loss ended."""
-    um, umap = params[UM].threshold, params[UMAP].threshold
-    told = {"um": um, "umap": umap} | {name: um for name, run in params[OE].runs.items() if run.constraint == "um"}
-    told = {name: estimate if b is None else b for name, b in told.items()} | {"control": None, "umap-control": None}
-    return {name: (b, last_mean(HISTORIES / f"{name}.csv", "ce")) for name, b in sorted(told.items())}
+def levels(params: Params, masks: dict[str, dict[str, float | None]]) -> Levels:
+    """Of runs that hold their loss at a level, and all of um and umap: the level (mean over seeds), and where the loss ended."""
+    um, umap, oe = params[UM], params[UMAP], params[OE]
+    told = {name: level(run, um.threshold, masks) for name, run in um.runs.items()}
+    told |= {name: level(run, umap.threshold, masks) for name, run in umap.runs.items()}
+    told |= {name: level(run, um.threshold, masks) for name, run in oe.runs.items() if run.constrained}
+    return {name: (b, last_mean(HISTORIES / f"{name}.csv", "ce")) for name, b in told.items()}
+
+
+def level(run: FineTune, threshold: float | None, masks: dict[str, dict[str, float | None]]) -> float | None:
+    """b of a run: its own threshold, else its stage's, else the estimate; None without a constraint."""
+    if not run.constrained:
+        return None
+    given = threshold if run.threshold is None else run.threshold
+    return masks[run.constraint]["constraint"] if given is None else given

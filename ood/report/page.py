@@ -2,7 +2,7 @@
 
 from ood.config import Params
 from ood.config.evaluation import Evaluate, Report
-from ood.config.methods import Mask
+from ood.config.methods import Mask, MaskRun
 from ood.config.training import Pretrain, Seeds
 from ood.evaluation.protocols import PROTOCOLS
 from ood.report.dream import accuracy_table
@@ -100,9 +100,9 @@ def page(measured: Measured, params: Params) -> str:
         calibration_table(results),
         *([OE_CALIBRATION, tempered] if tempered else []),
         *(["## Errors on ID", ERRORS, errors] if errors else []),
-        "## What the mask saw",
-        mask_text(measured.masks, params[Mask]),
-        constraint_table(measured.levels),
+        *(["## What the masks saw"] if measured.masks else []),
+        *[mask_text(found, params[Mask], params[Mask].runs[run]) for run, found in measured.masks.items()],
+        *([constraint_table(measured.levels)] if measured.levels else []),
     ]
     masked = mask_accuracy_table(results)
     parts += [masked] if masked else []
@@ -119,7 +119,7 @@ def page(measured: Measured, params: Params) -> str:
     parts += [
         "## Settings",
         "Chosen on validation data only: `docs/tuning.md` tells how, `docs/tuning.csv` has every setting tried.",
-        settings_table(params, measured.masks["constraint"]),
+        settings_table(params, measured.masks),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -141,12 +141,12 @@ def overview(results: Results) -> list[tuple[str, dict[str, tuple[float, float, 
     return rows
 
 
-def mask_text(masks: dict[str, float], mask: Mask) -> str:
-    """The loss constraint in words, and whether it means anything."""
-    level, spread_ = masks["constraint"], masks["constraint_std_over_masks"]
+def mask_text(masks: dict[str, float | None], mask: Mask, run: MaskRun) -> str:
+    """A loss constraint in words, and whether it means anything."""
+    spread_ = masks["constraint_std_over_masks"]
     text = (
-        f"Masking a random {1 - mask.keep:.1%} of every layer's weights lifts the training loss of `{mask.run}` from "
-        f"{masks['dense_loss']:.4f} to {level:.4f} ± {spread_:.4f} (over masks): the loss constraint. "
+        f"Masking a random {1 - mask.masking(run).keep:.1%} of every layer's weights lifts the training loss of `{run.init}` from "
+        f"{masks['dense_loss']:.4f} to {masks['constraint']:.4f} ± {spread_:.4f} (over masks): the loss constraint. "
         f"{masks['share_flipped_by_any_mask']:.1%} of the training images are misclassified under at least one mask"
     )
     if masks["median_margin_flipped"] is not None:

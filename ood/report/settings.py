@@ -2,29 +2,38 @@
 
 from ood.config import Params
 from ood.config.dream import Embed, EmbedRun, Painting, Synthesize
-from ood.config.methods import OE, UM, UMAP, Mask, OERun
-from ood.config.training import Pretrain, Training
+from ood.config.methods import OE, UM, UMAP, FineTune, Mask, OERun
+from ood.config.training import Epochs, Pretrain, Training
+from ood.report.measured import level
 from ood.report.tables import markdown_table
 
 
-def settings_table(params: Params, constraint: float) -> str:
+def settings_table(params: Params, masks: dict[str, dict[str, float | None]]) -> str:
     """What was set, and where the value comes from.
 
     Args:
-        constraint: what the mask stage estimated, for thresholds that are null.
+        masks: what the mask stage estimated, for thresholds that are null.
     """
     pretrain, mask, um, umap, oe = params[Pretrain], params[Mask], params[UM], params[UMAP], params[OE]
     rows = [[name, recipe(run.over(pretrain.training))] for name, run in pretrain.runs.items()]
-    rows.append(["mask", f"keep {mask.keep:g}, {mask.masks} masks"])
-    rows.append(["um, control", f"b = {level(um.threshold, constraint)} (control: none); {recipe(um.training)}"])
-    rows.append(
-        ["umap, umap-control", f"b = {level(umap.threshold, constraint)} (control: none), keep {umap.keep:g}; {recipe(umap.training)}"]
-    )
+    rows += [[name, f"epoch {epoch.epoch} of {epoch.run}"] for name, epoch in params[Epochs].root.items()]
+    for name, masked in mask.runs.items():
+        masking = mask.masking(masked)
+        rows.append([f"mask {name}", f"on {masked.init}; keep {masking.keep:g}, {masking.masks} masks"])
+    for name, run in um.runs.items():
+        rows.append([name, f"from {run.init}; {held(run, um.threshold, masks)}; {recipe(run.over(um.training))}"])
+    for name, pruned in umap.runs.items():
+        keep = umap.keep if pruned.keep is None else pruned.keep
+        rows.append(
+            [name, f"from {pruned.init}; {held(pruned, umap.threshold, masks)}, keep {keep:g}; {recipe(pruned.over(umap.training))}"]
+        )
     p, embed = params[Painting], params[Embed]
-    for name, run in params[Synthesize].runs.items():
-        rows.append([f"synthesize {name}", f"{drawing(embed.runs[run.embed])}; {p.sampler}, {p.steps} steps, guidance {p.guidance:g}"])
-    for name, run in oe.runs.items():
-        rows.append([name, f"from {run.init}; {lesson(run)}; {recipe(run.over(oe.training))}"])
+    for name, painted in params[Synthesize].runs.items():
+        drawn = drawing(embed.runs[painted.embed])
+        rows.append([f"synthesize {name}", f"{drawn}; {p.sampler}, {p.steps} steps, guidance {p.guidance:g}"])
+    for name, exposed in oe.runs.items():
+        b = f"; {held(exposed, um.threshold, masks)}" if exposed.constrained else ""
+        rows.append([name, f"from {exposed.init}; {lesson(exposed)}{b}; {recipe(exposed.over(oe.training))}"])
     return markdown_table(["run", "settings"], rows)
 
 
@@ -37,8 +46,7 @@ def lesson(run: OERun) -> str:
         "label": "cross-entropy",
         "none": "no outliers",
     }[run.objective]
-    text += f" on {run.outliers}, cut {run.cut:g}" if run.dreamed and run.objective != "none" else ""
-    return text + (", um's b on ID" if run.constraint == "um" else "")
+    return text + (f" on {run.outliers}, cut {run.cut:g}" if run.dreamed and run.objective != "none" else "")
 
 
 def drawing(run: EmbedRun) -> str:
@@ -57,6 +65,10 @@ def recipe(training: Training) -> str:
     return f"{training.epochs} epochs, {rate}, batch {training.batch_size}, weight decay {training.weight_decay:g}{extra}"
 
 
-def level(threshold: float | None, estimate: float) -> str:
-    """The loss constraint and whether it was set or estimated."""
-    return f"{estimate:.3g} (estimated by mask, mean over seeds)" if threshold is None else f"{threshold:g} (set)"
+def held(run: FineTune, threshold: float | None, masks: dict[str, dict[str, float | None]]) -> str:
+    """The loss constraint of a run and whether it was set or estimated."""
+    b = level(run, threshold, masks)
+    if b is None:
+        return "no constraint"
+    estimated = threshold is None and run.threshold is None
+    return f"b = {b:.3g} " + (f"(estimated by mask {run.constraint}, mean over seeds)" if estimated else "(set)")

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from ood.config.training import Runtime, Training
-from ood.data.batches import Batch, TrainingBatches, generator_for
+from ood.data.batches import DROPOUT, Batch, TrainingBatches, draws
 from ood.distributed import shard
 from ood.errors import InputError
 from ood.files import atomically
@@ -88,10 +88,13 @@ class Trainer:
     keep: Callable[[int], bool] = field(default=lambda epoch: False)
     scale: dict | None = field(default=None, init=False)
 
-    def fit(self, net: nn.Module, objective: Objective, batches: TrainingBatches, seed: int) -> list[dict[str, float]]:
+    def fit(self, net: nn.Module, objective: Objective, batches: TrainingBatches, seed: int, turn: int = 0) -> list[dict[str, float]]:
         """Train `net` in place; returns one row per epoch: lr and the epoch's means of loss, its terms, accuracy.
 
         Accuracy is that of train mode, and of mixed images by their own labels.
+
+        Args:
+            turn: how many trainings the network has been through before (see data.batches.draws).
         """
         device = self.accelerator.device
         batches = batches.to(device)
@@ -110,7 +113,7 @@ class Trainer:
         run, optimizer = self.accelerator.prepare(run, optimizer)
         self._restore_scale()
         for epoch in range(len(history), self.recipe.epochs):
-            history.append(self._epoch(run, optimizer, batches, seed, epoch))
+            history.append(self._epoch(run, optimizer, batches, seed, epoch, turn))
             self._save(step_module, optimizer, history)
             row = history[-1]
             self.progress.advance(
@@ -118,12 +121,14 @@ class Trainer:
             )
         return history
 
-    def _epoch(self, run: nn.Module, optimizer: torch.optim.Optimizer, batches: TrainingBatches, seed: int, epoch: int) -> dict[str, float]:
-        torch.manual_seed(generator_for(seed, epoch, 1).initial_seed())  # dropout's draws
+    def _epoch(
+        self, run: nn.Module, optimizer: torch.optim.Optimizer, batches: TrainingBatches, seed: int, epoch: int, turn: int
+    ) -> dict[str, float]:
+        torch.manual_seed(draws(seed, epoch, turn, DROPOUT).initial_seed())
         run.train()
         totals: dict[str, Tensor] = {}
         seen = 0
-        for index, batch in enumerate(batches.epoch(seed, epoch)):
+        for index, batch in enumerate(batches.epoch(seed, epoch, turn)):
             self.progress.step()
             rate = learning_rate(self.recipe, epoch * batches.steps + index, batches.steps)
             for group in optimizer.param_groups:

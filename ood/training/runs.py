@@ -74,7 +74,7 @@ class Run:
                     continue
                 begin = start(seed)
                 trainer = Trainer(accelerator, self.runtime, self.recipe, folder, progress, self.keep)
-                history = trainer.fit(begin.net, begin.objective, batches, seed)
+                history = trainer.fit(begin.net, begin.objective, batches, seed, begin.spec.trainings)
                 if main:
                     self._finish(folder, begin, history)
             accelerator.wait_for_everyone()
@@ -85,7 +85,7 @@ class Run:
     def _finish(self, folder: Path, begin: Start, history: list[dict[str, float]]) -> None:
         model = folder / "model"
         shutil.rmtree(model, ignore_errors=True)
-        spec = replace(begin.spec, history=history[-1] if history else {})
+        spec = replace(begin.spec, history=history[-1] if history else {}, trainings=begin.spec.trainings + bool(history))
         save(model, begin.states(begin.net), spec)
         if (folder / "epochs").is_dir():
             shutil.copytree(folder / "epochs", model / "epochs", copy_function=link_or_copy)

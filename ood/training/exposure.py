@@ -1,0 +1,19 @@
+"""Training with outliers: from a run's section to what it is taught."""
+
+from ood.config.methods import OERun
+from ood.training.objectives import EnergyMargin, EnergyRegularizer, LabelledInliers, Objective, OutlierExposure
+
+
+def objective_for(setting: OERun, b: float | None) -> Objective:
+    """The objective of a run, with the loss constraint b on its ID term."""
+    match setting.objective:
+        case "uniform":
+            return OutlierExposure(setting.outlier_weight, b)
+        case "energy":
+            return EnergyMargin(setting.outlier_weight, setting.m_in, setting.m_out, b)
+        case "dream":
+            return EnergyRegularizer(setting.outlier_weight, setting.phi, b)
+        case "label":
+            return LabelledInliers()
+        case _:
+            return Objective(b)
