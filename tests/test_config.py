@@ -70,6 +70,7 @@ BAD = [
     ),
     ({"align.anchors": "token_embed.npy"}, ["align.anchors", "token_embed.npy", "no such file"]),
     ({"augment.crop": [1.0, 0.2]}, ["augment.crop", "swap them"]),
+    ({"scores.vra_low": 0.9, "scores.vra_high": 0.9}, ["scores", "vra_low (0.9) must be below vra_high (0.9)"]),
     ({"evaluate.protocols": ["oe", "oe"]}, ["evaluate.protocols", "'oe' stands twice"]),
     ({"evaluate.protocols": ["imagenet"]}, ["evaluate.protocols", "'oe', 'um' or 'openood'"]),
     ({"data.chain.short": 4}, ["data.chain", "short (4) must be at least size (8)"]),

@@ -1,14 +1,16 @@
 """From cached tensors to figures: which tensor every score sees, which side is OOD, what may be picked."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from ood.config.evaluation import Scores
+from ood.config.evaluation import LogitScore, Scores
 from ood.detection import detectors
 from ood.detection.scores import Head
-from ood.evaluation import metrics
+from ood.evaluation import metrics, tracing
 from ood.evaluation.features import Cached
 from ood.evaluation.figures import SeedResult, evaluate_seed
 from ood.evaluation.models import picked_score
@@ -55,6 +57,13 @@ def test_on_a_normalising_net_only_the_norm_sees_how_long_features_are():
         same = np.allclose(one[score]["near/n"], longer[score]["near/n"], rtol=1e-4, atol=1e-5)
         assert same is (score != "feature_norm"), score
     assert np.allclose(longer["feature_norm"]["near/n"], 3 * one["feature_norm"]["near/n"])
+
+
+def test_what_trace_may_follow_are_the_same_scores():
+    model = cached(False)
+    table, tensors = score_all(model, SETTING), model.sets["near/n"]
+    for score in get_args(LogitScore):
+        assert np.allclose(tracing.score_of(score, tensors), table[score]["near/n"], rtol=1e-6), score
 
 
 def test_only_the_wanted_scores_are_computed():

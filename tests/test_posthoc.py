@@ -1,12 +1,13 @@
 """Detectors from pytorch-ood, and ours beside them: each against its paper's formula on features of real shapes."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from ood.config.evaluation import Scores
 from ood.detection import posthoc
-from ood.detection.scores import RMD, SHE, Head, energy, gen
+from ood.detection.scores import RMD, SHE, VRA, Head, energy, gen
 
 SHAPES = [(342, 10), (512, 100)]  # DenseNet-BC on CIFAR-10, ResNet-18 on CIFAR-100
 
@@ -83,6 +84,84 @@ def test_nnguide_is_energy_times_guidance(cached):
     bank = F.normalize(train, dim=1) * head.logits(train).logsumexp(1)[:, None]
     guidance = (F.normalize(test, dim=1) @ bank.T).topk(10, dim=1).values.mean(1)
     assert torch.allclose(found["nnguide"], -(guidance * head.logits(test).logsumexp(1)).double(), rtol=1e-4)
+
+
+@pytest.fixture(params=[(512, 10, True), (512, 10, False), (512, 100, True)], ids=["512x10", "512x10-signed", "512x100"])
+def plain(request):
+    """Training and test features and a head of ResNet-18's shapes, with and without ReLU."""
+    width, classes, rectified = request.param
+    generator = torch.Generator().manual_seed(1)
+    centres = torch.rand(classes, width, generator=generator) * 2 - (0 if rectified else 1)
+    train = centres[torch.arange(1200) % classes] + 0.5 * torch.randn(1200, width, generator=generator)
+    test = centres[torch.arange(60) % classes] + 0.8 * torch.randn(60, width, generator=generator)
+    head = Head(0.1 * torch.randn(classes, width, generator=generator), torch.randn(classes, generator=generator))
+    return (train.relu(), test.relu(), head) if rectified else (train, test, head)
+
+
+def scored(name, train, test, head, setting=None):
+    """A detector's scores of `test`."""
+    labels = torch.zeros(len(train), dtype=torch.long)
+    return posthoc.fit({name}, head, train, labels, head.logits(train), setting or Scores())[name](test, head.logits(test))
+
+
+def test_fdbd_is_the_mean_distance_to_the_other_classes_boundaries_by_that_to_the_training_mean(plain):
+    """Liu and Qin 2024: 1 / (C - 1) sum over c != y of |z_y - z_c| / |w_y - w_c|, over |h - mu|; it is larger for ID."""
+    train, test, head = plain
+    mean, weight, bias = train.double().mean(0), head.weight.double(), head.bias.double()
+    expected = []
+    for h in test.double():
+        logits = weight @ h + bias
+        predicted = int(logits.argmax())
+        others = [c for c in range(len(weight)) if c != predicted]
+        distances = [(logits[predicted] - logits[c]) / (weight[predicted] - weight[c]).norm() for c in others]
+        # The length of the way from h to where both logits are equal, which the closed form must be.
+        normal = weight[predicted] - weight[others[0]]
+        foot = h - normal * (normal @ h + bias[predicted] - bias[others[0]]) / (normal @ normal)
+        assert torch.isclose((h - foot).norm(), distances[0])
+        expected.append(-sum(distances) / len(others) / (h - mean).norm())
+    assert torch.allclose(scored("fdbd", train, test, head), torch.stack(expected), rtol=1e-4)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.0001, 0.05])
+def test_nci_is_the_feature_along_its_class_weights_and_its_length(plain, alpha):
+    """Liu and Qin 2025: w_y (h - mu) / |h - mu|, plus alpha times the L1 norm of h; it is larger for ID."""
+    train, test, head = plain
+    mean, weight, bias = train.double().mean(0), head.weight.double(), head.bias.double()
+    expected = []
+    for h in test.double():
+        along = F.cosine_similarity(weight[(weight @ h + bias).argmax()], h - mean, dim=0) * weight[(weight @ h + bias).argmax()].norm()
+        expected.append(-along - alpha * h.abs().sum())
+    assert torch.allclose(scored("nci", train, test, head, Scores(nci_alpha=alpha)), torch.stack(expected), rtol=1e-4, atol=1e-5)
+
+
+def test_vra_is_nothing_below_the_one_quantile_and_clips_at_the_other(plain):
+    """Xu et al. 2023, value by value."""
+    train, test, head = plain
+    least, most = (train.double().quantile(share, dim=0).numpy() for share in (0.6, 0.9))
+    expected = []
+    for h in test.double().numpy():
+        shaped = [0.0 if z < a else b if z > b else z for z, a, b in zip(h, least, most, strict=True)]
+        logits = head.weight.double().numpy() @ np.array(shaped) + head.bias.double().numpy()
+        expected.append(-np.log(np.exp(logits - logits.max()).sum()) - logits.max())
+    found = VRA(head, 0.6, 0.9).fit(train).score(test)
+    assert np.allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_pytorch_oods_vra_raises_low_features_to_the_threshold_which_the_paper_sets_to_0(plain):
+    """Why ours is not from there: the two agree only where no feature lies below the lower threshold."""
+    from pytorch_ood.detector import VRA as Theirs
+
+    train, test, head = plain
+
+    def both(low, test):
+        theirs = Theirs(None, lambda maps: head.logits(maps.flatten(1)), low, 0.9)
+        theirs.fit_feature_maps(train[:, :, None, None], torch.zeros(len(train), dtype=torch.long))
+        return VRA(head, low, 0.9).fit(train).score(test), theirs.predict_feature_maps(test[:, :, None, None])
+
+    ours, theirs = both(0.0, test.maximum(train.amin(0)))
+    assert torch.allclose(ours, theirs, rtol=1e-3, atol=1e-3)
+    ours, theirs = both(0.6, test)
+    assert (ours - theirs).abs().median() > 0.5
 
 
 def test_she_agrees_with_pytorch_ood_and_survives_a_class_that_is_never_right(cached):

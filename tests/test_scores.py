@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from ood import nets
-from ood.detection.scores import KNN, Head, Mahalanobis, ReAct, ViM, energy, feature_norm, max_logit, msp, odin
+from ood.detection.scores import KNN, Head, Mahalanobis, ReAct, ViM, energy, feature_norm, max_logit, msp, odin, xent
 
 
 @pytest.fixture
@@ -29,6 +29,18 @@ def test_simple_scores_against_their_formulas(data):
     assert torch.allclose(energy(logits), -logits.exp().sum(1).log(), atol=1e-4)
     assert torch.allclose(energy(logits, 2.0), -2 * (logits / 2).logsumexp(1))
     assert torch.allclose(feature_norm(data[2]), -data[2].square().sum(1).sqrt())
+
+
+def test_xent_is_what_oe_trains_outliers_for():
+    """OE sheet, 1.1: cross-entropy of the uniform distribution and the softmax; log C, its least, where all logits are equal."""
+    logits = torch.randn(60, 7, generator=torch.Generator().manual_seed(0)) * 4
+    expected = F.cross_entropy(logits, torch.full((60, 7), 1 / 7), reduction="none")
+    assert torch.allclose(xent(logits), -expected, rtol=1e-5)
+    assert torch.allclose(xent(logits + 5), xent(logits), atol=1e-5), "a softmax's score"
+    assert (xent(logits) <= -math.log(7)).all()
+    unsure, sure = xent(torch.tensor([[1.0, 1, 1, 1], [9.0, 0, 0, 0]]))
+    assert unsure.item() == pytest.approx(-math.log(4))
+    assert unsure > sure, "larger = more OOD"
 
 
 def test_msp_range():

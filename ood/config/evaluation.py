@@ -9,9 +9,9 @@ from ood.config.training import Name
 
 ScoreName = Literal[
     "msp", "max_logit", "energy", "odin", "mahalanobis", "knn", "vim", "react", "feature_norm", "she", "rmd", "ash", "scale", "dice", "gen",
-    "klm", "nnguide",
+    "klm", "nnguide", "xent", "fdbd", "nci", "vra",
 ]  # fmt: skip
-LogitScore = Literal["msp", "max_logit", "energy", "feature_norm"]
+LogitScore = Literal["msp", "max_logit", "energy", "feature_norm", "xent"]
 
 
 class Models(RootModel[Annotated[dict[Name, ScoreName], Field(min_length=1)]], Keyed, key="models"):
@@ -59,6 +59,15 @@ class Scores(Section, key="scores"):
     gen_gamma: float = Field(0.1, gt=0)
     gen_top: int = Field(100, ge=1)
     nnguide_k: int = Field(10, ge=1)
+    nci_alpha: float = Field(0.0001, ge=0)
+    vra_low: float = Field(0.6, ge=0, lt=1)
+    vra_high: float = Field(0.9, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _low_below_high(self) -> "Scores":
+        if self.vra_low >= self.vra_high:
+            raise ValueError(f"vra_low ({self.vra_low}) must be below vra_high ({self.vra_high})")
+        return self
 
 
 class Evaluate(Section, key="evaluate"):

@@ -1,6 +1,7 @@
 """Post-hoc detectors outside the four papers, from pytorch-ood, on cached tensors; larger = more OOD.
 
-Only those whose result on pooled features equals their paper's are taken from there (tests/test_posthoc.py); SHE, RMD, GEN: ood.scores.
+Only those whose result on pooled features equals their paper's are taken from there (tests/test_posthoc.py); SHE, RMD, GEN, VRA:
+ood.detection.scores.
 """
 
 from collections.abc import Callable
@@ -11,9 +12,9 @@ from torch import Tensor
 from ood.config.evaluation import Scores
 from ood.detection.scores import Head
 
-NAMES = ("ash", "scale", "dice", "klm", "nnguide")
+NAMES = ("ash", "scale", "dice", "klm", "nnguide", "fdbd", "nci")
 FITTED_ON_VALIDATION = {"klm"}
-CHUNK = 1024  # images at a time: DICE and NNGuide build tables of images x weights or x training images
+CHUNK = 1024  # images at a time: DICE and NNGuide build tables of images x weights or x training images (fDBD: one of classes x weights)
 Score = Callable[[Tensor, Tensor], Tensor]  # features as the head sees them (N, D), logits (N, C) -> (N,)
 
 
@@ -52,8 +53,23 @@ def fit(wanted: set[str], head: Head, features: Tensor, labels: Tensor, validati
         found = detector.NNGuide(None, head.logits, k=setting.nnguide_k).fit_features(features, labels)
         return lambda f, _: _in_chunks(found.predict_features, f)
 
-    makers = dict(zip(NAMES, (ash, scale, dice, klm, nnguide), strict=True))
+    def fdbd() -> Score:  # minus the mean distance to the other classes' boundaries over that to the training mean (Liu and Qin 2024)
+        found = detector.fDBD(None, _linear(head)).fit_features(features)
+        return lambda f, _: _in_chunks(found.predict_features, f)
+
+    def nci() -> Score:  # minus w_y (h - mu) / |h - mu|, less alpha |h|_1; y: the predicted class (Liu and Qin 2025)
+        found = detector.NCI(None, _linear(head), alpha=setting.nci_alpha).fit_features(features)
+        return lambda f, _: _in_chunks(found.predict_features, f)
+
+    makers = dict(zip(NAMES, (ash, scale, dice, klm, nnguide, fdbd, nci), strict=True))
     return {name: make() for name, make in makers.items() if name in wanted}
+
+
+def _linear(head: Head) -> torch.nn.Linear:
+    """The head as a layer; nothing is drawn at random for it."""
+    layer = torch.nn.utils.skip_init(torch.nn.Linear, *reversed(head.weight.shape))
+    layer.weight, layer.bias = torch.nn.Parameter(head.weight.float()), torch.nn.Parameter(head.bias.float())
+    return layer
 
 
 @torch.no_grad()

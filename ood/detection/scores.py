@@ -1,11 +1,12 @@
 """OOD scores from logits and features; larger = more OOD. Tensors in, scores of shape (N,) out.
 
-Four need nothing but the tensor; the others are fitted on ID training features first. All are post-hoc: none touches training.
+Six need nothing but the tensor; the others are fitted on ID training features first. All are post-hoc: none touches training.
 On a net that normalises its features, the caller hands over what its head sees: `head_input`.
 """
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -24,6 +25,14 @@ def max_logit(logits: Tensor) -> Tensor:
 def energy(logits: Tensor, temperature: float = 1.0) -> Tensor:
     """-T logsumexp(z / T) (Liu et al. 2020)."""
     return -temperature * (logits / temperature).logsumexp(1)
+
+
+def xent(logits: Tensor) -> Tensor:
+    """mean(z) - logsumexp(z): minus the cross-entropy from the uniform distribution to the softmax; at most -log C, at equal logits.
+
+    What OE trains outliers for, as a score (its code's `--use_xent`; Hendrycks et al. 2019): a sure softmax is far from uniform.
+    """
+    return logits.mean(1) - logits.logsumexp(1)
 
 
 def gen(logits: Tensor, gamma: float = 0.1, top: int = 100) -> Tensor:
@@ -192,3 +201,23 @@ class ReAct:
 
     def score(self, features: Tensor) -> Tensor:
         return energy(self.head.logits(features.clamp(max=self.threshold)))
+
+
+class VRA:
+    """Energy after each feature is set to 0 below its quantile `low` and clipped at its quantile `high` (Xu et al. 2023).
+
+    g(z) = 0 if z < a, z if a <= z <= b, b if z > b; a and b are every feature's own quantiles over ID training images, as in the authors'
+    code for CIFAR. (Their VRA+ and VRA++ add constants to this; pytorch-ood's raises low features to a.)
+    """
+
+    def __init__(self, head: Head, low: float, high: float):
+        self.head, self.low, self.high = head, low, high
+
+    def fit(self, features: Tensor) -> "VRA":
+        """From ID training features (N, D) as the head sees them."""
+        # NumPy's, because torch.quantile refuses more than 2^24 values.
+        self.least, self.most = torch.from_numpy(np.quantile(features.cpu().numpy(), [self.low, self.high], axis=0)).to(features)
+        return self
+
+    def score(self, features: Tensor) -> Tensor:
+        return energy(self.head.logits(torch.where(features < self.least, 0.0, features.minimum(self.most))))
