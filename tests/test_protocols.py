@@ -76,6 +76,34 @@ def test_the_spread_over_draws_is_each_sets_own(scores):
     assert f"{100 * found['auroc']:.1f} ({100 * found['auroc_draws']:.1f})" in line
 
 
+def test_dream_ood_draws_once_one_outlier_to_five_and_counts_id_as_found(scores):
+    """DREAM-OOD sheet, 4: num_to_avg = 1; ID is positive, so a random score at 5:1 has AUPR near 5/6."""
+    rng = np.random.default_rng(1)
+    chance = {"id/test": rng.normal(size=10_000), "far/b": rng.normal(size=30_000)}
+    found = protocols.measure("dream", chance)["all"]
+    assert found["aupr"] == pytest.approx(5 / 6, abs=0.01)
+    assert found["auroc"] == pytest.approx(0.5, abs=0.02)
+    assert found["fpr95"] == pytest.approx(0.95, abs=0.02)
+    (drawn,) = protocols.draws_of("dream", scores["near/a"], 500, (0, 0))
+    assert len(np.unique(drawn)) == 100, "none twice"
+    assert set(drawn) <= set(scores["near/a"])
+
+
+def test_dream_oods_figures_are_those_of_its_draw_and_have_no_spread(scores):
+    inside, near, far = scores["id/test"], scores["near/a"], scores["far/b"]
+    rng = np.random.default_rng([0, 1])
+    each = [metrics.detection_metrics(inside, drawn) for drawn in (far, rng.choice(near, 100, replace=False))]  # far: too few to draw from
+    assert protocols.measure("dream", scores) == {
+        "all": {
+            "auroc": pytest.approx(np.mean([m["auroc"] for m in each])),
+            "fpr95": pytest.approx(np.mean([m["fpr_ood_at_tpr95_id"] for m in each])),
+            "aupr": pytest.approx(np.mean([m["aupr_in"] for m in each])),
+        }
+    }
+    found = {key: [value] for key, value in protocols.measure("dream", scores)["all"].items()}
+    assert "(" not in protocol_table({"m": {"own": "msp", "protocols": {"dream": {"all": found}}}}, "dream")
+
+
 def test_a_set_smaller_than_the_base_rate_asks_for_is_taken_whole(scores):
     only = {"id/test": scores["id/test"], "far/b": scores["far/b"]}
     whole = metrics.detection_metrics(only["id/test"], only["far/b"])

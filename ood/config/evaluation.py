@@ -77,7 +77,7 @@ class Evaluate(Section, key="evaluate"):
     fpr_rule: Literal["closest", "at_least"] = "closest"
     bootstrap: int = Field(1000, ge=0)
     confidence: float = Field(0.95, gt=0, lt=1)
-    protocols: Annotated[list[Literal["oe", "um", "openood"]], AfterValidator(distinct)] = Field(default_factory=list)
+    protocols: Annotated[list[Literal["oe", "um", "dream", "openood"]], AfterValidator(distinct)] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _val_is_needed(self) -> "Evaluate":

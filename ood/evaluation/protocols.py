@@ -1,4 +1,4 @@
-"""How the papers measure: the same scores, read as Outlier Exposure, Unleashing Mask and OpenOOD v1.5 read them.
+"""How the papers measure: the same scores, read as Outlier Exposure, Unleashing Mask, DREAM-OOD and OpenOOD v1.5 read them.
 
 Their figures can't be compared with each other, and ours with theirs only under the same protocol.
 """
@@ -31,6 +31,8 @@ class Protocol(NamedTuple):
 PROTOCOLS = {
     "oe": Protocol("Outlier Exposure: one outlier to five ID images, ten draws; OOD is positive", "ood", "closest", 1 / 5, 10),
     "um": Protocol("Unleashing Mask: whole sets; ID is positive", "id", "closest"),
+    # OE's test script with its other side as positive. On ImageNet-100 it stops at whole batches: 960 of the 1,000 outliers meant.
+    "dream": Protocol("DREAM-OOD: one outlier to five ID images, one draw; ID is positive", "id", "closest", 1 / 5),
     "openood": Protocol("OpenOOD v1.5: whole sets; OOD is positive", "ood", "at_least", together=False, trapezoid=True),
 }
 
@@ -41,8 +43,8 @@ FIGURES = ("fpr95", "auroc", "aupr")
 def measure(name: str, by_set: dict[str, NDArray], seed: int = 0) -> dict[str, dict[str, float]]:
     """A protocol's figures: group ('all', or 'near' and 'far') -> auroc, fpr95, aupr, unweighted means over the group's sets.
 
-    A protocol that draws has auroc_draws, fpr95_draws and aupr_draws too: the standard deviation over its draws (population, as OE's code
-    has it) of each set, and of these the mean.
+    A protocol that draws more than once has auroc_draws, fpr95_draws and aupr_draws too: the standard deviation over its draws
+    (population, as OE's code has it) of each set, and of these the mean.
 
     Args:
         by_set: scores of id/test and of every near and far set, larger = more OOD.
