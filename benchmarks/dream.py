@@ -55,8 +55,8 @@ def quick_round(unit: torch.Tensor, boundary: torch.Tensor, sigma: float) -> tor
     """One round as ood.dream.sampling.draw does it."""
     chosen = boundary[torch.randperm(len(boundary))[: PAPER.seeds_per_round]]
     noise = torch.randn(PAPER.candidates, unit.shape[1])
-    kept = sampling._kept(sampling.around(unit, chosen, sigma, noise, PAPER.k), PAPER, inlier=False)
-    return F.normalize(unit[chosen[:, None]] + sigma * noise[kept], dim=2).flatten(0, 1)
+    rows, kept = sampling._kept(sampling.around(unit, chosen, sigma, noise, PAPER.k), PAPER, inlier=False)
+    return F.normalize(unit[chosen[rows]] + sigma * noise[kept], dim=2).flatten(0, 1)
 
 
 def sample() -> None:

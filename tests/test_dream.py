@@ -290,9 +290,49 @@ def test_farthest_and_reference_differ_by_rank(selection, low, high):
     unit = F.normalize(features(), dim=1)
     noise = torch.randn(1500, 768, generator=torch.Generator().manual_seed(3))
     distance = sampling.around(unit, torch.arange(50), 0.03, noise, 10)
-    kept = sampling._kept(distance, run(selection=selection, candidates=1500), inlier=False)
+    rows, kept = sampling._kept(distance, run(selection=selection, candidates=1500), inlier=False)
+    assert torch.equal(rows, torch.arange(50)[:, None].expand(50, 2))
     ranks = distance.argsort(dim=1, descending=True).argsort(dim=1).gather(1, kept).float() / 1500
     assert low <= ranks.mean().item() <= high
+
+
+def released(distance, keep, largest):
+    """Seed point and candidate of what the released code keeps (sheet, 3.1), in its order, entry by entry.
+
+    Candidates lie seed by seed in one list, which is read in rows as long as there are seeds: column s holds every seeds-th entry from s.
+    """
+    seeds, candidates = distance.shape
+    entries = distance.flatten().tolist()
+    columns = [[entries[row * seeds + s] for row in range(candidates)] for s in range(seeds)]
+    best = [sorted(range(candidates), key=column.__getitem__, reverse=largest)[:keep] for column in columns]
+    # Its loop over seeds adds `candidates` for every seed before; a single kept row is flattened into the first turn of that loop.
+    places = [row for rows in best for row in rows] if keep == 1 else [s * candidates + row for s, rows in enumerate(best) for row in rows]
+    return [divmod(place, candidates) for place in places]
+
+
+@pytest.mark.parametrize(("mode", "keep"), [("outlier", 2), ("inlier", 1), ("outlier", 1), ("inlier", 3)])
+def test_reference_keeps_what_the_released_code_keeps(mode, keep):
+    unit = F.normalize(features(), dim=1)
+    noise = torch.randn(1500, 768, generator=torch.Generator().manual_seed(3))
+    distance = sampling.around(unit, torch.randperm(60, generator=torch.Generator().manual_seed(4)), 0.01, noise, 10)
+    rows, kept = sampling._kept(distance, run(selection="reference", candidates=1500, keep=keep, mode=mode), inlier=mode == "inlier")
+    assert rows.shape == kept.shape == (60, keep)
+    assert list(zip(rows.flatten().tolist(), kept.flatten().tolist(), strict=True)) == released(distance, keep, mode == "outlier")
+
+
+def test_inliers_of_the_released_code_come_from_one_seed_point_a_round():
+    """Sheet, 3.1: all 100 kept points of a round come from one seed, some of them twice."""
+    z = features(120)
+    setting = run(mode="inlier", cosine=0.964, keep=1, seeds_per_round=100, candidates=1500, count=300, selection="reference")
+    drawn = sampling.draw(z, torch.ones(768), setting, (0, 1))
+    assert drawn.vectors.shape == (300, 768)
+    assert len(drawn.seeds.unique()) == 3, "three rounds of 100"
+    assert (drawn.seeds.unique(return_counts=True)[1] == 100).all()
+    assert len(drawn.vectors.unique(dim=0)) < 300
+    cosine = (F.normalize(drawn.vectors, dim=1) * F.normalize(z[drawn.seeds], dim=1)).sum(1)
+    assert cosine.mean().item() == pytest.approx(0.964, abs=0.01)
+    unit = F.normalize(drawn.vectors, dim=1)
+    assert torch.allclose(drawn.distance, sampling.knn_distance(unit, F.normalize(z, dim=1), 20), atol=1e-5)
 
 
 def test_inliers_keep_the_nearest_and_cover_all_seed_points():

@@ -161,7 +161,8 @@ class EmbedRun(Section):
     cosine: expected cosine of a candidate to the point that it was drawn around; stands for the spread of the Gaussian.
     k, boundary: for features_per_class features of a class, scaled in proportion to what a class has.
     seeds_per_round, candidates, keep: per round so many boundary points, candidates around each, and kept ones of each.
-    selection: farthest (as described; the nearest for inliers) or reference (the released code's, which is a random pick).
+    selection: farthest (as described; the nearest for inliers) or reference (the released code's indexing: a random pick around every
+    seed point, and with keep 1, as for inliers, all of a round around its first seed point).
     names: the other names (method names).
     """
 

@@ -4,7 +4,7 @@ Per class, on unit features Z (n, d):
  1. every feature's distance to its k-th nearest neighbour in its class, itself counted as the first (k-NN score);
  2. the boundary points: the features with the largest scores (inliers: all features);
  3. candidates normalise(z + sigma e), e ~ N(0, I), around boundary points; of each point's candidates those with the largest score stay
-    (inliers: the smallest);
+    (inliers: the smallest). `selection: reference` does instead what the released code does: see _kept;
  4. times the norm of the class's token embedding, whose place they take.
 """
 
@@ -111,11 +111,11 @@ def draw(features: Tensor, anchor: Tensor, run: EmbedRun, key: tuple[int, ...], 
         chosen = boundary[torch.randperm(len(boundary), generator=generator)[:per_round]]
         noise = torch.randn(run.candidates, unit.shape[1], generator=generator).to(unit)
         distance = around(unit, chosen.to(unit.device), sigma, noise, k)
-        kept = _kept(distance, run, inlier)
-        rows = torch.arange(len(chosen))[:, None].expand_as(kept)
-        vectors.append(F.normalize(unit[chosen[rows].to(unit.device)] + sigma * noise[kept], dim=2).flatten(0, 1).cpu())
-        distances.append(distance.gather(1, kept).flatten().cpu())
-        seeds.append(chosen[rows].flatten())
+        rows, kept = _kept(distance, run, inlier)
+        centres = chosen[rows.cpu()]
+        vectors.append(F.normalize(unit[centres.to(unit.device)] + sigma * noise[kept], dim=2).flatten(0, 1).cpu())
+        distances.append(distance[rows, kept].flatten().cpu())
+        seeds.append(centres.flatten())
         have += len(vectors[-1])
     # The last round gives more than is asked for: leave out at random, not the last seed points.
     kept = torch.randperm(have, generator=generator)[: run.count]
@@ -123,14 +123,18 @@ def draw(features: Tensor, anchor: Tensor, run: EmbedRun, key: tuple[int, ...], 
     return Drawn(torch.cat(vectors)[kept] * norm, torch.cat(seeds)[kept], torch.cat(distances)[kept], boundary)
 
 
-def _kept(distance: Tensor, run: EmbedRun, inlier: bool) -> Tensor:
-    """Which candidates stay of every seed point, (seeds, keep), from their distances (seeds, candidates)."""
+def _kept(distance: Tensor, run: EmbedRun, inlier: bool) -> tuple[Tensor, Tensor]:
+    """What stays of the candidates: rows and columns of their distances (seeds, candidates), (seeds, keep) each."""
+    rows = torch.arange(len(distance), device=distance.device)[:, None].expand(-1, run.keep)
     if run.selection == "farthest":
-        return distance.topk(run.keep, dim=1, largest=not inlier).indices
+        return rows, distance.topk(run.keep, dim=1, largest=not inlier).indices
     # The released code reads a table of seeds x candidates as one of candidates x seeds: what it keeps has nothing to do with the
     # distances that won, and amounts to a random pick.
     misread = distance.flatten().view(distance.shape[1], distance.shape[0])
-    return misread.topk(run.keep, dim=0, largest=not inlier).indices.T
+    picked = misread.topk(run.keep, dim=0, largest=not inlier).indices.T
+    # Where one is kept of each, as for inliers, it drops the axis of length one and then takes the axis of seeds for it: all picks become
+    # candidates of the round's first seed point, some of them more than once.
+    return (torch.zeros_like(rows) if run.keep == 1 else rows), picked
 
 
 def noisy_anchor(anchor: Tensor, run: EmbedRun, key: tuple[int, ...]) -> Tensor:
