@@ -10,6 +10,8 @@ from ood.files import atomically
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # the backend must be chosen first
 
+__all__ = ["BESIDE", "COLOURS", "notice", "plt", "save", "short"]
+
 COLOURS = {"validation": "#7a7a7a", "near": "#c1440e", "far": "#1f5fa8", "id": "#2f7d4f"}
 BESIDE = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "borderaxespad": 0.0}  # a legend that covers no curve
 plt.rcParams.update(

@@ -46,16 +46,18 @@ FAMILIES = {
 }
 
 
-def _family(name: str) -> str | None:
-    return next((key for key, family in FAMILIES.items() if re.fullmatch(family.pattern, name)), None)
+def _parsed(name: str) -> tuple[str, list[int]]:
+    """The key of a network's Family, and the numbers in its name; a ValueError where there is none."""
+    for key, family in FAMILIES.items():
+        if found := re.fullmatch(family.pattern, name):
+            return key, [int(number) for number in found.groups()]
+    raise ValueError(f"no such network. Known: {', '.join(family.shown for family in FAMILIES.values())}")
 
 
 def _makes_a_network(name: str) -> str:
-    key = _family(name)
-    if key is None:
-        raise ValueError(f"no such network. Known: {', '.join(family.shown for family in FAMILIES.values())}")
+    key, numbers = _parsed(name)
     if key in ("wrn", "densenet_bc"):
-        depth, width = map(int, re.fullmatch(FAMILIES[key].pattern, name).groups())
+        depth, width = numbers
         if depth < 10 or (depth - 4) % 6 or width < 1:
             raise ValueError(f"{key} needs a depth of 10, 16, 22, 28, 34, 40, ..., 100 and a width of at least 1")
     return name
@@ -81,12 +83,12 @@ class Net(Section, key="net"):
     @property
     def family(self) -> str:
         """The key of its Family."""
-        return _family(self.name)
+        return _parsed(self.name)[0]
 
     @property
     def numbers(self) -> list[int]:
         """The numbers in its name, which its constructor takes."""
-        return [int(number) for number in re.fullmatch(FAMILIES[self.family].pattern, self.name).groups()]
+        return _parsed(self.name)[1]
 
     def misfit(self, size: int) -> str | None:
         """Why images of so many pixels can't go through it; None if they can."""

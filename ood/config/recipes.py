@@ -147,13 +147,13 @@ def _edits(ours: _Text, theirs: _Text, old: CommentedMap, new: CommentedMap, kin
     """What to change in `ours` so that it holds `theirs`; kinds: key -> type of what is below it."""
     for key, value in new.items():
         here, kind = (*path, key), _section(kinds.get(key))
-        merges = kind is not None and isinstance(value, CommentedMap) and isinstance(old.get(key), CommentedMap)
-        if merges and _is_block(old[key]) and _is_block(value):
+        both = isinstance(value, CommentedMap) and isinstance(old.get(key), CommentedMap)
+        if kind and both and _is_block(old[key]) and _is_block(value):
             fields = {name: field.annotation for name, field in kind.model_fields.items()}
             yield from _edits(ours, theirs, old[key], value, fields, here)
         elif key in old:
             start, end = ours.blocks[here]
-            merged = _flow({**old[key], **value}) if merges else None
+            merged = _flow({**old[key], **value}) if kind and both else None
             yield _Edit(start, end, _with_comment(theirs.block(here), ours.lines[start:end], merged))
         else:
             end = ours.blocks[path][1] if path else len(ours.lines)
