@@ -278,7 +278,7 @@ class Data(Section, key="data"):
             raise ValueError(f"the name {sorted(shared)[0]!r} stands under near and under far; a test set counts once")
         return self
 
-    def sources(self) -> dict[str, Section]:
+    def sources(self) -> dict[str, Source]:
         """Key -> source of every set."""
         sources = {"data.id.images": self.id.images, "data.id.test": self.id.test}
         for role in ("auxiliary", "validation", "near", "far", "world", "shifted"):

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from ood.config.data import Chain
 from ood.config.training import Augment, Strong
@@ -52,7 +53,8 @@ class ImageSet:
         """One batch of augmented images, uint8 (n, 3, H, W), for each Views."""
         for views in plan:
             images = self.some(views.index)
-            images = resized_crops(images, views.crops, views.augment.crop) if views.augment.crop else images
+            if views.crops is not None and views.augment.crop is not None:
+                images = resized_crops(images, views.crops, views.augment.crop)
             yield views.applied(images)
 
     def seen(self, views: Views) -> "ImageSet":
@@ -96,11 +98,10 @@ class FileSet:
 
     def batches(self, plan: Sequence[Views]) -> Iterator[Tensor]:
         """One batch of augmented images, uint8 (n, 3, H, W), for each Views; decoded ahead, in order."""
-        from torch.utils.data import DataLoader
-
         views = [self.fixed.take(v.index) if self.fixed else v for v in plan]
-        ahead = {"num_workers": self.workers, "prefetch_factor": 2} if self.workers and len(plan) > 1 else {}
-        loader = DataLoader(_Decoded(self.files, views), batch_size=None, pin_memory=self.device.type == "cuda", **ahead)
+        workers, ahead = (self.workers, 2) if self.workers and len(plan) > 1 else (0, None)
+        decoded, pin = _Decoded(self.files, views), self.device.type == "cuda"
+        loader: DataLoader[Tensor] = DataLoader(decoded, batch_size=None, num_workers=workers, prefetch_factor=ahead, pin_memory=pin)
         for v, images in zip(views, loader, strict=True):
             images = images.to(self.device, non_blocking=True)
             yield v.applied(images) if v.seeds is None else images
@@ -118,7 +119,7 @@ class FileSet:
         return replace(sets[0], files=files, labels=torch.cat([s.labels for s in sets]))
 
 
-class _Decoded:
+class _Decoded(Dataset[Tensor]):
     """One item per batch: a worker decodes (and, where augmentation says so, crops) all of it, and transforms it if that is strong."""
 
     def __init__(self, files: FileImages, plan: Sequence[Views]):
@@ -130,13 +131,13 @@ class _Decoded:
     def __getitem__(self, step: int) -> Tensor:
         views, rows = self.plan[step], []
         for n, i in enumerate(views.index.tolist()):
-            if views.augment.crop is None:
+            if views.crops is None or views.augment.crop is None:
                 rows.append(self.files.finished(i))
             else:
                 rows.append(self.files.cropped(i, partial(crop_box, draws=views.crops[n], area=views.augment.crop)))
         side = self.files.chain.config.side
-        images = np.stack(rows) if rows else np.zeros((0, side, side, 3), np.uint8)
-        images = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+        decoded = np.stack(rows) if rows else np.zeros((0, side, side, 3), np.uint8)
+        images = torch.from_numpy(decoded).permute(0, 3, 1, 2).contiguous()
         return images if views.seeds is None else views.applied(images)
 
 
@@ -174,8 +175,9 @@ def load(name: str, root: Path = packed.PREPARED, workers: int = 0) -> Images:
 def load_all(names: list[str], root: Path = packed.PREPARED, workers: int = 0) -> Images:
     """Several prepared sets as one; in files if one of them is."""
     sets = [load(name, root, workers) for name in names]
-    if all(isinstance(s, ImageSet) for s in sets):
-        return ImageSet.joined(sets)
+    in_memory = [s for s in sets if isinstance(s, ImageSet)]
+    if len(in_memory) == len(sets):
+        return ImageSet.joined(in_memory)
     chain = next(s.files.chain for s in sets if isinstance(s, FileSet))
     return FileSet.joined([s if isinstance(s, FileSet) else _in_file(name, s, chain, root) for name, s in zip(names, sets, strict=True)])
 
@@ -257,18 +259,20 @@ class TrainingBatches:
         """
         plan = self._plan(draws(seed, epoch, turn, ORDER), epoch)
         inliers = self.inliers.batches([step.here.inliers for step in plan])
-        outliers = self.outliers.batches([step.here.outliers for step in plan]) if self.outliers is not None else None
+        beside = [step.here.outliers for step in plan if step.here.outliers is not None]
+        outliers = self.outliers.batches(beside) if self.outliers is not None else iter(())
         for step in plan:
             here, images = step.here, to_float(next(inliers))
             labels = rows_at(self.inliers.labels, here.inliers.index)
-            mixed_in, share = None, 1.0
+            mixed_in: Tensor | None = None
+            share: Tensor | float = 1.0
             if step.mix is not None:
-                images, share = step.mix.of(rows_at(images, here.own), rows_at(images, here.neighbours))
+                images, kept = step.mix.of(rows_at(images, here.own), rows_at(images, here.neighbours))
                 mixed_in = rows_at(labels, here.neighbours)
-                share = torch.tensor(share, dtype=torch.float64)  # a number would be compiled in, anew for every batch
+                share = torch.tensor(kept, dtype=torch.float64)  # a number would be compiled in, anew for every batch
             labels = rows_at(labels, here.own)
             extra_labels, total, rows = labels[:0], len(step.inliers), rows_of(len(step.inliers))
-            if outliers is not None:
+            if self.outliers is not None and here.outliers is not None and step.outliers is not None:
                 images, outlier_rows = torch.cat([images, to_float(next(outliers))]), rows_of(len(step.outliers))
                 extra_labels = rows_at(self.outliers.labels, here.outliers.index).to(labels.device)
                 rows = torch.cat([rows, total + outlier_rows])
@@ -278,7 +282,7 @@ class TrainingBatches:
     def _plan(self, generator: torch.Generator, epoch: int) -> list["_Step"]:
         """Which images each step sees and how, for the global batch."""
         order = torch.randperm(len(self.inliers), generator=generator)
-        stream = self._outlier_stream(generator) if self.outliers is not None else None
+        stream = self._outlier_stream(len(self.outliers), generator) if self.outliers is not None else None
         mixes, plan = self.strong.mixes(epoch), []
         for step in range(self.steps):
             inliers = self._views(order[step * self.batch_size : (step + 1) * self.batch_size], generator)
@@ -291,8 +295,8 @@ class TrainingBatches:
     def _views(self, index: Tensor, generator: torch.Generator) -> Views:
         return Views.drawn(index, self.augment, generator, self.strong)
 
-    def _outlier_stream(self, generator: torch.Generator) -> Tensor:
-        needed, available = self.steps * self.outlier_batch, len(self.outliers)
+    def _outlier_stream(self, available: int, generator: torch.Generator) -> Tensor:
+        needed = self.steps * self.outlier_batch
         rounds = -(-needed // available)
         return torch.cat([torch.randperm(available, generator=generator) for _ in range(rounds)])[:needed]
 

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from ood.config.data import Data, Source
+from ood.config.data import Data, Folder, Labelled, Source
 from ood.data import roles
 from ood.data.chain import ImageChain
 from ood.data.items import ItemSet, Sets, rng_for
@@ -75,30 +76,30 @@ def _problems(data: Data) -> Iterator[str]:
                 yield f"{key}.root: {source.root}: no such folder, and download is false. Put the files there, or set download to true."
         except InputError as error:
             yield f"{key}.path: {error}"
-    own, test = listings.get("data.id.images"), listings.get("data.id.test")
-    if own is not None and len(own) < 2:
-        yield f"data.id.images.path: {data.id.images.path} holds one class; a classifier needs at least two."
+    images, own, test = data.id.images, listings.get("data.id.images"), listings.get("data.id.test")
+    if own is not None and isinstance(images, Folder) and len(own) < 2:
+        yield f"data.id.images.path: {images.path} holds one class; a classifier needs at least two."
     if own is not None and test is not None and list(own) != list(test):
         odd = sorted(own.keys() ^ test.keys())
         yield f"data.id.test: its classes differ from those of data.id.images (first: {odd[0]}); they must agree."
-    if own is not None and data.id.images.limit is None:
+    if own is not None and isinstance(images, Folder) and images.limit is None:
         yield from _too_few(own, data)
     classes = list(own) if own is not None else data.id_classes()
     for name, source in data.shifted.items():
         if source.numbered is not None and not source.numbered.is_dir():
             yield f"data.shifted.{name}.numbered: {source.numbered}: no such folder. Correct the path."
         elif classes is not None and f"data.shifted.{name}" in listings:
-            yield from _said(f"data.shifted.{name}", lambda source=source: folders.known(source, classes))
+            yield from _said(f"data.shifted.{name}", partial(folders.known, source, classes))
     for name, source in data.validation.items():
         if source.source == "corruption" and classes is not None:
-            yield from _said(f"data.validation.{name}", lambda source=source: corruptions.labels_of(source, classes))
+            yield from _said(f"data.validation.{name}", partial(corruptions.labels_of, source, classes))
     for role in ROLES:
         for name, source in getattr(data, role).items():
             if source.source == "glyphs":
                 key = f"data.{role}.{name}"
-                yield from _said(None, lambda source=source, key=key: glyphs.check(source, key))
+                yield from _said(None, partial(glyphs.check, source, key))
                 if role == "world":
-                    yield from _said(None, lambda source=source, key=key: glyphs.check_words(source, key))
+                    yield from _said(None, partial(glyphs.check_words, source, key))
 
 
 def _said(key: str | None, question: Callable[[], object]) -> Iterator[str]:
@@ -145,7 +146,7 @@ def _enough(sets: Sets, least: int) -> None:
             )
 
 
-def _labelled(source: Source, data: Data, chain: ImageChain, rng: np.random.Generator, tick: Callable[[], None]) -> ItemSet:
+def _labelled(source: Labelled, data: Data, chain: ImageChain, rng: np.random.Generator, tick: Callable[[], None]) -> ItemSet:
     if source.source == "digits":
         return digits.load(source, chain)
     if source.source == "folder":
@@ -154,6 +155,7 @@ def _labelled(source: Source, data: Data, chain: ImageChain, rng: np.random.Gene
 
 
 def _outliers(source: Source, name: str, data: Data, chain: ImageChain, tick: Callable[[], None]) -> ItemSet:
+    assert source.source != "corruption"  # `build` makes these of ID validation images, when the roles are separated
     rng = rng_for(data.seed, name)
     match source.source:
         case "glyphs":

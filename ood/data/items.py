@@ -1,6 +1,7 @@
 """A set of images that knows where each of them comes from."""
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -20,7 +21,7 @@ class ItemSet:
     images: np.ndarray | FileImages
     labels: np.ndarray
     names: list[str]
-    keys: list[tuple[str, ...]]
+    keys: Sequence[tuple[str, ...]]
     classes: list[str] = field(default_factory=list)
     words: list[str] = field(default_factory=list)
 
@@ -48,7 +49,7 @@ class ItemSet:
         return self.images.digests() if isinstance(self.images, FileImages) else [digest(image) for image in self.images]
 
 
-def outliers(images: list[np.ndarray], names: list[str], keys: list[tuple[str, ...]]) -> ItemSet:
+def outliers(images: list[np.ndarray], names: list[str], keys: Sequence[tuple[str, ...]]) -> ItemSet:
     """An ItemSet of images that belong to no ID class."""
     return ItemSet(np.stack(images), np.full(len(images), -1, np.int64), names, keys)
 

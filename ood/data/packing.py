@@ -8,7 +8,7 @@ import numpy as np
 
 from ood.config.data import Data
 from ood.data.chain import ImageChain
-from ood.data.items import ItemSet, Sets
+from ood.data.items import Sets
 from ood.data.packed import path_of
 from ood.data.streamed import FileImages
 
@@ -21,7 +21,7 @@ def save(sets: Sets, data: Data, dropped: dict[str, int], root: Path) -> dict:
     manifest = {}
     for name, items in sets.items():
         if isinstance(items.images, FileImages):
-            target, content = save_files(root, name, items), "".join(items.hashes()).encode()
+            target, content = save_files(root, name, items.images, items.labels), "".join(items.hashes()).encode()
         else:
             images = chain.finish(items.images)
             target, content = save_images(root, name, images, items.labels), images.tobytes()
@@ -50,13 +50,13 @@ def save(sets: Sets, data: Data, dropped: dict[str, int], root: Path) -> dict:
     return manifest
 
 
-def save_files(root: Path, name: str, items: ItemSet) -> Path:
+def save_files(root: Path, name: str, images: FileImages, labels: np.ndarray) -> Path:
     """Write where the pictures of a streamed set are, what they go through, and their labels; returns the set's path without ending."""
-    target, images = root / path_of(name), items.images
+    target = root / path_of(name)
     target.parent.mkdir(parents=True, exist_ok=True)
     content = {"chain": images.chain.config.model_dump(), "files": images.entries, "bytes": images.sizes, "sha256": images.digests()}
     target.with_name(f"{target.name}.files.json").write_text(json.dumps(content), encoding="utf-8")
-    np.save(target.with_name(f"{target.name}.labels.npy"), items.labels)
+    np.save(target.with_name(f"{target.name}.labels.npy"), labels)
     return target
 
 

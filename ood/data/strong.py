@@ -71,14 +71,16 @@ class Mix:
     @classmethod
     def drawn(cls, strong: Strong, generator: torch.Generator) -> "Mix":
         """MixUp (Zhang et al. 2018) or CutMix (Yun et al. 2019), whichever is on; of both, one at random."""
-        rng = np.random.default_rng(torch.randint(2**62, (), generator=generator).item())
+        rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
         cut = strong.cutmix and (not strong.mixup or rng.random() < 0.5)
-        share = float(rng.beta(*[strong.cutmix if cut else strong.mixup] * 2))
+        alpha = strong.cutmix if cut else strong.mixup
+        share = float(rng.beta(alpha, alpha))
         if not cut:
             return cls(share)
         half = np.sqrt(1 - share) / 2
         down, across = rng.random(2)
-        return cls(share, tuple(float(edge) for c in (down, across) for edge in np.clip([c - half, c + half], 0, 1)))
+        top, bottom, left, right = (float(edge) for c in (down, across) for edge in np.clip([c - half, c + half], 0, 1))
+        return cls(share, (top, bottom, left, right))
 
     def of(self, images: Tensor, others: Tensor) -> tuple[Tensor, float]:
         """Images (N, 3, H, W) mixed with `others`, and the share of their own labels: exact to the pixel where a box was cut."""

@@ -96,6 +96,8 @@ def family_of(font: str) -> str:
 def font_path(font: str, key: str = "fonts") -> Path:
     """The file of a font by its stem, e.g. 'DejaVuSans-Bold'."""
     spec = importlib.util.find_spec("matplotlib")
+    assert spec is not None  # a dependency,
+    assert spec.submodule_search_locations  # and a package
     folder = Path(spec.submodule_search_locations[0]) / "mpl-data" / "fonts" / "ttf"
     path = folder / f"{font}.ttf"
     if not path.is_file():
@@ -142,6 +144,7 @@ def _outline(character: str, font: str) -> Image.Image | None:
 def _render(character: str, font: str, canvas: int, angle: float) -> np.ndarray:
     """White on black, as tall as the canvas (as wide where it is wider than tall); uint8 0 or 255."""
     ink = _outline(character, font)
+    assert ink is not None  # `check` refuses what leaves none
     if angle:
         ink = ink.rotate(angle, Image.Resampling.BICUBIC, expand=True)
         ink = ink.crop(ink.getbbox())

@@ -17,11 +17,12 @@ CANVAS = 32  # blobs are drawn on at least this canvas and cut from its middle, 
 
 def load(source: Noise, chain: ImageChain, rng: np.random.Generator) -> ItemSet:
     """`source.count` noise images, all within [-1, 1] before they become uint8."""
+    blur = source.blur or 0.0  # blobs have one, and nothing else does
     draw = {
         "gaussian": lambda rng, size: gaussian(rng, size, source.spread or 0.5),
         "rademacher": rademacher,
         "uniform": uniform,
-        "blobs": lambda rng, size: blobs(rng, size, source.blur),
+        "blobs": lambda rng, size: blobs(rng, size, blur),
     }[source.kind]
     scale, shift = (np.array(0.5), np.array(0.5))
     if source.space == "input":  # what the net's normalisation takes back to these values

@@ -18,7 +18,8 @@ def load(source: Photo, chain: ImageChain, rng: np.random.Generator) -> ItemSet:
     )
 
     photo = Image.fromarray(load_sample_image(source.image))
-    images, names, seen = [], [], set()
+    images: list[np.ndarray] = []
+    names, seen = [], set()
     for _ in range(source.count * PATIENCE):
         if len(images) == source.count:
             break
