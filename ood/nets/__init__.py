@@ -28,6 +28,9 @@ class Classifier(nn.Module):
         mean, std: input normalisation in [0, 1] units.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self,
         backbone: nn.Module,
@@ -102,19 +105,34 @@ def constructor(family: str) -> Callable[..., tuple[nn.Module, int]]:
     """numbers of its name, size, options -> (backbone, number of features); loads only that family's module."""
     match family:
         case "wrn":
-            from ood.nets import wrn as module
+            from ood.nets import wrn
+
+            return wrn.backbone
         case "densenet_bc":
-            from ood.nets import densenet as module
+            from ood.nets import densenet
+
+            return densenet.backbone
         case "allconv":
-            from ood.nets import allconv as module
+            from ood.nets import allconv
+
+            return allconv.backbone
         case "resnet":
-            from ood.nets import resnet as module
+            from ood.nets import resnet
+
+            return resnet.backbone
         case "vgg":
-            from ood.nets import vgg as module
+            from ood.nets import vgg
+
+            return vgg.backbone
         case "cct":
-            from ood.nets import cct as module
+            from ood.nets import cct
+
+            return cct.backbone
         case "convnext":
-            from ood.nets import convnext as module
+            from ood.nets import convnext
+
+            return convnext.backbone
         case _:
-            from ood.nets import mnist as module
-    return module.backbone
+            from ood.nets import mnist
+
+            return mnist.backbone

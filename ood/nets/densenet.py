@@ -45,7 +45,8 @@ class DenseNet(nn.Module):
 
     def __init__(self, depth: int, growth: int, dropout: float, affine: bool):
         super().__init__()
-        layers, channels = [], 2 * growth
+        layers: list[nn.Module] = []
+        channels = 2 * growth
         self.stem = nn.Conv2d(3, channels, 3, padding=1, bias=False)
         for block in range(3):
             for _ in range((depth - 4) // 6):

@@ -1,12 +1,16 @@
 """Layers that behave the same on one process and on many, and those that several networks share."""
 
 from collections.abc import Callable
+from typing import Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.grad import conv2d_input
 
 from ood.distributed import all_reduce_sum, global_rand, world_size
+
+Kind = TypeVar("Kind", bound=nn.Module)
 
 
 class BatchNorm2d(nn.BatchNorm2d):
@@ -14,6 +18,11 @@ class BatchNorm2d(nn.BatchNorm2d):
 
     torch.nn.SyncBatchNorm refuses CPU tensors, and two gloo processes are how this is tested; the arithmetic is BatchNorm2d's.
     """
+
+    running_mean: Tensor  # always tracked
+    running_var: Tensor
+    num_batches_tracked: Tensor
+    momentum: float
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or world_size() == 1:
@@ -72,12 +81,14 @@ class SpectralConv2d(nn.Conv2d):
     """
 
     limit: float
+    direction: Tensor
+    padding: tuple[int, ...]  # torch knows the words 'same' and 'valid' too
 
     @classmethod
     def over(cls, conv: nn.Conv2d, limit: float, size: tuple[int, int]) -> "SpectralConv2d":
         """`conv` with its weights, held, for maps of `size` (height, width)."""
-        ours = cls(
-            conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, bias=conv.bias is not None
+        ours = cls(  # torch types a two-dimensional convolution's sizes as tuples of any length
+            conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, bias=conv.bias is not None  # type: ignore[arg-type]
         )  # fmt: skip
         ours.load_state_dict(conv.state_dict())
         ours.limit = limit
@@ -94,7 +105,7 @@ class SpectralConv2d(nn.Conv2d):
     def iterate(self, times: int = 1) -> None:
         """Power iterations: turn the direction towards the one that grows most."""
         for _ in range(times):
-            back = torch.nn.grad.conv2d_input(self.direction.shape, self.weight, self._grown(), self.stride, self.padding)
+            back = conv2d_input(self.direction.shape, self.weight, self._grown(), self.stride, self.padding)
             self.direction.copy_(back / back.norm().clamp(min=1e-12))
 
     def _grown(self) -> Tensor:
@@ -128,7 +139,7 @@ def hold_spectral_norms(net: nn.Module, limit: float, size: int) -> nn.Module:
     return net
 
 
-def init_convolutions(net: nn.Module, mode: str) -> None:
+def init_convolutions(net: nn.Module, mode: Literal["fan_in", "fan_out"]) -> None:
     """He-normal convolutions ('fan_in' or 'fan_out'), zero linear biases: what the papers' networks start from."""
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
@@ -142,7 +153,7 @@ def global_pool(x: Tensor) -> Tensor:
     return F.adaptive_avg_pool2d(x, 1).flatten(1)
 
 
-def replace(net: nn.Module, kind: type[nn.Module], make: Callable[[nn.Module], nn.Module]) -> nn.Module:
+def replace(net: nn.Module, kind: type[Kind], make: Callable[[Kind], nn.Module]) -> nn.Module:
     """Every submodule of a kind becomes what `make` says; in place."""
     for name, child in net.named_children():
         if isinstance(child, kind):
