@@ -8,7 +8,7 @@ import torch
 import typer
 
 from ood.config import Params
-from ood.config.dream import Embed, EmbedRun, Prompts
+from ood.config.dream import Embed, Prompts
 from ood.config.training import Runtime
 from ood.dream import alignment, embeddings, pipelines
 from ood.dream.pictures import map_of_embeddings
@@ -29,7 +29,7 @@ def main(run: Annotated[str, typer.Argument(help="one of embed.runs")]) -> None:
     settings, inputs = [setting, embed.seed, runtime, prompts], [alignment.ALIGNED, pipelines.DIFFUSION]
     mark = fingerprint("stages/embed.py", settings, inputs, accelerator.device.type, processes=False)
     if accelerator.is_main_process:  # of several processes only one draws: it takes seconds a class
-        space = embeddings.Space(*alignment.load(), _rows(setting, prompts, runtime) if setting.names else None)
+        space = embeddings.Space(*alignment.load(), _rows(setting.names, prompts, runtime) if setting.names else None)
         with Scratch(f"embed-{run}", mark) as scratch:
             drawn = embeddings.draw_all(space, setting, embed.seed, accelerator.device, scratch.path / "classes", console)
             figures = embeddings.figures(drawn, space.features, space.labels, space.anchors)
@@ -43,7 +43,7 @@ def main(run: Annotated[str, typer.Argument(help="one of embed.runs")]) -> None:
     accelerator.end_training()
 
 
-def _rows(setting: EmbedRun, prompts: Prompts, runtime: Runtime) -> torch.Tensor:
+def _rows(names: list[str], prompts: Prompts, runtime: Runtime) -> torch.Tensor:
     """Token embeddings of the run's own names, read from the text encoder that will paint."""
     pipeline = pipelines.load(torch.device("cpu"), runtime)
-    return torch.stack([anchor(pipeline.text_encoder, pipeline.tokenizer, name, prompts.pieces) for name in setting.names])
+    return torch.stack([anchor(pipeline.text_encoder, pipeline.tokenizer, name, prompts.pieces) for name in names])

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ood.config.dream import Prompts
 from ood.data.batches import Images, PlainBatches, at_once
+from ood.dream.parts import TextEncoder, Tokenizer
 from ood.dream.tokens import anchor, piece_ids, place
 from ood.errors import InputError
 from ood.nets import Classifier, store
@@ -33,6 +34,8 @@ class AlignedEncoder(nn.Module):
         encoder: a Classifier whose `classes` are the d dimensions of the embedding space.
         anchors: (C, d), frozen; only their directions matter.
     """
+
+    anchors: Tensor
 
     def __init__(self, encoder: Classifier, anchors: Tensor, temperature: float):
         super().__init__()
@@ -65,7 +68,7 @@ def agreement(model: nn.Module, images: Images, device: torch.device) -> NDArray
 
 
 def anchors_from_names(
-    text_encoder: nn.Module, tokenizer: object, prompts: Prompts, labels: list[str], given: Path | None = None
+    text_encoder: TextEncoder, tokenizer: Tokenizer, prompts: Prompts, labels: list[str], given: Path | None = None
 ) -> tuple[Tensor, list[dict]]:
     """The class anchors, (C, d), and how each class word was tokenised.
 

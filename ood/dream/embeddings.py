@@ -45,6 +45,7 @@ class Space:
         elif run.method == "interpolation":
             vectors = sampling.interpolated(table, label, run, key)
         else:
+            assert self.names is not None  # a run of method names has them
             vectors = sampling.named(self.names, run, key)
         nothing = torch.full((run.count,), -1)
         return Drawn(vectors, nothing, nothing.float(), nothing[:0])
@@ -59,7 +60,7 @@ def draw_all(space: Space, run: EmbedRun, seed: int, device: torch.device, folde
         path = folder / f"{label:04d}.npz"
         if not path.is_file():
             one = space.draw(label, run, seed, device)
-            atomically(path, lambda target, one=one: one.write(target))
+            atomically(path, one.write)
         drawn.append(Drawn.read(path))
         progress.advance(name)
     return drawn

@@ -47,7 +47,7 @@ class Loop:
         Args:
             draw: (step, rows) -> inputs of the module for these rows of the step's global batch.
         """
-        module.to(self.accelerator.device, memory_format=self.layout)
+        module.to(self.accelerator.device, memory_format=self.layout)  # type: ignore[call-overload]  # torch's types know either, not both
         averaged = deepcopy(module).requires_grad_(False) if self.decay else None
         learning = [p for p in module.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(learning, lr=self.recipe.lr, foreach=True)
@@ -55,7 +55,8 @@ class Loop:
         if done < self.recipe.steps:
             run, optimizer = self.accelerator.prepare(module, optimizer)
             run.train()
-            rows, total, since = rows_of(self.recipe.batch_size), 0.0, 0
+            total: Tensor | float = 0.0
+            rows, since = rows_of(self.recipe.batch_size), 0
             for step in range(done, self.recipe.steps):
                 self.progress.step()
                 for group in optimizer.param_groups:

@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ood.dream.parts import Autoencoder, Pipeline
 from ood.dream.pixels import to_signed
 from ood.dream.tokens import Placed, encode, place
 from ood.errors import InputError
@@ -15,7 +16,7 @@ PIXELS = 2**21  # decoded at once: 8 pictures of 512 x 512
 
 
 def paint(
-    pipeline: object,
+    pipeline: Pipeline,
     prompts: Sequence[str],
     class_words: Sequence[str],
     embeddings: Tensor | None,
@@ -66,7 +67,7 @@ def paint(
 
 
 @torch.no_grad()
-def decode(autoencoder: torch.nn.Module, latents: Tensor) -> NDArray:
+def decode(autoencoder: Autoencoder, latents: Tensor) -> NDArray:
     """Scaled latents (N, c, h, w) -> uint8 (N, H, W, 3), rounded."""
     scaled = latents.to(autoencoder.dtype) / autoencoder.config.scaling_factor
     factor = 2 ** (len(autoencoder.config.block_out_channels) - 1)
@@ -79,19 +80,19 @@ def decode(autoencoder: torch.nn.Module, latents: Tensor) -> NDArray:
 
 
 @torch.no_grad()
-def round_trip(autoencoder: torch.nn.Module, images: Tensor) -> NDArray:
+def round_trip(autoencoder: Autoencoder, images: Tensor) -> NDArray:
     """uint8 (N, 3, H, W) through encoder (its mean) and decoder -> uint8 (N, H, W, 3): what the decoder alone does to a picture."""
     signed = to_signed(images).to(autoencoder.device, autoencoder.dtype)
     return decode(autoencoder, autoencoder.encode(signed).latent_dist.mean * autoencoder.config.scaling_factor)
 
 
-def image_size(pipeline: object) -> int:
+def image_size(pipeline: Pipeline) -> int:
     """Pixels along a side of what the pipeline draws."""
     return pipeline.unet.config.sample_size * pipeline.vae_scale_factor
 
 
 @contextmanager
-def _sampler(pipeline: object, name: str) -> Iterator[None]:
+def _sampler(pipeline: Pipeline, name: str) -> Iterator[None]:
     """Within: the pipeline samples so; afterwards as before. Time steps as each sampler was published with, whatever the folder says."""
     from diffusers import DPMSolverMultistepScheduler, PNDMScheduler
 
@@ -109,7 +110,7 @@ def _sampler(pipeline: object, name: str) -> Iterator[None]:
 
 
 @contextmanager
-def _silent(pipeline: object) -> Iterator[None]:
+def _silent(pipeline: Pipeline) -> Iterator[None]:
     """Within: no progress bar of diffusers' own."""
     before = getattr(pipeline, "_progress_bar_config", {})
     pipeline.set_progress_bar_config(disable=True)

@@ -1,8 +1,11 @@
 """Pictures of DREAM-OOD: what the pipeline knows, where it dreams, what it dreamed."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from ood.drawing import COLOURS, plt, save, short
@@ -82,7 +85,7 @@ def map_of_embeddings(
             groups = ((own, "o", 6, 0.5), (edge, "o", 22, 1.0), (vectors, "x", 18, 0.6), (table[[label]], "*", 160, 1.0))
             for order, (points, marker, size, alpha) in enumerate(groups):  # no class's features above another's anchor
                 if len(points):
-                    style = {"color": colour}
+                    style: dict[str, Any] = {"color": colour}
                     if points is edge:
                         style = {"facecolors": "none", "edgecolors": colour}
                     elif marker == "*":
@@ -93,9 +96,9 @@ def map_of_embeddings(
     left.set(title="Features, anchors and drawn embeddings", xlabel="first principal direction of the anchors", ylabel="second")
     right.set(title="How near to the class, how near to another", xlabel="cosine to the class's anchor", ylabel="largest cosine to another")
     marks = {"feature": "o", f"{mode} embedding": "x", "anchor (class word)": "*"}
-    handles = [plt.Line2D([], [], color="black", marker=m, ls="", label=text, ms=9 if m == "*" else 5) for text, m in marks.items()]
+    handles = [Line2D([], [], color="black", marker=m, ls="", label=text, ms=9 if m == "*" else 5) for text, m in marks.items()]
     if mode == "outlier":
-        handles.insert(1, plt.Line2D([], [], color="black", marker="o", ls="", mfc="none", ms=6, label="boundary point"))
+        handles.insert(1, Line2D([], [], color="black", marker="o", ls="", mfc="none", ms=6, label="boundary point"))
     figure.legend(handles=handles, fontsize=8, loc="lower center", ncols=len(handles))
     figure.tight_layout(rect=(0, 0.05, 1, 1))
     save(figure, path)
@@ -107,7 +110,7 @@ def _nearness(unit: NDArray, table: NDArray, label: int) -> NDArray:
     return np.column_stack([cosines[:, label], np.delete(cosines, label, axis=1).max(1)])
 
 
-def _bare(axis: plt.Axes, frame: str | None) -> None:
+def _bare(axis: Axes, frame: str | None) -> None:
     """No ticks; a coloured frame, or none."""
     axis.set(xticks=[], yticks=[])
     for spine in axis.spines.values():

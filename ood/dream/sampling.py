@@ -104,6 +104,7 @@ def draw(features: Tensor, anchor: Tensor, run: EmbedRun, key: tuple[int, ...], 
     score = knn_distance(unit, unit, k)
     inlier = run.mode == "inlier"
     boundary = torch.arange(len(unit)) if inlier else score.topk(scaled(run.boundary, run, len(unit))).indices.cpu()
+    assert run.cosine is not None  # as every run of method knn has
     sigma = spread_for(run.cosine, unit.shape[1])
     per_round = min(run.seeds_per_round, len(boundary))
     vectors, seeds, distances, have = [], [], [], 0
@@ -139,6 +140,7 @@ def _kept(distance: Tensor, run: EmbedRun, inlier: bool) -> tuple[Tensor, Tensor
 
 def noisy_anchor(anchor: Tensor, run: EmbedRun, key: tuple[int, ...]) -> Tensor:
     """Ablation: Gaussian noise on the class's own token embedding, at the same expected cosine; (count, d)."""
+    assert run.cosine is not None  # as every run of method noise has
     generator, width = generator_for(*key), len(anchor)
     noise = torch.randn(run.count, width, generator=generator)
     return F.normalize(F.normalize(anchor, dim=0) + spread_for(run.cosine, width) * noise, dim=1) * anchor.norm()

@@ -7,6 +7,7 @@ them. So it also learns a captioned world beyond the ID classes (params.yaml: da
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from accelerate import Accelerator
@@ -19,6 +20,10 @@ from ood.dream.loop import Loop
 from ood.dream.pipelines import quiet
 from ood.dream.pixels import enlarge, to_signed
 from ood.progress import Progress
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, PNDMScheduler, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTokenizer
 
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}  # Stable Diffusion v1
 GROUPS = 8  # of group normalisation
@@ -103,7 +108,7 @@ def train(
 class _Reconstruction(nn.Module):
     """Squared error plus kl x the latents' divergence from N(0, 1), per image."""
 
-    def __init__(self, autoencoder: nn.Module, kl: float):
+    def __init__(self, autoencoder: "AutoencoderKL", kl: float):
         super().__init__()
         self.autoencoder, self.kl = autoencoder, kl
 
@@ -116,7 +121,7 @@ class _Reconstruction(nn.Module):
 class _Denoising(nn.Module):
     """Squared error of the predicted noise, per image; the text encoder learns along."""
 
-    def __init__(self, unet: nn.Module, text: nn.Module):
+    def __init__(self, unet: "UNet2DConditionModel", text: "CLIPTextModel"):
         super().__init__()
         self.unet, self.text = unet, text
 
@@ -126,7 +131,7 @@ class _Denoising(nn.Module):
 
 
 @torch.no_grad()
-def _encode(autoencoder: nn.Module, images: Tensor, device: torch.device) -> tuple[Tensor, Tensor, float]:
+def _encode(autoencoder: "AutoencoderKL", images: Tensor, device: torch.device) -> tuple[Tensor, Tensor, float]:
     """Means and spreads of all latents, and the root mean squared error of decoding the means, in [0, 1] units."""
     means, spreads, error = [], [], 0.0
     for batch in images.split(256):
@@ -143,7 +148,7 @@ def _latent_sides(setting: Small) -> tuple[int, int]:
     return side, side
 
 
-def _autoencoder(setting: Small) -> nn.Module:
+def _autoencoder(setting: Small) -> "AutoencoderKL":
     from diffusers import AutoencoderKL
 
     channels = setting.autoencoder.channels
@@ -161,7 +166,7 @@ def _autoencoder(setting: Small) -> nn.Module:
     )
 
 
-def _text_encoder(setting: Small, tokenizer: object) -> nn.Module:
+def _text_encoder(setting: Small, tokenizer: "CLIPTokenizer") -> "CLIPTextModel":
     from transformers import CLIPTextConfig, CLIPTextModel
 
     start, end = (tokenizer.convert_tokens_to_ids(token) for token in bpe.SPECIAL)
@@ -183,7 +188,7 @@ def _text_encoder(setting: Small, tokenizer: object) -> nn.Module:
     return text
 
 
-def _unet(setting: Small) -> nn.Module:
+def _unet(setting: Small) -> "UNet2DConditionModel":
     from diffusers import UNet2DConditionModel
 
     channels = setting.unet.channels
@@ -202,14 +207,16 @@ def _unet(setting: Small) -> nn.Module:
     )
 
 
-def _scheduler() -> object:
+def _scheduler() -> "PNDMScheduler":
     """Stable Diffusion v1's own: PLMS."""
     from diffusers import PNDMScheduler
 
     return PNDMScheduler(**BETAS, skip_prk_steps=True, steps_offset=1, set_alpha_to_one=False)
 
 
-def _save(folder: Path, autoencoder: nn.Module, text: nn.Module, tokenizer: object, unet: nn.Module) -> None:
+def _save(
+    folder: Path, autoencoder: "AutoencoderKL", text: "CLIPTextModel", tokenizer: "CLIPTokenizer", unet: "UNet2DConditionModel"
+) -> None:
     """As StableDiffusionPipeline.save_pretrained does, and StableDiffusionPipeline.from_pretrained reads."""
     from diffusers import StableDiffusionPipeline
 

@@ -12,6 +12,7 @@ from ood.config.dream import Painting, Prompts
 from ood.data.batches import ImageSet, generator_for
 from ood.data.chain import ImageChain
 from ood.dream.painting import image_size, paint, round_trip
+from ood.dream.parts import Pipeline
 from ood.dream.pixels import enlarge
 from ood.progress import Progress
 
@@ -20,7 +21,7 @@ from ood.progress import Progress
 class Studio:
     """Paints, and sends every picture through the image chain (antialiased resize, levels) that every other image went through."""
 
-    pipeline: object
+    pipeline: Pipeline
     prompts: Prompts
     painting: Painting
     chain: ImageChain

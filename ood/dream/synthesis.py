@@ -76,6 +76,7 @@ def collect(folder: Path, wanted: Order, batch: int, target: Path) -> NDArray:
         if together is None:
             together = np.lib.format.open_memmap(target, "w+", np.uint8, (len(wanted), *images.shape[1:]))
         together[start : start + len(images)] = images
+    assert together is not None  # there is a picture of every class
     together.flush()
     return together
 

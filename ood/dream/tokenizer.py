@@ -43,7 +43,7 @@ def _merges(words: Counter[tuple[str, ...]], most: int) -> list[tuple[str, str]]
     The tokenizers library learns the same, but breaks ties by hashes that differ from process to process; here the first in the alphabet
     wins, so that equal captions give equal bytes.
     """
-    found = []
+    found: list[tuple[str, str]] = []
     while len(found) < most:
         counts: Counter[tuple[str, str]] = Counter()
         for word, count in words.items():
@@ -72,7 +72,7 @@ def _merge(word: tuple[str, ...], pair: tuple[str, str]) -> tuple[str, ...]:
     return tuple(parts)
 
 
-def save(tokenizer: object, folder: Path) -> None:
+def save(tokenizer: "CLIPTokenizer", folder: Path) -> None:
     """Write it as today's transformers does, and as vocab.json and merges.txt, which everything else reads."""
     tokenizer.save_pretrained(folder)
     tokenizer.backend_tokenizer.model.save(str(folder))

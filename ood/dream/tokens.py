@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ood.dream.parts import TextEncoder, Tokenizer
 from ood.errors import InputError
 
 
@@ -18,7 +19,7 @@ class Placed:
     positions: list[int]
 
 
-def place(tokenizer: object, prompt: str, word: str, pieces: str = "whole") -> Placed:
+def place(tokenizer: Tokenizer, prompt: str, word: str, pieces: str = "whole") -> Placed:
     """Find a word in a prompt, token by token, at every place where it stands.
 
     Args:
@@ -31,7 +32,8 @@ def place(tokenizer: object, prompt: str, word: str, pieces: str = "whole") -> P
     length, end = tokenizer.model_max_length, tokenizer.eos_token_id
     ids, wanted = tokenizer(prompt)["input_ids"], piece_ids(tokenizer, word, pieces)
     ends = [token.endswith("</w>") or token == tokenizer.bos_token for token in tokenizer.convert_ids_to_tokens(ids)]
-    found, positions, i = [], [], 0
+    found: list[int] = []
+    positions, i = [], 0
     while i < len(ids):
         if ids[i : i + len(wanted)] == wanted and i and ends[i - 1]:  # 'nail' is no part of 'snail'
             positions.append(len(found))
@@ -50,7 +52,7 @@ def place(tokenizer: object, prompt: str, word: str, pieces: str = "whole") -> P
     return Placed(found + [tokenizer.pad_token_id] * (length - len(found)), positions)
 
 
-def piece_ids(tokenizer: object, word: str, pieces: str = "whole") -> list[int]:
+def piece_ids(tokenizer: Tokenizer, word: str, pieces: str = "whole") -> list[int]:
     """The token ids of a word, without the marks of begin and end.
 
     Raises:
@@ -68,7 +70,7 @@ def piece_ids(tokenizer: object, word: str, pieces: str = "whole") -> list[int]:
 
 
 @torch.no_grad()
-def anchor(text_encoder: nn.Module, tokenizer: object, word: str, pieces: str = "whole") -> Tensor:
+def anchor(text_encoder: TextEncoder, tokenizer: Tokenizer, word: str, pieces: str = "whole") -> Tensor:
     """The frozen vector of a class: its row of the token table, before positions and transformer; shape (d,), float32 on the CPU.
 
     A word of several pieces: the first one's row ('first'), else the mean direction of all, at their mean norm.
@@ -81,7 +83,7 @@ def anchor(text_encoder: nn.Module, tokenizer: object, word: str, pieces: str = 
 
 
 @contextmanager
-def injected(text_encoder: nn.Module, positions: list[list[int]], vectors: Tensor) -> Iterator[None]:
+def injected(text_encoder: TextEncoder, positions: list[list[int]], vectors: Tensor) -> Iterator[None]:
     """Within: sample b of a batch has vectors[b] as token embedding at positions[b]. A hook; no weight is touched.
 
     Args:
@@ -103,7 +105,7 @@ def injected(text_encoder: nn.Module, positions: list[list[int]], vectors: Tenso
 
 
 @torch.no_grad()
-def encode(text_encoder: nn.Module, placed: list[Placed], vectors: Tensor | None) -> Tensor:
+def encode(text_encoder: TextEncoder, placed: list[Placed], vectors: Tensor | None) -> Tensor:
     """The text encoder's last hidden state, (B, length, d), with the vectors in their places (None: the prompts as they are)."""
     ids = torch.tensor([p.ids for p in placed], device=text_encoder.device)
     if vectors is None:
