@@ -1,5 +1,6 @@
 """The figures of one network: ID, every score on every OOD set, errors found, calibration, accuracy on harder ID."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -31,7 +32,7 @@ class SeedResult:
     shifted: dict[str, float] = field(default_factory=dict)
 
 
-def evaluate_seed(cached: Cached, table: Table, roles: list[str], rule: metrics.Rule) -> SeedResult:
+def evaluate_seed(cached: Cached, table: Table, roles: Sequence[str], rule: metrics.Rule) -> SeedResult:
     """Validation OOD against ID validation, test OOD against ID test; a role that isn't asked for isn't computed."""
     result = SeedResult()
     for role in roles:
@@ -39,7 +40,8 @@ def evaluate_seed(cached: Cached, table: Table, roles: list[str], rule: metrics.
     if "test" in roles:
         result.errors = errors_found(cached.sets["id/test"], table, rule)
         result.calibration = calibration.as_oe_measures(
-            *(_labelled(cached.sets[name]) for name in ("id/val", "id/test")),
+            _labelled(cached.sets["id/val"]),
+            _labelled(cached.sets["id/test"]),
             {name: _labelled(cached.sets[name])[0] for group in ("near", "far") for name in cached.names(group)},
         )
         for role in LABELLED:

@@ -5,6 +5,7 @@ fpr_ood_at_tpr95_id (UM, DREAM-OOD, energy): share of OOD let through when 95 % 
 fpr_id_at_tpr95_ood (OE, OpenOOD): share of ID flagged when 95 % of OOD is caught.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -100,7 +101,7 @@ def _scores(values: ArrayLike, name: str) -> NDArray[np.float64]:
 
 
 def bootstrap(
-    id_scores: ArrayLike, ood_sets: list[ArrayLike], draws: int, seed: int, rule: Rule = "closest"
+    id_scores: ArrayLike, ood_sets: Sequence[ArrayLike], draws: int, seed: int, rule: Rule = "closest"
 ) -> dict[str, NDArray[np.float64]]:
     """Bootstrap draws of the mean over OOD sets of AUROC and fpr_ood_at_tpr95_id, shape (draws,) each.
 

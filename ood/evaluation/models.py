@@ -1,5 +1,6 @@
 """The figures of one model over its seeds: the score that validation picks, intervals, the papers' protocols, summaries of all models."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -23,7 +24,7 @@ class ModelResult:
     own_scores: list[dict[str, NDArray]]
 
 
-def evaluate_model(model: str, models: dict[str, str], seeds: list[int], scores: Scores, setting: Evaluate) -> ModelResult:
+def evaluate_model(model: str, models: Mapping[str, str], seeds: list[int], scores: Scores, setting: Evaluate) -> ModelResult:
     """Everything about one of `models` (name -> own score).
 
     Returns:

@@ -57,7 +57,8 @@ def draw(path: Path, title: str, rows: list[Row], history: Path, summary: dict[s
     """AUROC over epochs above the training loss, which `history` (metrics/training/<run>.csv) holds."""
     groups = [key.removesuffix("_auroc") for key in rows[0] if key.endswith("_auroc")]
     curves = {group: _grid(rows, f"{group}_auroc") for group in groups}
-    loss = {(int(r["seed"]), int(r["epoch"])): r["loss"] for r in np.atleast_1d(np.genfromtxt(history, delimiter=",", names=True))}
+    logged = np.atleast_1d(np.genfromtxt(history, delimiter=",", names=True))
+    loss: dict[tuple[float, int], float] = {(int(r["seed"]), int(r["epoch"])): r["loss"] for r in logged}
     epochs = _epochs(rows)
     losses = np.array([[loss[seed, epoch] for epoch in epochs] for seed in sorted({r["seed"] for r in rows})])
     oracle = summary.get("oracle_epoch")
