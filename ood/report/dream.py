@@ -41,7 +41,9 @@ class Dreams:
             return None
         kept = {}
         for name, run in params[OE].runs.items():
-            used = last_mean(HISTORIES / f"{name}.csv", "outliers") if run.dreamed and run.objective != "none" else None
+            if run.dreamed is None or run.cut is None:  # without an objective there is no cut
+                continue
+            used = last_mean(HISTORIES / f"{name}.csv", "outliers")
             if used is not None:
                 kept[name] = (run.dreamed, run.cut, int(used), int(_figures(run.dreamed)["images"]))
         trained_here = "a small Stable Diffusion v1-format pipeline trained here (`diffusion`)"

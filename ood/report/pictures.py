@@ -7,7 +7,7 @@ import numpy as np
 from ood.drawing import COLOURS, plt, save
 
 
-def methods_overview(path: Path, rows: list[tuple[str, dict[str, tuple[float, float]]]], groups: list[str]) -> None:
+def methods_overview(path: Path, rows: list[tuple[str, dict[str, tuple[float, float, float]]]], groups: list[str]) -> None:
     """One line per method: mean AUROC of each group with its bootstrap interval.
 
     Args:
