@@ -4,10 +4,14 @@ import atexit
 import os
 import sys
 import time
+from typing import TYPE_CHECKING
 
 import psutil
 
 from ood.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 QUIET = 10.0  # seconds between plain lines
 LOOK_EVERY = 0.2  # seconds between two looks after the parent
@@ -25,7 +29,7 @@ class Console:
         self._driver = _driver() if os.environ.get("DVC_STAGE") else None
         if self._driver and self._driver[0] == 1 and not _is_dvc(psutil.Process(1)):
             raise InputError(f"{title}: dvc went away before the stage began; nothing was done.")
-        self._bar = self._task = None
+        self._bar: Progress | None = None
         self._looked = 0.0
         self._done = self._total = 0
         self._said = time.monotonic()

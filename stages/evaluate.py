@@ -35,5 +35,5 @@ def main() -> None:
     write_text(METRICS / "scores.csv", to_csv(overall_rows(results)))
     write_text(METRICS / "plots" / "roc.csv", to_csv(curves))
     write_text(METRICS / "plots" / "histograms.csv", to_csv(histograms))
-    for model, result in results.items():
-        write_text(METRICS / f"{model}.json", json.dumps(headline(result), indent=1) + "\n")
+    for model, summary in results.items():
+        write_text(METRICS / f"{model}.json", json.dumps(headline(summary), indent=1) + "\n")
