@@ -24,6 +24,7 @@ lint: .venv/ready
 	ruff check .
 	ruff format --check .
 	lint-imports
+	mypy
 
 # The environment: uv, then everything from the hash-locked file, with bytecode compiled once.
 .venv/ready: requirements.lock requirements-uv.lock

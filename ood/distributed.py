@@ -71,6 +71,6 @@ def shard(total: int, rows: Tensor) -> Iterator[None]:
 
 def global_rand(shape: torch.Size, device: torch.device) -> Tensor:
     """Uniform numbers of `shape`, drawn for the global batch and cut to this process's rows."""
-    if world_size() == 1 or _Shard.total is None:
+    if world_size() == 1 or _Shard.total is None or _Shard.rows is None:
         return torch.rand(shape, device=device)
     return torch.rand((_Shard.total, *shape[1:]), device=device)[_Shard.rows.to(device)]

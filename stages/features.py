@@ -21,7 +21,8 @@ def main(model: Annotated[str, typer.Argument(help="one of models")]) -> None:
     params = Params()
     seeds, setting = params[Seeds].root, params[Features]
     runtime = params[Runtime]
-    device = accelerator_for(runtime).device
+    accelerator = accelerator_for(runtime)
+    device, precision = accelerator.device, accelerator.autocast
     names = [f"id/{part}" for part in ("train", "val", "test")]
     names += [name for role in ("validation", "near", "far", *LABELLED) for name in packed.names(role)]
     sets = {name: load(name, workers=runtime.workers).to(device) for name in names}
@@ -34,13 +35,13 @@ def main(model: Annotated[str, typer.Argument(help="one of models")]) -> None:
             placed(net, device, runtime)
             tensors = {}
             for name, images in sets.items():
-                tensors[name] = extract(net, images, setting.batch_size, console.step)
+                tensors[name] = extract(net, images, setting.batch_size, console.step, precision)
                 if setting.odin and scored(name):
-                    tensors[name]["odin"] = extract_odin(net, images, setting.batch_size, setting.odin, console.step)
+                    tensors[name]["odin"] = extract_odin(net, images, setting.batch_size, setting.odin, console.step, precision)
             if spec.mask_keep is not None:
                 dense = store.load(store.MODELS / model / str(seed), "dense")[0].to(device)
                 for name in ("id/val", "id/test"):
-                    plain = extract(dense, sets[name], setting.batch_size, console.step)
+                    plain = extract(dense, sets[name], setting.batch_size, console.step, precision)
                     tensors[name]["unmasked_logits"] = plain["logits"]
             save(folder / f"{seed}.safetensors", tensors, net)
             console.advance(f"seed {seed}")

@@ -25,10 +25,11 @@ def main(run: Annotated[str, typer.Argument(help="one of synthesize.runs")]) -> 
     """Write data/dreamed/<run>: the pictures with their manifest; figures and a picture of them."""
     params = Params()
     judge, seeds = params[Judge].run, params[Seeds].root
-    device, console = accelerator_for(params[Runtime]).device, Console(f"judge {run}")
+    accelerator, console = accelerator_for(params[Runtime]), Console(f"judge {run}")
+    device = accelerator.device
     images, rows, info = dreamed.painted(run)
     nets = [store.load(store.MODELS / judge / str(seed))[0].to(device) for seed in seeds]
-    probabilities = judging.judge(nets, images, device)
+    probabilities = judging.judge(nets, images, device, accelerator.autocast)
     rows = judging.opinion(rows, images, probabilities, info["classes"], load("id/train"), item_names("id/train"))
     with in_place_of(dreamed.DREAMED / run) as folder:
         link_or_copy(dreamed.PAINTED / run / "images.npy", folder / "images.npy")

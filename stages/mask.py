@@ -32,37 +32,37 @@ def main(run: Annotated[str, typer.Argument(help="one of mask.runs")]) -> None:
     chosen = pick(mask.runs, run, "mask.runs")
     masking = mask.masking(chosen)
     accelerator = accelerator_for(common.runtime)
-    device = accelerator.device
+    device, precision = accelerator.device, accelerator.autocast
     train, items, classes = load("id/train", workers=common.runtime.workers), packed.item_names("id/train"), packed.info().classes
     console = Console(f"mask {run}")
     console.begin(len(common.seeds) * masking.masks, "mask")
-    summaries, pictured = [], None
-    with in_place_of(ESTIMATES / run) as folder, accelerator.autocast():
+    summaries, pictured = [], []
+    with in_place_of(ESTIMATES / run) as folder:
         for seed in common.seeds:
             net, _ = store.load(store.MODELS / chosen.init / str(seed))
             placed(net, device, common.runtime)
             shown = augmented_copy(train, common.augment, generator_for(seed, 0, 4)) if masking.augment else train
             views, plain = (PlainBatches(images.to(device), at_once(device, train.side)) for images in (shown, train))
-            constraint = estimate_constraint(net, views, masking.keep, masking.masks, seed, console.advance)
-            atypical = atypical_samples(net, plain, masking.keep, masking.masks, seed)
+            constraint = estimate_constraint(net, views, masking.keep, masking.masks, seed, console.advance, precision)
+            atypical = atypical_samples(net, plain, masking.keep, masking.masks, seed, precision)
             dense = float(atypical.loss.mean())
             record = {"constraint": constraint._asdict(), "dense_loss": dense, "memorised": dense < mask.memorised}
             write_text(folder / f"{seed}.json", json.dumps(record, indent=1) + "\n")
             write_text(folder / f"atypical-{seed}.csv", to_csv(atypical.table(items, train.labels)))
-            figures = {
+            figures: dict[str, float | None] = {
                 "constraint": constraint.mean,
                 "constraint_std_over_masks": constraint.std,
                 "dense_loss": dense,
                 "memorised": float(dense < mask.memorised),
             }
             summaries.append(figures | atypical.figures())
-            pictured = pictured or atypical
+            pictured.append(atypical)
             console.step()
     total = mean_where_known(summaries)
     write_text(FOLDER / f"{run}.json", json.dumps(total, indent=1) + "\n")
-    picture(run, train, pictured, classes, min(mask.pictured, len(train) // 2))
+    picture(run, train, pictured[0], classes, min(mask.pictured, len(train) // 2))
     console.note(f"loss constraint {total['constraint']:.4f} +- {total['constraint_std_over_masks']:.4f}, dense {total['dense_loss']:.4f}")
-    if total["memorised"] < 1:
+    if total["memorised"] != 1:
         console.note(
             f"the base model has not memorised its training set: loss {total['dense_loss']:.4f} is not below mask.memorised = "
             f"{mask.memorised}. UM has little to forget; the constraint means little. Train {chosen.init} longer."

@@ -46,7 +46,7 @@ def outliers_for(setting: OERun, key: str, workers: int, console: Console) -> Im
     """What a run trains with beside ID: auxiliary outliers, dreamed images that pass its cut, or nothing."""
     if setting.objective == "none":
         return None
-    if setting.dreamed is None:
+    if setting.dreamed is None or setting.cut is None:
         return load_all(packed.names("auxiliary"), workers=workers)
     images, share = dreamed.filtered(dreamed.load(setting.dreamed), setting.cut, setting.per_class, key)
     console.note(f"{share:.1%} of the dreamed images pass the cut {setting.cut:g}; trains with {len(images)}")

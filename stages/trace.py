@@ -32,13 +32,15 @@ def main(run: Annotated[str, typer.Argument(help="one of trace.runs")]) -> None:
     seeds, trace = params[Seeds].root, params[Trace]
     score, evaluate = pick(trace.runs, run, "trace.runs"), params[Evaluate]
     runtime = params[Runtime]
-    device = accelerator_for(runtime).device
+    accelerator = accelerator_for(runtime)
+    device, precision = accelerator.device, accelerator.autocast
     groups = {g: packed.names(g) for g, role in OOD_GROUPS.items() if role in evaluate.roles}
     ids = {role: load(f"id/{role}", workers=runtime.workers).to(device) for role in evaluate.roles}
     sets = {name: load(name, workers=runtime.workers).to(device) for members in groups.values() for name in members}
     console = Console(f"trace {run}")
     train = load("id/train", workers=runtime.workers).to(device) if trace.collapse else None
-    rows, size = [], at_once(device, ids["val"].side)
+    rows: list[tracing.Row] = []
+    size = at_once(device, ids["val"].side)
     for seed in seeds:
         folder = store.MODELS / run / str(seed)
         files = sorted((folder / "epochs").glob("*.safetensors"))
@@ -48,12 +50,12 @@ def main(run: Annotated[str, typer.Argument(help="one of trace.runs")]) -> None:
         placed(net, device, runtime)
         for file in files:
             store.load_weights(net, file)
-            of = {name: tracing.score_of(score, extract(net, s, size, console.step)) for name, s in (ids | sets).items()}
-            row = {"seed": seed, "epoch": int(file.stem)}
+            of = {name: tracing.score_of(score, extract(net, s, size, console.step, precision)) for name, s in (ids | sets).items()}
+            row: tracing.Row = {"seed": seed, "epoch": int(file.stem)}
             for group, members in groups.items():
                 each = [detection_metrics(of[OOD_GROUPS[group]], of[name], evaluate.fpr_rule) for name in members]
                 row |= {f"{group}_{key}": float(np.mean([m[key] for m in each])) for key in tracing.KEYS}
-            rows.append(row | (tracing.collapse(net, train, size, console.step) if train is not None else {}))
+            rows.append(row | (tracing.collapse(net, train, size, console.step, precision) if train is not None else {}))
             console.advance(f"seed {seed} epoch {row['epoch']} validation AUROC {row['validation_auroc']:.4f}")
     write_text(FOLDER / f"{run}.csv", to_csv(rows))
     summary = tracing.summarise(rows, list(groups))

@@ -139,10 +139,10 @@ class OERun(FineTune):
             raise ValueError("dreamed images need a cut: how sure of an ID class the judge may be of an outlier (1: keep all)")
         if self.objective == "label" and (self.dreamed is None or self.constrained):
             raise ValueError("objective 'label' trains on dreamed inliers under their classes, without a constraint")
-        margins = [margin is not None for margin in (self.m_in, self.m_out)]
-        if not all(margins) if self.objective == "energy" else any(margins):
+        margins = [margin for margin in (self.m_in, self.m_out) if margin is not None]
+        if len(margins) != (2 if self.objective == "energy" else 0):
             raise ValueError("m_in and m_out belong to objective 'energy', both of them and only there")
-        if self.objective == "energy" and self.m_in >= self.m_out:
+        if margins and margins[0] >= margins[1]:
             raise ValueError(f"m_in ({self.m_in}) must lie below m_out ({self.m_out}): ID has the lower energy")
         return self
 

@@ -1,6 +1,6 @@
 """Sections that every trainer shares: seeds, runtime, network, augmentation, and how long and how fast to learn."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Optional
 
 from pydantic import AfterValidator, Field, RootModel, create_model, model_validator
 
@@ -138,12 +138,12 @@ class Training(Section):
 
 
 _OPTIONAL = {
-    name: (Annotated[field.annotation, *field.metadata] | None if field.metadata else field.annotation | None, None)
+    name: (Optional[Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation], None)  # noqa: UP045
     for name, field in Training.model_fields.items()
 }
 
 
-class Overrides(create_model("Optional", __base__=Section, **_OPTIONAL)):
+class Overrides(create_model("Optional", __base__=Section, **_OPTIONAL)):  # type: ignore[misc]  # its fields are Training's
     """A run's own values where they differ from its stage's `training`: every key of Training, none of them needed."""
 
     def over(self, training: Training) -> Training:

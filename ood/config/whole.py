@@ -74,7 +74,7 @@ def _recipes(
     *, pretrain: Pretrain, um: UM, umap: UMAP, oe: OE, align: Align, net: Net, data: Data, diffusion: Diffusion, **_: object
 ) -> Iterator[str]:
     """Every run's training must make sense with its own values in it, and every network must take the images."""
-    stages = {"pretrain": pretrain, "um": um, "umap": umap, "oe": oe}
+    stages: dict[str, Pretrain | UM | UMAP | OE] = {"pretrain": pretrain, "um": um, "umap": umap, "oe": oe}
     for key, stage in stages.items():
         for name, run in stage.runs.items():
             try:
@@ -181,10 +181,10 @@ def _dreams(
     if align.anchors is not None and not align.anchors.is_file():
         yield f"align.anchors: {align.anchors}: no such file. Correct the path, or set it to null."
     if not diffusion.enabled:
-        wanted = {"embed.runs": embed.runs, "synthesize.runs": synthesize.runs}
-        wanted |= {f"oe.runs.{name}": run for name, run in oe.runs.items() if run.dreamed is not None}
-        if any(wanted.values()):
-            keys = ", ".join(key for key, value in wanted.items() if value)
+        needy = [key for key, runs in (("embed.runs", embed.runs), ("synthesize.runs", synthesize.runs)) if runs]
+        needy += [f"oe.runs.{name}" for name, run in oe.runs.items() if run.dreamed is not None]
+        if needy:
+            keys = ", ".join(needy)
             yield f"{keys}: needs DREAM-OOD, but diffusion.enabled is false. Empty or remove what is named here, or set it to true."
         return
     trained = [name for name, run in pretrain.runs.items() if run.over(pretrain.training).epochs]
@@ -212,24 +212,24 @@ def _dreams(
         yield f"diffusion.model: {diffusion.model}: no such folder. Give a hub id, an existing folder, or null."
     if judge.run not in trained:
         yield f"judge.run: {judge.run!r} is not a pretraining run with at least one epoch. Known: {_known(trained)}."
-    for name, run in synthesize.runs.items():
+    for name, painted in synthesize.runs.items():
         if name in ("align", "diffusion", "proofs") or name.startswith("embed-"):
             yield f"synthesize.runs.{name}: metrics/dream/{name}.json is another file. Rename the run."
-        if run.embed not in embed.runs:
-            yield f"synthesize.runs.{name}.embed: no run {run.embed!r} in embed.runs. Known: {_known(embed.runs)}."
-    for name, run in oe.runs.items():
-        if run.dreamed is None:
+        if painted.embed not in embed.runs:
+            yield f"synthesize.runs.{name}.embed: no run {painted.embed!r} in embed.runs. Known: {_known(embed.runs)}."
+    for name, exposed in oe.runs.items():
+        if exposed.dreamed is None:
             continue
-        if run.dreamed not in synthesize.runs:
-            yield f"oe.runs.{name}.outliers: no run {run.dreamed!r} in synthesize.runs. Known: {_known(synthesize.runs)}."
+        if exposed.dreamed not in synthesize.runs:
+            yield f"oe.runs.{name}.outliers: no run {exposed.dreamed!r} in synthesize.runs. Known: {_known(synthesize.runs)}."
             continue
-        source = synthesize.runs[run.dreamed]
+        source = synthesize.runs[exposed.dreamed]
         mode = embed.runs[source.embed].mode if source.embed in embed.runs else None
-        if mode and run.objective != "none" and (mode == "inlier") != (run.objective == "label"):
-            wanted = "inlier" if run.objective == "label" else "outlier"
-            yield f"oe.runs.{name}: objective {run.objective!r} needs dreamed {wanted}s, {run.dreamed!r} holds {mode}s. Change one."
-        if run.per_class and run.per_class > source.count:
-            yield f"oe.runs.{name}.per_class: {run.per_class} of each class, but {run.dreamed!r} paints {source.count}. Lower it."
+        if mode and exposed.objective != "none" and (mode == "inlier") != (exposed.objective == "label"):
+            wanted = "inlier" if exposed.objective == "label" else "outlier"
+            yield f"oe.runs.{name}: objective {exposed.objective!r} needs dreamed {wanted}s, {exposed.dreamed!r} holds {mode}s. Change one."
+        if exposed.per_class and exposed.per_class > source.count:
+            yield f"oe.runs.{name}.per_class: {exposed.per_class} of each class, but {exposed.dreamed!r} paints {source.count}. Lower it."
 
 
 def _known(names: Iterable[str]) -> str:

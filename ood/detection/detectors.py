@@ -73,8 +73,12 @@ def fit(
     names = list(names)
     fitted = {name: makers[name]() for name in names if name in makers}
     for name, score in posthoc.fit(set(names), head, train.seen, labels, validation_logits, setting).items():
-        fitted[name] = lambda x, score=score: score(x.seen, x.logits)
+        fitted[name] = _on_both(score)
     return {name: fitted[name] for name in names}
+
+
+def _on_both(score: posthoc.Score) -> Detector:
+    return lambda x: score(x.seen, x.logits)
 
 
 def _on_seen(score: Callable[[Tensor], Tensor]) -> Detector:

@@ -1,5 +1,7 @@
 """What a trained classifier makes of the dreamed images."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -7,17 +9,20 @@ from numpy.typing import NDArray
 
 from ood.data.batches import Images, at_once, to_float
 from ood.nets import Classifier
+from ood.training.devices import Precision
 
 THUMBNAIL = 32  # pixels along a side
 
 
 @torch.inference_mode()
-def judge(nets: list[Classifier], images: NDArray, device: torch.device) -> NDArray:
+def judge(nets: list[Classifier], images: NDArray, device: torch.device, precision: Precision = nullcontext) -> NDArray:
     """Mean softmax of several networks, (N, C), for uint8 images (N, H, W, 3)."""
     rows, batch_size = [], at_once(device, images.shape[1])
     for start in range(0, len(images), batch_size):
         batch = to_float(torch.from_numpy(np.array(images[start : start + batch_size])).permute(0, 3, 1, 2).to(device))
-        rows.append(torch.stack([net(batch).double().softmax(1) for net in nets]).mean(0).cpu())
+        with precision():
+            logits = [net(batch) for net in nets]
+        rows.append(torch.stack([one.double().softmax(1) for one in logits]).mean(0).cpu())
     return torch.cat(rows).numpy()
 
 

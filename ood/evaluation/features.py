@@ -6,6 +6,7 @@ all that are scored '<set>:odin' (N,) unless it is left out; and 'head:weight', 
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from ood.data.batches import Images, PlainBatches
 from ood.detection.scores import Head, odin
 from ood.errors import InputError
 from ood.nets import Classifier
+from ood.training.devices import Precision
 
 FEATURES = Path("data/features")
 LABELLED = ("corrupted", "shifted")  # roles of ID that is harder to see or taken elsewhere: read for accuracy alone
@@ -29,25 +31,35 @@ def scored(name: str) -> bool:
 
 
 @torch.inference_mode()
-def extract(net: Classifier, images: Images, batch_size: int, tick: Callable[[], None]) -> dict[str, Tensor]:
-    """Logits, raw features and labels of a set, un-augmented, on the CPU in float32."""
+def extract(
+    net: Classifier, images: Images, batch_size: int, tick: Callable[[], None], precision: Precision = nullcontext
+) -> dict[str, Tensor]:
+    """Logits, raw features and labels of a set, un-augmented, on the CPU in float32.
+
+    Args:
+        precision: what the backbone computes in; the head is always exact.
+    """
     device = net.fc.weight.device
     logits, features = [], []
-    for batch, _ in PlainBatches(images, batch_size):
-        tick()
-        raw = net.features(batch.to(device))
-        features.append(raw.float().cpu())
-        logits.append(net.head(raw).float().cpu())
+    with precision():
+        for batch, _ in PlainBatches(images, batch_size):
+            tick()
+            raw = net.features(batch.to(device))
+            features.append(raw.float().cpu())
+            logits.append(net.head(raw).float().cpu())
     return {"logits": torch.cat(logits), "features": torch.cat(features), "labels": images.labels.cpu()}
 
 
-def extract_odin(net: Classifier, images: Images, batch_size: int, setting: Odin, tick: Callable[[], None]) -> Tensor:
+def extract_odin(
+    net: Classifier, images: Images, batch_size: int, setting: Odin, tick: Callable[[], None], precision: Precision = nullcontext
+) -> Tensor:
     """ODIN's score of a set: it needs input gradients, so it can't be had from cached tensors."""
     device = net.fc.weight.device
     scores = []
-    for batch, _ in PlainBatches(images, batch_size):
-        tick()
-        scores.append(odin(net, batch.to(device), setting.temperature, setting.epsilon).cpu())
+    with precision():
+        for batch, _ in PlainBatches(images, batch_size):
+            tick()
+            scores.append(odin(net, batch.to(device), setting.temperature, setting.epsilon).cpu())
     return torch.cat(scores)
 
 

@@ -1,6 +1,7 @@
 """A training run followed epoch by epoch: which epoch would one have stopped at, and what would it have been worth?"""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from ood.evaluation.collapse import neural_collapse
 from ood.evaluation.features import extract
 from ood.evaluation.pictures import trace_curves
 from ood.nets import Classifier
+from ood.training.devices import Precision
 
 KEYS = ("auroc", "fpr_ood_at_tpr95_id")
 Row = dict[str, float]
@@ -25,9 +27,9 @@ def score_of(name: str, tensors: dict[str, Tensor]) -> NDArray:
     return getattr(scores, name)(source).numpy()
 
 
-def collapse(net: Classifier, train: Images, batch_size: int, tick: Callable[[], None]) -> Row:
+def collapse(net: Classifier, train: Images, batch_size: int, tick: Callable[[], None], precision: Precision = nullcontext) -> Row:
     """Neural collapse of the training set, on raw features and on their directions: 'nc1_raw', 'nc1_unit', ..."""
-    found = extract(net, train, batch_size, tick)
+    found = extract(net, train, batch_size, tick, precision)
     weight, decided = net.fc.weight.detach().cpu(), found["logits"].argmax(1)
     kinds = {"raw": found["features"], "unit": F.normalize(found["features"], dim=1)}
     measured = {kind: neural_collapse(features, found["labels"], weight, decided) for kind, features in kinds.items()}

@@ -62,8 +62,10 @@ class Classifier(nn.Module):
         return self.backbone((x - self.mean) / self.std)
 
     def head(self, features: Tensor) -> Tensor:
-        """Raw features (N, D) -> logits (N, C)."""
-        return self.fc(F.normalize(features, dim=1) if self.normalize else features)
+        """Raw features (N, D) -> logits (N, C), in single precision whatever the backbone computes in: scores live on small differences."""
+        exact = features if features.dtype == torch.float64 else features.float()
+        with torch.autocast(features.device.type, enabled=False):
+            return self.fc(F.normalize(exact, dim=1) if self.normalize else exact)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.features(x))

@@ -153,6 +153,6 @@ def mask_text(masks: dict[str, float | None], mask: Mask, run: MaskRun) -> str:
         flipped, rest = masks["median_margin_flipped"], masks["median_margin_rest"]
         text += f"; their median margin in the unmasked net is {flipped:.1f} (logits), the others' {rest:.1f}"
     text += "."
-    if masks["memorised"] < 1:
+    if masks["memorised"] != 1:
         text += " **The base model has not memorised its training set, so the constraint means little: train it longer.**"
     return text

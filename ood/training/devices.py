@@ -1,6 +1,8 @@
 """Where tensors are computed: Accelerate carries device, precision and processes."""
 
 import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import torch
 from accelerate import Accelerator
@@ -9,10 +11,14 @@ from torch import nn
 from ood.config.training import Runtime
 from ood.errors import InputError
 
+# Makes a context within which networks compute in runtime.precision: an Accelerator's `autocast`. To be entered anew whenever weights have
+# changed, for within it their lower-precision copies are kept.
+Precision = Callable[[], AbstractContextManager[None]]
+
 
 def placed(net: nn.Module, device: torch.device, runtime: Runtime) -> nn.Module:
     """A network where and in the memory layout in which it is to compute; in place."""
-    return net.to(device, memory_format=layout(runtime))
+    return net.to(device, memory_format=layout(runtime))  # type: ignore[call-overload]  # torch's stubs lack the pair
 
 
 def layout(runtime: Runtime) -> torch.memory_format:

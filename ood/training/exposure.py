@@ -10,8 +10,11 @@ def objective_for(setting: OERun, b: float | None) -> Objective:
         case "uniform":
             return OutlierExposure(setting.outlier_weight, b)
         case "energy":
+            assert setting.m_in is not None  # OERun's validators see to these
+            assert setting.m_out is not None
             return EnergyMargin(setting.outlier_weight, setting.m_in, setting.m_out, b)
         case "dream":
+            assert setting.phi is not None
             return EnergyRegularizer(setting.outlier_weight, setting.phi, b)
         case "label":
             return LabelledInliers()

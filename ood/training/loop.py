@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -40,7 +41,7 @@ def learning_rate(recipe: Training, step: int, steps_per_epoch: int) -> float:
 def optimizer_for(parameters: list[nn.Parameter], recipe: Training, fused: bool) -> torch.optim.Optimizer:
     """SGD or AdamW by the recipe."""
     # One call for all tensors: many small ones are the rule here.
-    common = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "fused": fused or None, "foreach": not fused}
+    common: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "fused": fused or None, "foreach": not fused}
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(parameters, **common)
     return torch.optim.SGD(parameters, momentum=recipe.momentum, nesterov=recipe.nesterov and recipe.momentum > 0, **common)
@@ -166,7 +167,7 @@ class Trainer:
         if scaler is not None:
             scaler.load_state_dict(self.scale or type(scaler)().state_dict())
 
-    def _save(self, module: nn.Module, optimizer: torch.optim.Optimizer, history: list[dict[str, float]]) -> None:
+    def _save(self, module: _Step, optimizer: torch.optim.Optimizer, history: list[dict[str, float]]) -> None:
         if not self.accelerator.is_main_process:
             return
         epoch = len(history)

@@ -148,7 +148,8 @@ def _orient(phi: nn.Module, low: float = 0.0, high: float = 20.0) -> None:
     The released code leaves this sign to chance. The regulariser doesn't mind, the score does: it says that ID has the higher one, and a
     net that was pushed the other way is a detector turned upside down.
     """
-    last = phi if isinstance(phi, nn.Linear) else phi[-1]
+    last = phi[-1] if isinstance(phi, nn.Sequential) else phi
+    assert isinstance(last, nn.Linear)
     outputs = phi(torch.tensor([[low], [high]], dtype=last.weight.dtype))
     votes = outputs[:, 1] - outputs[:, 0]
     if votes[1] < votes[0]:
@@ -162,6 +163,8 @@ class LabelledInliers(Objective):
     def forward(
         self, logits: Tensor, labels: Tensor, outlier_logits: Tensor | None, outlier_labels: Tensor | None = None
     ) -> tuple[Tensor, Terms]:
+        assert outlier_logits is not None  # a run without dreamed inliers has no such objective
+        assert outlier_labels is not None
         pairs = ((logits, labels), (outlier_logits, outlier_labels))
         each = torch.cat([F.cross_entropy(one, truth, reduction="none") for one, truth in pairs])
         ce, dreamed = (global_mean(part.detach()) for part in (each[: len(labels)], each[len(labels) :]))
@@ -169,7 +172,7 @@ class LabelledInliers(Objective):
         return loss, {"loss": loss.detach(), "ce": ce, "inliers": dreamed}
 
 
-def soft_labels(labels: Tensor, classes: int, smoothing: float, mixed_in: Tensor | None = None, share: float = 1.0) -> Tensor:
+def soft_labels(labels: Tensor, classes: int, smoothing: float, mixed_in: Tensor | None = None, share: Tensor | float = 1.0) -> Tensor:
     """Distributions over the classes, (N, C): the labels, mixed with others (1 - share of those), then smoothed towards uniform.
 
     Cross-entropy is linear in them: MixUp's and CutMix's share-weighted sum of two losses, and label smoothing's mixture.

@@ -1,11 +1,13 @@
 """The atypical samples: training images that a trained classifier gets wrong, or loses, as soon as some of its weights are masked."""
 
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ood.training.devices import Precision
 from ood.unmask.constraint import Batches, drawn_masks, masked_logits
 
 
@@ -46,12 +48,14 @@ class Atypical(NamedTuple):
         }
 
 
-def atypical_samples(net: nn.Module, batches: Batches, keep: float, n_masks: int, seed: int) -> Atypical:
+def atypical_samples(
+    net: nn.Module, batches: Batches, keep: float, n_masks: int, seed: int, precision: Precision = nullcontext
+) -> Atypical:
     """How every training sample (un-augmented, in the order of `batches`) fares under the masks of `estimate_constraint`."""
-    logits, labels = masked_logits(net, batches, {})
+    logits, labels = masked_logits(net, batches, {}, precision)
     losses, flips = [], []
     for mask in drawn_masks(net, keep, n_masks, seed):
-        masked, _ = masked_logits(net, batches, mask)
+        masked, _ = masked_logits(net, batches, mask, precision)
         losses.append(F.cross_entropy(masked, labels, reduction="none"))
         flips.append((masked.argmax(1) != labels).float())
     return Atypical(

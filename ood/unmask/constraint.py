@@ -1,7 +1,7 @@
 """The loss constraint: the training loss of a trained classifier under random masks (Unleashing Mask, ICML 2023, Algorithm 1)."""
 
-from collections.abc import Callable, Iterable
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from ood.training.devices import Precision
 from ood.unmask.masks import Masks, random_masks
 
 ESTIMATES = Path("data/mask")  # <seed>.json: the estimate; atypical-<seed>.csv: the ranking
@@ -31,6 +32,7 @@ def estimate_constraint(
     n_masks: int,
     seed: int,
     tick: Callable[[], None] = lambda: None,
+    precision: Precision = nullcontext,
 ) -> Constraint:
     """Mean cross-entropy over the training set of the trained net under random masks, in eval mode (Algorithm 1).
 
@@ -42,7 +44,7 @@ def estimate_constraint(
     """
     values = []
     for mask in drawn_masks(net, keep, n_masks, seed):
-        logits, labels = masked_logits(net, batches, mask)
+        logits, labels = masked_logits(net, batches, mask, precision)
         values.append(float(F.cross_entropy(logits.double(), labels)))
         tick()
     tensor = torch.tensor(values, dtype=torch.float64)
@@ -56,17 +58,17 @@ def drawn_masks(net: nn.Module, keep: float, n_masks: int, seed: int) -> Iterabl
 
 
 @torch.no_grad()
-def masked_logits(net: nn.Module, batches: Batches, masks: Masks) -> tuple[Tensor, Tensor]:
+def masked_logits(net: nn.Module, batches: Batches, masks: Masks, precision: Precision) -> tuple[Tensor, Tensor]:
     """Logits (N, C) and labels (N,) on the CPU; masked weights are passed beside the net, which stays untouched."""
     parameters = dict(net.named_parameters())
     weights = {name: parameters[name] * mask.to(parameters[name]) for name, mask in masks.items()}
-    with _eval_mode(net):
-        pairs = [(functional_call(net, weights, (images,)).cpu(), labels.cpu()) for images, labels in batches]
+    with _eval_mode(net), precision():
+        pairs = [(functional_call(net, weights, (images,)).float().cpu(), labels.cpu()) for images, labels in batches]
     return torch.cat([logits for logits, _ in pairs]), torch.cat([labels for _, labels in pairs])
 
 
 @contextmanager
-def _eval_mode(net: nn.Module):
+def _eval_mode(net: nn.Module) -> Iterator[None]:
     modes = {module: module.training for module in net.modules()}
     net.eval()
     try:

@@ -14,7 +14,7 @@ from torch.nn.utils import parametrize
 Masks = dict[str, Tensor]
 
 
-def maskable(net: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def maskable(net: nn.Module) -> Iterator[tuple[str, nn.Conv2d | nn.Linear]]:
     """Name and module of every layer whose weight a mask covers: convolutions and linear layers, the head included."""
     for name, module in net.named_modules():
         if isinstance(module, nn.Conv2d | nn.Linear):

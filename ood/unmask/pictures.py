@@ -18,7 +18,7 @@ def sheet_of_atypical(path: Path, images: NDArray, captions: list[tuple[str, str
     columns = min(count, 12)
     rows = -(-count // columns)
     figure = plt.figure(figsize=(0.8 * columns + 0.2, 2.3 * rows + 0.8))
-    halves = figure.subfigures(2, 1)
+    halves = np.asarray(figure.subfigures(2, 1))
     groups = (("Most atypical training images", range(count)), ("Most typical", range(count, 2 * count)))
     for half, (title, chosen) in zip(halves, groups, strict=True):
         half.suptitle(f"{title}  (class; loss under masks; share of masks that flip it)", x=0.01, ha="left", fontsize=10, fontweight="bold")
