@@ -1,10 +1,16 @@
-"""Where tensors are computed: which precision a device gets."""
+"""Where tensors are computed: which precision a device gets, and what evaluation in half precision changes."""
 
+
+import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from conftest import Workspace
+from safetensors.torch import load_file
 
 from ood.config.training import Runtime
+from ood.detection import scores
+from ood.evaluation.metrics import detection_metrics
 from ood.training.devices import accelerator_for
 
 
@@ -17,3 +23,34 @@ def test_auto_is_bf16_only_where_the_cpu_has_instructions_for_it(monkeypatch, in
     accelerator = accelerator_for(Runtime(device="cpu", precision="auto", threads=1))
     assert accelerator.mixed_precision == ("bf16" if instructions else "no")
     AcceleratorState._reset_state(True)
+
+
+@pytest.mark.slow
+def test_evaluation_in_bf16_agrees_with_fp32(trained: Workspace, tmp_path_factory):
+    """features, trace, mask and judge compute in runtime.precision; fp32 is what they are held to."""
+    exact, half = (trained.copy(tmp_path_factory.mktemp(name)) for name in ("fp32", "bf16"))
+    half.set({"runtime.precision": "bf16"})
+    for workspace in (exact, half):
+        workspace.set({"seeds": [0], "features.odin": {"temperature": 1000.0, "epsilon": 0.0014}})
+        for command in ("features ce", "trace ce", "mask um"):
+            workspace.stage(command)
+    one, other = (load_file(w.path / "data/features/ce/0.safetensors") for w in (exact, half))
+    assert one.keys() == other.keys()
+    for key in (key for key in one if key.endswith(":features")):
+        assert torch.equal(other[key], other[key].bfloat16().float()), "the backbone did compute in bf16"
+        assert (one[key] - other[key]).norm() < 0.03 * one[key].norm(), key
+    for key in (key for key in one if key.endswith(":logits")):
+        assert not torch.equal(other[key], other[key].bfloat16().float()), "the head in fp32: no ties by rounding"
+        assert (one[key] - other[key]).norm() < 0.05 * one[key].norm(), key
+    for name in (key.removesuffix(":odin") for key in one if key.endswith(":odin") and key.startswith(("near", "far"))):
+        for score in (scores.msp, scores.energy):
+            found = [detection_metrics(score(w["id/test:logits"]), score(w[f"{name}:logits"]))["auroc"] for w in (one, other)]
+            assert abs(found[0] - found[1]) < 0.02, (name, score)
+    traces = [np.genfromtxt(w.path / "metrics/trace/ce.csv", delimiter=",", names=True) for w in (exact, half)]
+    assert np.abs(traces[0]["near_auroc"] - traces[1]["near_auroc"]).max() < 0.02
+    assert not np.array_equal(traces[0]["near_auroc"], traces[1]["near_auroc"])
+    masks = [
+        np.genfromtxt(w.path / "data/mask/um/atypical-0.csv", delimiter=",", names=True, dtype=None, encoding="utf-8")
+        for w in (exact, half)
+    ]
+    assert abs(masks[0]["masked_loss"].mean() - masks[1]["masked_loss"].mean()) < 0.02 * masks[0]["masked_loss"].mean()

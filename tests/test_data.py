@@ -618,11 +618,13 @@ def test_an_epoch_shows_every_image_once_and_outliers_without_gaps():
 def test_epochs_repeat_exactly_and_differ_from_each_other():
     batches = TrainingBatches(image_set(10), 4, Augment(pad=1, flip=True))
 
-    def of(seed, epoch):
-        return [b.images.numpy().tobytes() for b in batches.epoch(seed, epoch)]
+    def of(seed, epoch, turn=0):
+        return [b.images.numpy().tobytes() for b in batches.epoch(seed, epoch, turn)]
 
     assert of(0, 1) == of(0, 1)
     assert of(0, 1) != of(0, 2) != of(1, 2)
+    assert of(0, 1, 1) == of(0, 1, 1)
+    assert len({tuple(of(0, 1, turn)) for turn in (0, 1, 2)}) == 3, "a fine-tune replays no permutation of the trainings before"
 
 
 def test_crop_and_flip_by_hand():

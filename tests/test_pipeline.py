@@ -107,6 +107,25 @@ def test_umap_leaves_the_weights_bit_for_bit(project: Project):
     assert any(name.endswith("0/mask.safetensors") for name in masks)
 
 
+def test_a_run_counts_its_trainings_and_a_fine_tune_draws_its_own(project: Project):
+    """The n-th training of a net has other permutations than those before; a method and its control have been through as many."""
+    specs = {p.parent.parent.name: json.loads(p.read_text()) for p in (project.path / "data/models").glob("*/0/model.json")}
+    found = {
+        name: specs[name]["trainings"] for name in ("scratch", "ce", "ce-2", "oe-scratch", "um", "control", "umap", "oe-um", "oe-from-um")
+    }
+    assert found == {"scratch": 0, "ce": 1, "ce-2": 1, "oe-scratch": 1, "um": 2, "control": 2, "umap": 2, "oe-um": 2, "oe-from-um": 3}
+
+
+def test_um_on_any_run_and_any_kept_epoch(project: Project):
+    l2, of_l2 = (json.loads((project.path / f"data/models/{run}/0/model.json").read_text()) for run in ("l2", "um-l2"))
+    assert of_l2["normalize"] is l2["normalize"] is True
+    estimate = json.loads((project.path / "data/mask/um-l2/0.json").read_text())["constraint"]
+    assert of_l2["constraint"] == estimate["mean"]
+    assert len(estimate["values"]) == 1, "its own number of masks"
+    middle, kept = (project.path / f"data/models/{name}.safetensors" for name in ("ce-2/0/model", "ce/0/epochs/002"))
+    assert middle.read_bytes() == kept.read_bytes()
+
+
 def test_metrics_and_plots_through_dvc(project: Project):
     shown = json.loads(project.run(DVC, "metrics", "show", "--json").stdout)
     files = next(iter(shown.values()))["data"]

@@ -98,6 +98,39 @@ def test_a_preset_for_other_classes_is_refused(recipe, preset):
         recipes.add(base, recipes.overlay(preset, recipes.PRESETS), preset)
 
 
+@pytest.mark.parametrize(("recipe", "margins"), [("cifar10", (-23.0, -5.0)), ("cifar100", (-27.0, -5.0))])
+def test_the_papers_combinations(recipe, margins):
+    """OE and energy margins with UM as UM's reference trains them, and the margins that the energy paper's authors pass."""
+    params = parse(recipes.apply(SHIPPED, recipes.overlay(recipe), recipe))
+    runs, pairs = params["oe"]["runs"], params["report"]["pairs"]
+    assert (runs["energy"]["m_in"], runs["energy"]["m_out"]) == margins
+    for method in ("oe", "energy"):
+        um, control = runs[f"{method}-um"], runs[f"{method}-control"]
+        assert um["init"] == control["init"] == "ce" == params["mask"]["runs"][um["constraint"]]["init"], (
+            "the last checkpoint of pretraining"
+        )
+        assert um == control | {"constraint": "um"}, "the criterion, and nothing else"
+        assert (um["lr"], um["batch_size"], params["oe"]["outlier_batch"], um["weight_decay"]) == (0.01, 256, 256, 1e-4)
+        assert pairs[f"{method}-um"] == f"{method}-control"
+    assert (runs["energy-um"]["m_in"], runs["energy-um"]["m_out"]) == (-25.0, -7.0), "UM's code"
+    assert params["net"] == params["net"] | {"name": "densenet_bc_100_12", "affine": False}
+
+
+@pytest.mark.parametrize("recipe", ["cifar10", "cifar100"])
+def test_um_may_choose_on_tiny_imagenet(recipe, tmp_path):
+    base = recipes.apply(SHIPPED, recipes.overlay(recipe), recipe)
+    both = base
+    for preset in ("um", "tin-validation"):
+        both = recipes.add(both, recipes.overlay(preset, recipes.PRESETS), preset)
+    assert both.splitlines()[0] == f"# Recipe: {recipe} with um with tin-validation"
+    before, after = parse(base), parse(both)
+    assert list(after["data"]["validation"]) == ["tiny-imagenet"]
+    assert "inaturalist" in after["data"]["far"]
+    assert after["data"]["auxiliary"] == before["data"]["auxiliary"]
+    (tmp_path / "params.yaml").write_text(both)
+    check(Params(tmp_path / "params.yaml"))
+
+
 def test_a_second_recipe_is_refused_and_an_unknown_one_names_what_there_is():
     once = recipes.apply(SHIPPED, recipes.overlay("mnist"), "mnist")
     with pytest.raises(InputError, match=r"holds the recipe 'mnist' already.*git checkout params.yaml dvc.yaml"):

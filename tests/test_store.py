@@ -1,6 +1,7 @@
 """Models on disk: what is written can be read, and what can't be read says why."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -18,8 +19,6 @@ def spec():
 
 def test_round_trip_keeps_function_and_flags(tmp_path, spec):
     """The L2 flag changes no key, so it must travel in model.json."""
-    from dataclasses import replace
-
     normalising = replace(spec, normalize=True, constraint=0.25)
     net = normalising.build().eval()
     store.save(tmp_path, {"model": net.state_dict()}, normalising)
@@ -40,8 +39,6 @@ def test_equal_models_are_equal_bytes(tmp_path, spec):
 
 
 def test_a_masked_model_can_be_unmasked(tmp_path, spec):
-    from dataclasses import replace
-
     net = spec.build()
     dense = {key: tensor.clone() for key, tensor in net.state_dict().items()}
     masks.learn_masks(net, 0.5, torch.Generator().manual_seed(0))
@@ -49,6 +46,19 @@ def test_a_masked_model_can_be_unmasked(tmp_path, spec):
     with_mask, without = store.load(tmp_path)[0], store.load(tmp_path, "dense")[0]
     assert (with_mask.fc.weight == 0).float().mean() == pytest.approx(0.5, abs=0.01)
     assert torch.equal(without.fc.weight, dense["fc.weight"])
+
+
+def test_a_kept_epoch_is_a_model_of_its_own(tmp_path, spec):
+    net, earlier = spec.build(), spec.build()
+    states = {"model": net.state_dict(), "epochs/003": earlier.state_dict()}
+    (tmp_path / "run/epochs").mkdir(parents=True)
+    store.save(tmp_path / "run", states, replace(spec, trainings=1))
+    store.keep_epoch(tmp_path / "run", 3, tmp_path / "run-3/0")
+    again, read = store.load(tmp_path / "run-3/0")
+    assert torch.equal(again.fc.weight, earlier.fc.weight)
+    assert read.trainings == 1
+    with pytest.raises(InputError, match=r"002\.safetensors: not there\. Set pretrain\.keep_epochs"):
+        store.keep_epoch(tmp_path / "run", 2, tmp_path / "run-2/0")
 
 
 def test_missing_damaged_and_foreign_weights(tmp_path, spec):
