@@ -1,6 +1,6 @@
 """Which files of this repository a module uses: the import closure, read from the source without running it.
 
-One answer for two questions: whose change makes a stage stale (stages/code.py), and whose makes a checkpoint useless.
+One answer for two questions: whose change makes a stage stale (stages/check.py), and whose makes a checkpoint useless.
 """
 
 import ast
@@ -13,6 +13,7 @@ from ood.errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("ood", "stages")
+LOCK = "requirements.lock"
 
 
 def closure(entry: str) -> list[str]:
@@ -32,8 +33,9 @@ def closure(entry: str) -> list[str]:
 
 
 def listing(entry: str) -> str:
-    """The closure of `entry` as text: a line each, sha256 of the file and its path."""
-    return "".join(f"{hashlib.sha256((ROOT / path).read_bytes()).hexdigest()}  {path}\n" for path in closure(entry))
+    """What `entry` is made of as text: its closure and the libraries' lock, a line each, sha256 of the file and its path."""
+    files = [LOCK, *closure(entry)] if (ROOT / LOCK).is_file() else closure(entry)
+    return "".join(f"{hashlib.sha256((ROOT / path).read_bytes()).hexdigest()}  {path}\n" for path in files)
 
 
 def _running(node: ast.AST) -> Iterator[ast.AST]:

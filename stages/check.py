@@ -1,7 +1,8 @@
-"""Check all of params.yaml and the cheap facts, before any other stage touches anything."""
+"""Check all of params.yaml and the cheap facts, and write down what every stage is made of, before any other stage touches anything."""
 
 from pathlib import Path
 
+from ood.closure import ROOT, listing
 from ood.config import Params
 from ood.config.data import Data
 from ood.config.methods import NO_CONSTRAINT, UM, UMAP, Mask
@@ -9,24 +10,26 @@ from ood.config.whole import check
 from ood.data import catalog
 from ood.files import empty, in_place_of, write_text
 
-OUT = Path("data/check.txt")
-# dvc.yaml can't say "depends on um.threshold if it has a constraint"; but on the file here that bears the constraint's name, it can.
-THRESHOLDS, NO_MASK = Path("data/thresholds"), Path("data/mask") / NO_CONSTRAINT
+CODE, THRESHOLDS, NO_MASK = Path("data/code"), Path("data/thresholds"), Path("data/mask") / NO_CONSTRAINT
+APART = ("check.py", "console.py", "recipe.py")  # no stages that others are held against
 
 
 def main() -> None:
-    """Check all of params.yaml and the cheap facts (folders, fonts, names).
+    """Check all of params.yaml and the cheap facts (folders, fonts, names): an error stops `dvc repro` here.
 
-    The file it writes never changes: an error stops `dvc repro` here, a good change makes nothing stale by itself. Beside it, for dvc.yaml
-    alone: data/thresholds/<stage>/<constraint>.txt, which changes as the threshold of um or umap does, and data/mask/none.
+    What it writes is for dvc.yaml alone. data/code/<stage>.txt, the modules that a stage imports and the libraries, with the hash of each:
+    all stages depend on theirs, so a good change of a parameter makes nothing stale by itself. data/thresholds/<stage>/<constraint>.txt,
+    which changes as um's or umap's threshold does, and data/mask/none: so that runs with a constraint depend on it and others don't.
     """
     params = Params()
     check(params)
     catalog.check(params[Data])
+    with in_place_of(CODE) as folder:
+        for path in sorted({*(ROOT / "stages").glob("[!_]*.py")} - {ROOT / "stages" / name for name in APART}):
+            write_text(folder / f"{path.stem.replace('_', '-')}.txt", listing(f"stages/{path.name}"))
     with in_place_of(THRESHOLDS) as folder:
         for stage, threshold in (("um", params[UM].threshold), ("umap", params[UMAP].threshold)):
             for constraint in params[Mask].runs:
                 write_text(folder / stage / f"{constraint}.txt", f"{stage}.threshold: {threshold}\n")
             write_text(folder / stage / f"{NO_CONSTRAINT}.txt", "none\n")
     empty(NO_MASK)
-    write_text(OUT, "params.yaml is valid\n")

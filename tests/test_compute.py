@@ -1,6 +1,5 @@
 """Where tensors are computed: which precision a device gets, and what evaluation in half precision changes."""
 
-
 import numpy as np
 import pytest
 import torch

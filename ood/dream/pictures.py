@@ -90,7 +90,7 @@ def map_of_embeddings(
                         style = {"facecolors": "none", "edgecolors": colour}
                     elif marker == "*":
                         style = {"facecolors": colour, "edgecolors": "black"}
-                    where = project(points)
+                    where = project(points).round(4)  # a processor's last bits aren't to be seen
                     axis.scatter(where[:, 0], where[:, 1], s=size, marker=marker, alpha=alpha, linewidths=0.9, zorder=2 + order, **style)
         left.annotate(name, table[label] @ plane, xytext=(6, 6), textcoords="offset points", fontsize=9, zorder=6)
     left.set(title="Features, anchors and drawn embeddings", xlabel="first principal direction of the anchors", ylabel="second")
