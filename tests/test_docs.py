@@ -23,8 +23,8 @@ def test_the_results_table_is_the_reports():
 
 def test_every_file_and_key_that_the_pages_name_exists():
     readme = (ROOT / "README.md").read_text()
-    pages = {ROOT: readme, ROOT / "docs": (ROOT / "docs/results.md").read_text()}
-    for folder, text in pages.items():
+    pages = [(ROOT, readme), *((ROOT / "docs", path.read_text()) for path in sorted((ROOT / "docs").glob("*.md")))]
+    for folder, text in pages:
         for path in re.findall(r"\]\((?!http)([^)]+)\)", text):
             assert (folder / path).is_file(), path
     params = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
