@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import DVC, Project
+from conftest import DVC, PLAIN, Project
 from PIL import Image
 
 pytestmark = pytest.mark.slow
@@ -28,7 +28,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture
 def fresh(tmp_path: Path) -> Project:
-    runs = {"oe": {"init": "ce", "outliers": "prepared/auxiliary"}}
+    runs = {"oe": PLAIN | {"outliers": "prepared/auxiliary"}}
     return Project(tmp_path, {"seeds": [0], "oe.runs": runs, "models": {"ce": "msp"}, "report.pairs": {}})
 
 
@@ -245,15 +245,15 @@ def corrupt_image(project: Project) -> None:
 
 
 BAD = {
-    "unknown key": (lambda p: p.set({"um.treshold": 0.3}), "um", ["um.treshold", "Did you mean 'threshold'"]),
+    "unknown key": (lambda p: p.set({"um.treshold": 0.3}), "um um", ["um.treshold", "Did you mean 'threshold'"]),
     "wrong type": (lambda p: p.set({"pretrain.training.epochs": "many"}), "pretrain ce", ["pretrain.training.epochs", "'many'"]),
-    "out of range": (lambda p: p.set({"mask.keep": 1.7}), "mask", ["mask.keep", "less than or equal to 1"]),
+    "out of range": (lambda p: p.set({"mask.keep": 1.7}), "mask um", ["mask.keep", "less than or equal to 1"]),
     "missing folder": (
         lambda p: p.set({"data.near.mine": {"source": "folder", "path": "images/none"}}), "prepare", ["images/none", "no such folder"],
     ),
     "corrupt image": (corrupt_image, "prepare", ["5.png", "cannot be read as an image"]),
     "too few images": (lambda p: p.set({"data.min_per_class": 60}), "prepare", ["data.min_per_class", "has"]),
-    "another architecture": (None, "um", ["another architecture", "model.safetensors"]),
+    "another architecture": (None, "um um", ["another architecture", "model.safetensors"]),
 }  # fmt: skip
 
 

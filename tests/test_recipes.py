@@ -315,7 +315,7 @@ def test_a_recipe_runs_through_dvc(name, tmp_path):
     ran, _ = project.repro()
     assert {f"pretrain@{run}" for run in params["pretrain"]["runs"]} <= ran
     assert {f"oe@{run}" for run in params["oe"]["runs"]} <= ran
-    assert {"um", "umap", "mask", "evaluate", "report"} <= ran
+    assert {"um@um", "um@control", "umap@umap", "mask@um", "evaluate", "report"} <= ran
     report = (project.path / "metrics/report.md").read_text()
     assert all(f"| {model} " in report for model in params["models"])
     assert ("What was dreamed" in report) is params["diffusion"]["enabled"]

@@ -129,7 +129,7 @@ def streaming_workspace(tmp_path, stream: bool) -> Workspace:
             "diffusion.enabled": False,
             "embed.runs": {},
             "synthesize.runs": {},
-            "oe.runs": {"oe": {"init": "ce", "outliers": "prepared/auxiliary", "objective": "uniform"}},
+            "oe.runs": {"oe": {"init": "ce", "constraint": "none", "outliers": "prepared/auxiliary", "objective": "uniform"}},
             "models": {"ce": "msp", "oe": "msp"},
             "report.pairs": {},
         },
