@@ -44,6 +44,11 @@ BAD = [
     ({"seeds": []}, ["seeds", "at least 1"]),
     ({"net.name": "resnet99"}, ["net.name", "wrn_<depth>_<width>", "'resnet99'"]),
     ({"net.name": "wrn_12_1"}, ["net.name", "10, 16, 22"]),
+    ({"net.name": "resnet_18_1"}, ["net.name", "resnet_<depth>_<width>", "8, 14, 20"]),
+    (
+        {"net": {"name": "resnet_8_1", "stem": "imagenet"}},
+        ["net", "resnet_8_1 has no option stem", "it knows affine, shortcut, slope, spectral"],
+    ),
     ({"net.name": "vgg16"}, ["net.name", "vgg16 takes images of a multiple of 32", "these have 8"]),
     ({"net.spectral": 3.0}, ["net", "wrn_10_1 has no option spectral", "it knows affine, dropout"]),
     ({"pretrain.runs.l2.net": {"name": "allconv"}}, ["pretrain.runs.l2.net.name", "allconv takes"]),

@@ -22,6 +22,7 @@ COUNTS = [
     ("resnet18", 10, True, 11_173_962),
     ("resnet34", 10, True, 21_282_122),
     ("resnet50", 10, True, 23_520_842),
+    ("resnet_20_1", 10, True, 272_474),
     ("vgg16", 10, True, 14_728_266),
     ("cct_7_3x1", 10, True, 3_760_139),
     ("convnext_tiny", 10, True, 27_827_818),
@@ -51,9 +52,18 @@ def test_parameter_counts_at_other_sizes(name, classes, size, options, count):
     assert sum(p.numel() for p in net.parameters()) == count
 
 
+@pytest.mark.parametrize(("depth", "millions", "count"), [(20, 0.27, 269_722), (56, 0.85, 853_018), (110, 1.7, 1_727_962)])
+def test_parameter_counts_of_he_et_al(depth, millions, count):
+    """Table 6 of the paper, whose shortcuts have no weights."""
+    net = nets.build(f"resnet_{depth}_1", num_classes=10, shortcut="average")
+    assert sum(p.numel() for p in net.parameters()) == count
+    assert float(f"{count / 1e6:.2g}") == millions
+
+
 EVERY = [  # name, its smallest convenient size, features
     ("wrn_10_1", 8, 64), ("densenet_bc_10_4", 8, 9), ("allconv", 32, 192), ("resnet18", 16, 512), ("resnet34", 16, 512),
-    ("resnet50", 16, 2048), ("vgg16", 32, 512), ("cct_7_3x1", 8, 256), ("convnext_tiny", 32, 768), ("mnist_convnet", 28, 50),
+    ("resnet50", 16, 2048), ("resnet_8_1", 8, 64), ("resnet_14_2", 12, 128), ("vgg16", 32, 512), ("cct_7_3x1", 8, 256),
+    ("convnext_tiny", 32, 768), ("mnist_convnet", 28, 50),
 ]  # fmt: skip
 
 
@@ -76,7 +86,14 @@ def test_every_network_keeps_the_contract(name, size, width):
 
 @pytest.mark.parametrize(
     ("name", "size", "options"),
-    [("vgg16", 16, {}), ("mnist_convnet", 32, {}), ("allconv", 96, {}), ("resnet18", 48, {"stem": "imagenet"}), ("wrn_40_2", 30, {})],
+    [
+        ("vgg16", 16, {}),
+        ("mnist_convnet", 32, {}),
+        ("allconv", 96, {}),
+        ("resnet18", 48, {"stem": "imagenet"}),
+        ("wrn_40_2", 30, {}),
+        ("resnet_8_1", 10, {}),
+    ],
 )
 def test_a_size_that_a_net_cannot_take_is_an_error_with_a_remedy(name, size, options):
     with pytest.raises(InputError, match=rf"{name} takes images of .*{size}.*data\.chain\.size"):
@@ -134,6 +151,31 @@ def test_the_l2_papers_resnet_is_leaky_and_has_no_shortcut_weights():
     assert (y[:, 4:] == 0).all()
 
 
+def test_blocks_of_the_cifar_resnets_add_to_their_shortcut():
+    """With branches that give nothing the features are the stem's, averaged, and zeros; the last layer is no batch normalisation."""
+    torch.manual_seed(0)
+    net = nets.build("resnet_14_1", num_classes=3, size=8, slope=0.01, shortcut="average").eval()
+    kinds = [type(module).__name__ for module in net.modules()]
+    assert kinds.count("AverageShortcut") == 2
+    assert kinds.count("BasicBlock") == 6
+    assert "ReLU" not in kinds
+    for block in net.backbone.blocks:
+        torch.nn.init.zeros_(block.bn2.weight)
+    images = torch.rand(4, 3, 8, 8)
+    stem = torch.nn.Sequential(net.backbone.conv1, net.backbone.bn1, torch.nn.ReLU())
+    net.backbone.relu = stem[2]  # what is never negative passes every later activation as it is
+    features = net.features(images)
+    assert torch.allclose(features[:, :16], stem((images - net.mean) / net.std).mean((2, 3)), atol=1e-6)
+    assert (features[:, 16:] == 0).all()
+
+
+def test_spectral_norms_of_the_cifar_resnets_are_held():
+    net = nets.build("resnet_8_1", num_classes=3, size=8, spectral=0.5)
+    layers = [module for module in net.modules() if isinstance(module, SpectralConv2d)]
+    assert len(layers) == 9, "seven, and the two convolutions of shortcuts"
+    assert sorted({tuple(layer.direction.shape[2:]) for layer in layers}) == [(1, 1), (2, 2), (4, 4), (8, 8)]
+
+
 def test_masks_cover_spectral_convolutions():
     net = spectral_net().eval()
     drawn = masks.random_masks(net, 0.9, torch.Generator().manual_seed(0))
@@ -186,7 +228,9 @@ def test_images_of_another_size_are_refused(size):
         net(torch.rand(2, 3, *size))
 
 
-@pytest.mark.parametrize("name", ["resnet", "wrn_11_2", "wrn_40_0", "densenet_bc_100"])
+@pytest.mark.parametrize(
+    "name", ["resnet", "wrn_11_2", "wrn_40_0", "densenet_bc_100", "resnet_10_1", "resnet_2_1", "resnet_8_0", "resnet_8"]
+)
 def test_unknown_and_impossible_names(name):
     with pytest.raises(InputError, match=r"net\.name"):
         nets.build(name, num_classes=3)

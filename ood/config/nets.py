@@ -12,7 +12,8 @@ class Family(NamedTuple):
     """A kind of network.
 
     pattern: of its names. shown: how a person would write it. sizes: images must be a multiple of `step` pixels, at least `least`, at
-    most `most`. options: what its section may set beside the name.
+    most `most`. options: what its section may set beside the name. ends: the layers of a net without blocks, where its name has a depth:
+    every further six are one block more in each of three stages.
     """
 
     pattern: str
@@ -21,6 +22,7 @@ class Family(NamedTuple):
     least: int
     most: int | None
     options: frozenset[str]
+    ends: int | None = None
 
     def takes(self, size: int) -> bool:
         """Whether images of so many pixels can go through it."""
@@ -33,12 +35,13 @@ class Family(NamedTuple):
         return f"a multiple of {self.step} pixels from {self.least}" + (f" to {self.most}" if self.most else "")
 
 
-_SHAPED = frozenset({"affine", "stem", "spectral", "slope", "shortcut"})
+_SHAPED = frozenset({"affine", "spectral", "slope", "shortcut"})
 FAMILIES = {
-    "wrn": Family(r"wrn_(\d+)_(\d+)", "wrn_<depth>_<width>", 4, 8, None, frozenset({"dropout", "affine"})),
-    "densenet_bc": Family(r"densenet_bc_(\d+)_(\d+)", "densenet_bc_<depth>_<growth>", 4, 8, None, frozenset({"dropout", "affine"})),
+    "wrn": Family(r"wrn_(\d+)_(\d+)", "wrn_<depth>_<width>", 4, 8, None, frozenset({"dropout", "affine"}), 4),
+    "densenet_bc": Family(r"densenet_bc_(\d+)_(\d+)", "densenet_bc_<depth>_<growth>", 4, 8, None, frozenset({"dropout", "affine"}), 4),
     "allconv": Family(r"allconv", "allconv", 32, 32, 64, frozenset({"dropout", "affine"})),
-    "resnet": Family(r"resnet(18|34|50)", "resnet18, resnet34, resnet50", 8, 16, None, _SHAPED),
+    "resnet": Family(r"resnet(18|34|50)", "resnet18, resnet34, resnet50", 8, 16, None, _SHAPED | {"stem"}),
+    "cifar_resnet": Family(r"resnet_(\d+)_(\d+)", "resnet_<depth>_<width>", 4, 8, None, _SHAPED, 2),
     "vgg": Family(r"vgg16", "vgg16", 32, 32, None, frozenset({"affine", "spectral", "slope"})),
     "cct": Family(r"cct_7_3x1", "cct_7_3x1", 4, 8, None, frozenset({"dropout", "drop_path"})),
     "convnext": Family(r"convnext_tiny", "convnext_tiny", 32, 32, None, frozenset({"drop_path"})),
@@ -56,18 +59,20 @@ def _parsed(name: str) -> tuple[str, list[int]]:
 
 def _makes_a_network(name: str) -> str:
     key, numbers = _parsed(name)
-    if key in ("wrn", "densenet_bc"):
+    family = FAMILIES[key]
+    if family.ends is not None:
         depth, width = numbers
-        if depth < 10 or (depth - 4) % 6 or width < 1:
-            raise ValueError(f"{key} needs a depth of 10, 16, 22, 28, 34, 40, ..., 100 and a width of at least 1")
+        if depth <= family.ends or (depth - family.ends) % 6 or width < 1:
+            shown = ", ".join(str(family.ends + 6 * blocks) for blocks in range(1, 7))
+            raise ValueError(f"{family.shown} needs a depth of {shown}, ... and a width of at least 1")
     return name
 
 
 class Net(Section, key="net"):
     """A backbone by name (see FAMILIES and ood.nets.build) and the options that change its architecture.
 
-    stem: of ResNets: small (3x3, stride 1, no pooling) or imagenet (7x7, stride 2, pooling). spectral: largest spectral norm of every
-    convolution (null: not held); slope: of Leaky ReLU (0: ReLU); shortcut: where ResNets change shape, a 1x1 convolution or average
+    stem: of resnet18, 34, 50: small (3x3, stride 1, no pooling) or imagenet (7x7, stride 2, pooling). spectral: largest spectral norm of
+    every convolution (null: not held); slope: of Leaky ReLU (0: ReLU); shortcut: where ResNets change shape, a 1x1 convolution or average
     pooling with zero-padded channels (the L2 paper's nets). drop_path: largest rate of stochastic depth.
     """
 

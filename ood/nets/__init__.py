@@ -122,6 +122,10 @@ def constructor(family: str) -> Callable[..., tuple[nn.Module, int]]:
             from ood.nets import resnet
 
             return resnet.backbone
+        case "cifar_resnet":
+            from ood.nets import cifar_resnet
+
+            return cifar_resnet.backbone
         case "vgg":
             from ood.nets import vgg
 

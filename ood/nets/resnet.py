@@ -36,6 +36,11 @@ def backbone(
     net.fc = nn.Identity()
     if stem == "small":
         net.conv1, net.maxpool = nn.Conv2d(3, 64, 3, padding=1, bias=False), nn.Identity()
+    return shaped(net, size=size, spectral=spectral, slope=slope, shortcut=shortcut), width
+
+
+def shaped(net: nn.Module, *, size: int, spectral: float | None, slope: float, shortcut: str) -> nn.Module:
+    """A net of torchvision's blocks, freshly initialised, with what its options change; in place."""
     if shortcut == "average":
         for module in net.modules():
             if isinstance(module, BasicBlock | Bottleneck) and module.downsample is not None:
@@ -44,4 +49,4 @@ def backbone(
     if slope:
         replace(net, nn.ReLU, lambda _relu: nn.LeakyReLU(slope, inplace=True))
     init_convolutions(net, mode="fan_out")
-    return (hold_spectral_norms(net, spectral, size) if spectral else net), width
+    return hold_spectral_norms(net, spectral, size) if spectral else net
