@@ -84,9 +84,13 @@ def _recipes(
     nets = {f"pretrain.runs.{name}.net": run.net for name, run in pretrain.runs.items() if run.net}
     nets |= {"align.net": align.net} if diffusion.enabled and align.net else {}
     nets |= {"net": net} if len(nets) < len(pretrain.runs) + diffusion.enabled else {}
+    misfits: dict[str, list[str]] = {}
     for key, used in nets.items():
         if reason := used.misfit(data.chain.side):
-            yield f"{key}.name: {reason} (data.chain). Change one of the two."
+            misfits.setdefault(reason, []).append(f"{key}.name")
+    if misfits:  # one line for all: a size that one net can't take is often one that none can
+        told = "; ".join(f"{', '.join(keys)}: {reason}" for reason, keys in misfits.items())
+        yield f"{told} (data.chain). Change one of the two."
 
 
 def _runs(*, pretrain: Pretrain, epochs: Epochs, um: UM, umap: UMAP, oe: OE, mask: Mask, trace: Trace, **_: object) -> Iterator[str]:
