@@ -49,6 +49,12 @@ PLANS = {
         ["pretrain ce", "pretrain l2"],
         ["ce", "l2"],
     ),
+    "l2": (  # l2 and its control, resnet, have one rate: that at which the control is right most often on ID validation
+        ["prepare"],
+        [{"pretrain.runs.resnet.lr": lr, "pretrain.runs.l2.lr": lr} for lr in (0.1, 0.05, 0.02)],
+        ["pretrain resnet", "pretrain l2"],
+        ["resnet", "l2"],
+    ),
     "logitnorm": (
         ["prepare"],
         grid(pretrain__runs__logitnorm__tau=[0.04, 0.1, 0.3, 1.0]),

@@ -94,9 +94,10 @@ MINIATURE = {
         "dream-id": PLAIN | {"init": "scratch", "outliers": "dreamed/inliers", "objective": "label", "cut": 0.0, "outlier_batch": 16},
     },
     "models": dict.fromkeys(("um", "control", "umap", "dream", "ce-2"), "energy")
-    | {"ce": "msp", "l2": "feature_norm", "oe-um": "msp", "dream-id": "msp", "um-l2": "feature_norm"},
+    | dict.fromkeys(("ce", "resnet", "oe-um", "dream-id"), "msp")
+    | {"l2": "feature_norm", "um-l2": "feature_norm"},
     "evaluate.bootstrap": 20,
-    "report.pairs": {"l2": "ce", "um": "control"},
+    "report.pairs": {"l2": "resnet", "um": "control"},
 }
 
 

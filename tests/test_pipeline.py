@@ -14,7 +14,7 @@ from conftest import DVC, PLAIN, Project
 from PIL import Image
 
 pytestmark = pytest.mark.slow
-MODELS = ("ce", "l2", "um", "control", "umap", "oe-um", "dream", "dream-id", "um-l2", "ce-2")
+MODELS = ("ce", "resnet", "l2", "um", "control", "umap", "oe-um", "dream", "dream-id", "um-l2", "ce-2")
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +35,7 @@ def fresh(tmp_path: Path) -> Project:
 def test_everything_runs(project: Project):
     runs = {
         "pretrain@ce",
+        "pretrain@resnet",
         "pretrain@l2",
         "pretrain@logitnorm",
         "pretrain@scratch",
