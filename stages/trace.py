@@ -43,7 +43,7 @@ def main(run: Annotated[str, typer.Argument(help="one of trace.runs")]) -> None:
     size = at_once(device, ids["val"].side)
     for seed in seeds:
         folder = store.MODELS / run / str(seed)
-        files = sorted((folder / "epochs").glob("*.safetensors"))
+        files = sorted((folder / "epochs").glob("*.safetensors"))[:: -trace.every][::-1]  # the last is always among them
         if not rows:
             console.begin(len(seeds) * len(files), "epoch")
         net, _ = store.load(folder)

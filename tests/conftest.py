@@ -64,6 +64,7 @@ MINIATURE = {
     "synthesize.runs": {"outliers": {"embed": "outliers", "count": 6}, "inliers": {"embed": "inliers", "count": 5}},
     "pretrain.training.epochs": 3,
     "epochs": {"ce-2": {"run": "ce", "epoch": 2}},
+    "trace.every": 1,
     "mask.masks": 2,
     "mask.runs": {"um": {"init": "ce"}, "um-l2": {"init": "l2", "masks": 1}},
     "um.runs": {

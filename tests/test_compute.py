@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from ood.config.training import Runtime
 from ood.detection import scores
 from ood.evaluation.metrics import detection_metrics
-from ood.training.devices import accelerator_for
+from ood.training.devices import accelerator_for, keep_memory
 
 
 @pytest.mark.parametrize("instructions", ["avx512_bf16", "amx_tile", None])
@@ -53,3 +53,28 @@ def test_evaluation_in_bf16_agrees_with_fp32(trained: Workspace, tmp_path_factor
         for w in (exact, half)
     ]
     assert abs(masks[0]["masked_loss"].mean() - masks[1]["masked_loss"].mean()) < 0.02 * masks[0]["masked_loss"].mean()
+
+
+@pytest.mark.slow
+def test_a_trace_looks_at_every_nth_kept_epoch_and_at_the_last(trained: Workspace, tmp_path):
+    workspace = trained.copy(tmp_path)
+    for every, epochs in ((1, [1, 2, 3]), (2, [1, 3]), (5, [3])):
+        workspace.set({"trace.every": every, "seeds": [0]})
+        workspace.stage("trace ce")
+        found = np.atleast_1d(np.genfromtxt(workspace.path / "metrics/trace/ce.csv", delimiter=",", names=True))["epoch"]
+        assert found.tolist() == epochs
+
+
+def test_memory_stays_with_the_process():
+    """What keep_memory is for: a block of 8 MB that was freed and is wanted again costs no page faults."""
+    import resource
+
+    def faults() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(20):
+            torch.zeros(2**21)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    keep_memory()
+    faults()
+    assert faults() < 2048, "without it 2,048 pages twenty times"

@@ -21,8 +21,12 @@ class Models(RootModel[Annotated[dict[Name, ScoreName], Field(min_length=1)]], K
 
 
 class Trace(Section, key="trace"):
-    """Which pretraining runs are traced epoch by epoch, with which score. collapse: measure neural collapse on the training set too."""
+    """Which pretraining runs are traced over their kept epochs, with which score.
 
+    every: n-th kept epoch, counted back from the last. collapse: measure neural collapse on the training set too.
+    """
+
+    every: int = Field(1, ge=1)
     collapse: bool = True
     runs: dict[Name, LogitScore]
 

@@ -1,5 +1,6 @@
 """Where tensors are computed: Accelerate carries device, precision and processes."""
 
+import ctypes
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -14,6 +15,21 @@ from ood.errors import InputError
 # Makes a context within which networks compute in runtime.precision: an Accelerator's `autocast`. To be entered anew whenever weights have
 # changed, for within it their lower-precision copies are kept.
 Precision = Callable[[], AbstractContextManager[None]]
+
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
+
+
+def keep_memory() -> None:
+    """Let freed memory stay with the process, where the C library is glibc.
+
+    It gives large blocks back to the system as they are freed, which has to zero them when they are wanted again: at every layer of every
+    step, a quarter of the time of a small network on a CPU (docs/performance.md). Changes no result.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(M_MMAP_THRESHOLD, 2**25)  # the largest that it takes
+        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def placed(net: nn.Module, device: torch.device, runtime: Runtime) -> nn.Module:
@@ -51,6 +67,7 @@ def accelerator_for(runtime: Runtime) -> Accelerator:
     launched = "MASTER_PORT" in os.environ and "ACCELERATE_USE_CPU" in os.environ
     wanted = int(os.environ.get("WORLD_SIZE", "2" if launched else "1"))
     torch.set_num_threads(runtime.threads)
+    keep_memory()
     precision = _fastest(on_cpu) if runtime.precision == "auto" else runtime.precision
     # On NVIDIA GPUs fp32 is fp32 (convolutions would run in TF32 else), and convolutions add up in one order.
     torch.backends.cudnn.allow_tf32 = False
