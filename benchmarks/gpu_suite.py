@@ -63,6 +63,7 @@ NEEDS = {
     "align": ["diffusion"], "proofs": ["align"], "embed outliers": ["align"], "synthesize outliers": ["embed outliers"],
     "judge outliers": ["synthesize outliers", "pretrain wrn"], "oe dream": ["judge outliers"],
 }  # fmt: skip
+TRAININGS = ("pretrain", "um", "umap", "oe")
 STARTS = {"um": ["wrn"], "oe": ["wrn"], "oe-um": ["wrn"], "umap": ["wrn"], "dream": ["wrn"]}  # the models a piece starts from
 MODELS = {
     "wrn": "msp", "um": "energy", "control": "energy", "oe": "msp", "no-outliers": "msp", "oe-um": "energy", "oe-control": "energy",
@@ -257,7 +258,7 @@ def needs(command: str) -> set[str]:
     if stage == "evaluate":
         return {f"features {model}"}
     if stage in ("features", "trace"):
-        return {"prepare", next(c for commands in PIECES.values() for c in commands if c.split()[-1] == model)}
+        return {"prepare", next(c for commands in PIECES.values() for c in commands if c in {f"{kind} {model}" for kind in TRAININGS})}
     return {"prepare", *NEEDS.get(command, [])} - {command}
 
 

@@ -122,6 +122,7 @@ BAD = [
     ({"data.auxiliary.eight": {"source": "digits", "classes": [8]}}, ["digit 8", "two roles"]),
     ({"report.pairs.l2": "l2"}, ["report.pairs.l2", "its own control"]),
     ({"pretrain.runs.l2.epochs": 7}, ["report.pairs.l2", "trains differently", "epochs 7 against 3"]),
+    ({"report.pairs.l2": "ce"}, ["report.pairs.l2", "ce is no control", "on another net"]),
     ({"models.magic": "msp"}, ["models.magic", "no such run"]),
     ({"models.ce": "mps"}, ["models.ce", "msp"]),
     ({"trace.runs.scratch": "energy"}, ["trace.runs.scratch"]),

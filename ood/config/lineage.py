@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ood.config.methods import OE, UM, UMAP, FineTune
+from ood.config.nets import Net
 from ood.config.training import Epochs, Overrides, Pretrain, PretrainRun, Training
 
 
@@ -29,6 +30,8 @@ class Lineage:
         self.nodes: dict[str, Node] = {}
         self.fine_tunes: dict[str, FineTune] = {}
         self.twice: list[str] = []
+        self.nets = {name: run.net for name, run in pretrain.runs.items()}
+        self.nets |= {name: self.nets.get(epoch.run) for name, epoch in epochs.root.items()}
         for name, run in pretrain.runs.items():
             self._add(name, "pretrain.runs", None, run, pretrain.training)
         for name, epoch in epochs.root.items():
@@ -58,6 +61,10 @@ class Lineage:
             seen.add(current)
             yield current
             current = self.nodes[current].init
+
+    def net(self, name: str, default: Net) -> Net:
+        """The network of a run: that of the pretraining run which it comes from."""
+        return self.nets.get(list(self.line(name))[-1]) or default
 
     def complete(self, name: str) -> bool:
         """Whether the run is there, and all that it comes from."""

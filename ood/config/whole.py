@@ -144,7 +144,17 @@ def _runs(*, pretrain: Pretrain, epochs: Epochs, um: UM, umap: UMAP, oe: OE, mas
 
 
 def _comparisons(
-    *, pretrain: Pretrain, epochs: Epochs, um: UM, umap: UMAP, oe: OE, models: Models, features: Features, report: Report, **_: object
+    *,
+    net: Net,
+    pretrain: Pretrain,
+    epochs: Epochs,
+    um: UM,
+    umap: UMAP,
+    oe: OE,
+    models: Models,
+    features: Features,
+    report: Report,
+    **_: object,
 ) -> Iterator[str]:
     """Models are runs, and a method's control trains as the method does."""
     runs = Lineage(pretrain, epochs, um, umap, oe)
@@ -162,9 +172,10 @@ def _comparisons(
         elif runs.complete(method) and runs.complete(control):
             one, other = runs.nodes[method].recipe, runs.nodes[control].recipe
             unequal = [f"{key} {mine} against {theirs}" for (key, mine), (_, theirs) in zip(one, other, strict=True) if mine != theirs]
-            unequal += (
-                [] if runs.trainings(method) == runs.trainings(control) else ["one has had more trainings, and other draws in the last"]
-            )
+            if runs.net(method, net) != runs.net(control, net):
+                unequal.append("on another net")
+            if runs.trainings(method) != runs.trainings(control):
+                unequal.append("after fewer trainings or more, so with other draws")
             if unequal:
                 yield f"report.pairs.{method}: {control} is no control, it trains differently ({', '.join(unequal)}). Make them equal."
 
