@@ -197,6 +197,18 @@ def test_editing_a_module_makes_its_users_stale_and_only_those(project: Project,
     assert set(status) == stale
 
 
+def test_the_runtime_makes_stale_what_computes_but_the_workers_nothing(project: Project, tmp_path):
+    twin = project.copy(tmp_path)
+    twin.__class__ = Project
+    twin.set({"runtime.workers": 0})
+    assert twin.repro("evaluate")[0] == {"check"}
+    twin.set({"runtime.channels_last": True})
+    twin.repro("check")
+    stale = set(json.loads(twin.run(DVC, "status", "--json").stdout))
+    assert {"pretrain@ce", "um@um", "features@ce", "align", "synthesize@outliers"} < stale
+    assert not stale & {"check", "prepare", "report"}
+
+
 def test_validation_alone_computes_no_test_figure(project: Project, tmp_path):
     twin = project.copy(tmp_path)
     twin.__class__ = Project
