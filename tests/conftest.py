@@ -65,6 +65,7 @@ MINIATURE = {
     "pretrain.training.epochs": 3,
     "epochs": {"ce-2": {"run": "ce", "epoch": 2}},
     "trace.every": 1,
+    "trace.runs": {"ce": "energy", "l2": "feature_norm"},
     "mask.masks": 2,
     "mask.runs": {"um": {"init": "ce"}, "um-l2": {"init": "l2", "masks": 1}},
     "um.runs": {
