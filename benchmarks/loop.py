@@ -3,9 +3,9 @@
     python benchmarks/loop.py [--net wrn_40_2] [--batch 128] [--steps 20] [--bf16] [--channels-last]
 
 bare: forward, backward and optimiser step on one batch that stays where it is; what no loop can beat.
-ours: ood.training.Trainer on uint8 images in memory, random crop and flip as batched tensor operations, loss and accuracy recorded.
+ours: ood.training.loop.Trainer on uint8 images in memory, random crop and flip as batched tensor operations, loss and accuracy recorded.
 usual: torchvision transforms on PIL images (RandomCrop, flip, ToTensor, Normalize) in a DataLoader, the same network.
-Evaluation: ood.features.extract against the bare forward pass in inference mode.
+Evaluation: ood.evaluation.features.extract against the bare forward pass in inference mode.
 """
 
 import argparse

@@ -18,5 +18,5 @@ def main(run: Annotated[str, typer.Argument(help="one of umap.runs")]) -> None:
     params = Params()
     umap, common = params[UMAP], Common.read(params)
     setting = pick(umap.runs, run, "umap.runs")
-    b, keep = levels(setting, umap.threshold, common.seeds), umap.keep if setting.keep is None else setting.keep
-    forget("stages/umap.py", run, setting, setting.over(umap.training), b, common, Console(f"umap {run}"), keep)
+    b = levels(setting, umap.threshold, common.seeds)
+    forget("stages/umap.py", run, setting, setting.over(umap.training), b, common, Console(f"umap {run}"), umap.kept(setting))

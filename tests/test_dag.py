@@ -2,7 +2,10 @@
 
 import ast
 import hashlib
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 from conftest import ROOT, parse
@@ -105,6 +108,38 @@ def test_the_test_of_what_is_read_sees_something():
     assert "prompts.template" in read_keys("diffusion")
 
 
+def expanded(name: str, kind: str) -> set[str]:
+    """A stage's deps or outs as the shipped params.yaml resolves them, for every run of a foreach."""
+    stage = STAGES[name]
+    items = {"": {}}
+    if "foreach" in stage:
+        items = PARAMS
+        for part in stage["foreach"].removeprefix("${").removesuffix("}").split("."):
+            items = items[part]
+    found = set()
+    for key, item in items.items():
+        for entry in body(stage).get(kind, []):
+            path = entry if isinstance(entry, str) else next(iter(entry))
+            for word in re.findall(r"\$\{([\w.]+)\}", path):
+                value = key if word == "key" else item[word.removeprefix("item.")] if word.startswith("item.") else None
+                if value is None:
+                    value = PARAMS
+                    for part in word.split("."):
+                        value = value[part]
+                path = path.replace(f"${{{word}}}", str(value))
+            found.add(path)
+    return found
+
+
+def test_what_a_stage_depends_on_below_data_another_puts_out():
+    """Else DVC neither keeps nor restores it: after `dvc checkout`, or a run out of its cache, it would be missing or stale."""
+    made = set().union(*(expanded(name, "outs") for name in STAGES))
+    needed = {dep for name in STAGES for dep in expanded(name, "deps") if dep.startswith("data/")}
+    parents = {path.rsplit("/", 1)[0] for path in made}  # data/features: everything in it is put out
+    lost = {dep for dep in needed if dep not in parents and not any(dep == out or dep.startswith(f"{out}/") for out in made)}
+    assert not lost
+
+
 def test_a_threshold_is_no_parameter_of_a_stage():
     """But for the report's: those that hold a constraint depend on a file that says it, so that a control isn't trained again."""
     users = [n for n in STAGES for p in body(STAGES[n]).get("params", []) if str(p) in ("um", "um.threshold", "umap", "umap.threshold")]
@@ -127,6 +162,14 @@ def test_imports_point_one_way():
         assert {n for n in imports(path) if n.startswith("stages")} <= {"stages.console"}, path
     for module in ("evaluation/metrics", "detection/scores"):
         assert not {n for n in imports(ROOT / f"ood/{module}.py") if n.startswith("ood")}, module
+
+
+def test_only_running_dream_loads_diffusers():
+    modules = [
+        path.with_suffix("").relative_to(ROOT).as_posix().replace("/", ".") for path in sorted((ROOT / "ood/dream").glob("[!_]*.py"))
+    ]
+    code = f"import sys, {', '.join(modules)}; sys.exit(bool({{'diffusers', 'transformers', 'tokenizers'}} & set(sys.modules)))"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
 
 
 def test_stage_files_are_thin():

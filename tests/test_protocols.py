@@ -40,19 +40,24 @@ def test_openood_keeps_near_and_far_apart_and_takes_the_first_cut_with_95_percen
     assert found["near"]["aupr"] == pytest.approx(auc(recall, precision))
 
 
-def test_outlier_exposure_draws_one_outlier_to_five(scores):
-    """OE sheet 9: a random score at 1:5 has AUPR near 1/6, FPR95 near 0.95."""
+@pytest.mark.parametrize(("name", "aupr", "draws"), [("oe", 1 / 6, 10), ("dream", 5 / 6, 1)])
+def test_a_random_score_at_one_to_five(scores, name, aupr, draws):
+    """OE sheet 9, DREAM-OOD sheet 4: AUPR is near the positives' share, outliers' or ID's; FPR95 near 0.95. And how they draw."""
     rng = np.random.default_rng(1)
     chance = {"id/test": rng.normal(size=10_000), "far/b": rng.normal(size=30_000)}
-    found = protocols.measure("oe", chance)["all"]
-    assert found["aupr"] == pytest.approx(1 / 6, abs=0.01)
-    assert found["auroc"] == pytest.approx(0.5, abs=0.01)
-    assert found["fpr95"] == pytest.approx(0.95, abs=0.01)
+    found = protocols.measure(name, chance)["all"]
+    assert found["aupr"] == pytest.approx(aupr, abs=0.01)
+    assert found["auroc"] == pytest.approx(0.5, abs=0.02)
+    assert found["fpr95"] == pytest.approx(0.95, abs=0.02)
+    drawn = list(protocols.draws_of(name, scores["near/a"], 500, (0, 0)))
+    assert len(drawn) == draws
+    for one in drawn:
+        assert len(np.unique(one)) == 100, "none twice"
+        assert set(one) <= set(scores["near/a"])
+
+
+def test_outlier_exposures_ten_draws_differ_and_come_again(scores):
     draws = list(protocols.draws_of("oe", scores["near/a"], 500, (0, 0)))
-    assert len(draws) == 10
-    for drawn in draws:
-        assert len(np.unique(drawn)) == 100, "none twice"
-        assert set(drawn) <= set(scores["near/a"])
     assert len({drawn.tobytes() for drawn in draws}) == 10
     assert protocols.measure("oe", scores) == protocols.measure("oe", scores), "the same draws every time"
 
@@ -74,19 +79,6 @@ def test_the_spread_over_draws_is_each_sets_own(scores):
     assert protocols.measure("um", scores)["all"].keys() == set(protocols.FIGURES)
     line = protocol_table({"m": {"own": "msp", "protocols": {"oe": {"all": {key: [value] for key, value in found.items()}}}}}, "oe")
     assert f"{100 * found['auroc']:.1f} ({100 * found['auroc_draws']:.1f})" in line
-
-
-def test_dream_ood_draws_once_one_outlier_to_five_and_counts_id_as_found(scores):
-    """DREAM-OOD sheet, 4: num_to_avg = 1; ID is positive, so a random score at 5:1 has AUPR near 5/6."""
-    rng = np.random.default_rng(1)
-    chance = {"id/test": rng.normal(size=10_000), "far/b": rng.normal(size=30_000)}
-    found = protocols.measure("dream", chance)["all"]
-    assert found["aupr"] == pytest.approx(5 / 6, abs=0.01)
-    assert found["auroc"] == pytest.approx(0.5, abs=0.02)
-    assert found["fpr95"] == pytest.approx(0.95, abs=0.02)
-    (drawn,) = protocols.draws_of("dream", scores["near/a"], 500, (0, 0))
-    assert len(np.unique(drawn)) == 100, "none twice"
-    assert set(drawn) <= set(scores["near/a"])
 
 
 def test_dream_oods_figures_are_those_of_its_draw_and_have_no_spread(scores):

@@ -59,6 +59,10 @@ class FineTune(Overrides):
         """Whether a loss constraint holds."""
         return self.constraint != NO_CONSTRAINT
 
+    def given(self, threshold: float | None) -> float | None:
+        """The level that was set by hand, its own or `threshold`, its stage's; None: what the mask stage estimated holds."""
+        return threshold if self.threshold is None else self.threshold
+
     @model_validator(mode="after")
     def _a_threshold_for_something(self) -> "FineTune":
         if self.threshold is not None and not self.constrained:
@@ -88,6 +92,10 @@ class UMAP(Section, key="umap"):
     training: Training
     runs: dict[Name, UMAPRun]
 
+    def kept(self, run: UMAPRun) -> float:
+        """The share of weights that a run's mask keeps."""
+        return self.keep if run.keep is None else run.keep
+
 
 # lambda of the OE paper; of Liu et al. 2020; beta of DREAM-OOD on ImageNet-100 (2.5 on CIFAR-100)
 OUTLIER_WEIGHTS = {"uniform": 0.5, "energy": 0.1, "dream": 1.0, "label": 1.0, "none": 0.0}
@@ -101,7 +109,7 @@ class OERun(FineTune):
     softmax (OE); energy margins m_in and m_out on -logsumexp (Liu et al. 2020); dream, two-class cross-entropy on phi of the energy
     (DREAM-OOD); label, their own class (DREAM-ID, dreamed inliers); or none.
     weight: of that term; null: its paper's. constraint, threshold: on the ID loss, as in UM's reference; the stage's threshold is um's.
-    cut: filter of dreamed images (see ood.dreamed.Dreamed.kept). per_class: how many of each class to use; null: all that pass.
+    cut: filter of dreamed images (see ood.dream.dreamed.Dreamed.kept). per_class: how many of each class to use; null: all that pass.
     outlier_batch: this run's own, null: the stage's.
     """
 

@@ -1,7 +1,7 @@
 """OOD scores from logits and features; larger = more OOD. Tensors in, scores of shape (N,) out.
 
 Six need nothing but the tensor; the others are fitted on ID training features first. All are post-hoc: none touches training.
-On a net that normalises its features, the caller hands over what its head sees: `head_input`.
+On a net that normalises its features, the caller hands over what its head sees: `Head.input`.
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """A resumable optimisation for the parts of a diffusion model: AdamW, one-cycle schedule, averaged weights.
 
-The classifiers' loop (ood.training) counts epochs over labelled batches; here a step is a draw. Every draw depends on (seed, step), is
+The classifiers' loop (ood.training.loop) counts epochs over labelled batches; here a step is a draw. Every draw depends on (seed, step), is
 made for the global batch and cut to this process's rows, so that a resumed or a shared training equals an undisturbed one.
 """
 

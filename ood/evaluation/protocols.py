@@ -13,7 +13,7 @@ from ood.evaluation import metrics
 
 
 class Protocol(NamedTuple):
-    """positive: which side counts as found, for FPR95 and AUPR. rule: which cut has 95 % recall (see ood.metrics).
+    """positive: which side counts as found, for FPR95 and AUPR. rule: which cut has 95 % recall (see ood.evaluation.metrics).
 
     base_rate: OOD images per ID image, drawn anew `draws` times; None: whole sets. together: one mean over all test sets, or near- and
     far-OOD by themselves. trapezoid: area under the precision-recall curve by straight lines instead of average precision.

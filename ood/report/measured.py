@@ -82,5 +82,5 @@ def level(run: FineTune, threshold: float | None, masks: dict[str, dict[str, flo
     """b of a run: its own threshold, else its stage's, else the estimate; None without a constraint."""
     if not run.constrained:
         return None
-    given = threshold if run.threshold is None else run.threshold
+    given = run.given(threshold)
     return masks[run.constraint]["constraint"] if given is None else given

@@ -23,10 +23,8 @@ def settings_table(params: Params, masks: dict[str, dict[str, float | None]]) ->
     for name, run in um.runs.items():
         rows.append([name, f"from {run.init}; {held(run, um.threshold, masks)}; {recipe(run.over(um.training))}"])
     for name, pruned in umap.runs.items():
-        keep = umap.keep if pruned.keep is None else pruned.keep
-        rows.append(
-            [name, f"from {pruned.init}; {held(pruned, umap.threshold, masks)}, keep {keep:g}; {recipe(pruned.over(umap.training))}"]
-        )
+        b = f"{held(pruned, umap.threshold, masks)}, keep {umap.kept(pruned):g}"
+        rows.append([name, f"from {pruned.init}; {b}; {recipe(pruned.over(umap.training))}"])
     p, embed = params[Painting], params[Embed]
     for name, painted in params[Synthesize].runs.items():
         drawn = drawing(embed.runs[painted.embed])
@@ -70,5 +68,5 @@ def held(run: FineTune, threshold: float | None, masks: dict[str, dict[str, floa
     b = level(run, threshold, masks)
     if b is None:
         return "no constraint"
-    estimated = threshold is None and run.threshold is None
-    return f"b = {b:.3g} " + (f"(estimated by mask {run.constraint}, mean over seeds)" if estimated else "(set)")
+    source = "set" if run.given(threshold) is not None else f"estimated by mask {run.constraint}, mean over seeds"
+    return f"b = {b:.3g} ({source})"

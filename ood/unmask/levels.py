@@ -17,7 +17,7 @@ def levels(run: FineTune, threshold: float | None, seeds: list[int]) -> Levels:
     """
     if not run.constrained:
         return dict.fromkeys(seeds)
-    given = threshold if run.threshold is None else run.threshold
+    given = run.given(threshold)
     return {seed: estimate(run.constraint, seed) if given is None else given for seed in seeds}
 
 
