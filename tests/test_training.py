@@ -19,10 +19,12 @@ from ood.config.training import Augment, PretrainRun, Runtime, Training
 from ood.data.batches import ImageSet, TrainingBatches
 from ood.errors import InputError
 from ood.files import in_place_of, write_text
+from ood.nets.store import MODELS, Spec, load_spec
 from ood.progress import Silent
 from ood.training.checkpoint import Scratch, fingerprint
 from ood.training.loop import Trainer, learning_rate, optimizer_for
 from ood.training.objectives import LogitNorm, Objective, OutlierExposure
+from ood.training.runs import Run, Start
 
 
 def recipe(**changes) -> Training:
@@ -140,6 +142,23 @@ def test_resume_is_exact(tmp_path, steps):
     assert history == resumed_history
     files = [{p.name: p.read_bytes() for p in (tmp_path / d / "epochs").iterdir()} for d in ("whole", "stopped")]
     assert files[0] == files[1]
+
+
+def test_every_training_of_a_network_draws_its_own_batches(tmp_path, monkeypatch):
+    """The trainer is told how many trainings a network has had, or a fine-tuning would see its pretraining's order again."""
+    turns = []
+
+    def fit(self, net, objective, batches, seed, turn):
+        turns.append(turn)
+        return [{"loss": 0.0}]
+
+    monkeypatch.setattr(Trainer, "fit", fit)
+    monkeypatch.chdir(tmp_path)
+    trained_twice = Spec({"arch": "wrn_10_1"}, list("abc"), 8, [0.5] * 3, [0.5] * 3, trainings=2)
+    run = Run("stages/um.py", "um", [0, 1], recipe(epochs=1), Runtime(device="cpu", threads=1), settings=[], inputs=[])
+    run.train(lambda seed: Start(net(), trained_twice, Objective()), TrainingBatches(images(), 8, Augment()), Silent())
+    assert turns == [2, 2]
+    assert [load_spec(MODELS / "um" / seed).trainings for seed in "01"] == [3, 3]
 
 
 def test_a_loss_that_explodes_is_an_error(tmp_path):
