@@ -18,6 +18,7 @@ from ood.config.evaluation import Odin
 from ood.data.batches import Images, PlainBatches
 from ood.detection.scores import Head, odin
 from ood.errors import InputError
+from ood.evaluation.groups import group_of
 from ood.nets import Classifier
 from ood.training.devices import Precision
 
@@ -27,7 +28,7 @@ LABELLED = ("corrupted", "shifted")  # roles of ID that is harder to see or take
 
 def scored(name: str) -> bool:
     """Whether the images of a set have scores: all but the training images, and those that are there for accuracy alone."""
-    return name != "id/train" and name.split("/")[0] not in LABELLED
+    return name != "id/train" and group_of(name) not in LABELLED
 
 
 @torch.inference_mode()
@@ -82,7 +83,7 @@ class Cached:
 
     def names(self, role: str) -> list[str]:
         """Sets of a role, e.g. 'near', sorted."""
-        return sorted(name for name in self.sets if name.split("/")[0] == role)
+        return sorted(name for name in self.sets if group_of(name) == role)
 
 
 def load(model: str, seed: int) -> Cached:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ood.evaluation import metrics
+from ood.evaluation.groups import group_of
 
 
 class Protocol(NamedTuple):
@@ -52,9 +53,9 @@ def measure(name: str, by_set: dict[str, NDArray], seed: int = 0) -> dict[str, d
     """
     protocol, inside = PROTOCOLS[name], by_set["id/test"]
     groups: dict[str, list[list[dict[str, float]]]] = {}
-    for index, other in enumerate(sorted(key for key in by_set if key.split("/")[0] in ("near", "far"))):
+    for index, other in enumerate(sorted(key for key in by_set if group_of(key) in ("near", "far"))):
         draws = [_figures(protocol, inside, drawn) for drawn in draws_of(name, by_set[other], len(inside), (seed, index))]
-        groups.setdefault("all" if protocol.together else other.split("/")[0], []).append(draws)
+        groups.setdefault("all" if protocol.together else group_of(other), []).append(draws)
     found = {}
     for group, members in groups.items():
         each = {key: np.array([[draw[key] for draw in draws] for draws in members]) for key in FIGURES}  # (sets, draws)

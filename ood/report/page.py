@@ -4,6 +4,7 @@ from ood.config import Params
 from ood.config.evaluation import Evaluate, Report
 from ood.config.methods import Mask, MaskRun
 from ood.config.training import Pretrain, Seeds
+from ood.evaluation.groups import group_of
 from ood.evaluation.protocols import PROTOCOLS
 from ood.report.dream import accuracy_table
 from ood.report.measured import Measured
@@ -69,7 +70,7 @@ def page(measured: Measured, params: Params) -> str:
     tempered, errors = oe_calibration_table(results), error_table(results)
     protocols = list(next(iter(results.values()))["protocols"])
     classes = manifest["id/train"]["classes"]
-    counts = ", ".join(f"{name} {entry['count']}" for name, entry in manifest.items() if name.split("/")[0] in groups)
+    counts = ", ".join(f"{name} {entry['count']}" for name, entry in manifest.items() if group_of(name) in groups)
     parts = ["# Who knows what it doesn't know?"]
     if groups == ["validation"]:
         parts.append("**Validation figures only** (`evaluate.roles: [val]`): no figure on test images was computed.")
