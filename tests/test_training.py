@@ -154,7 +154,7 @@ def test_every_training_of_a_network_draws_its_own_batches(tmp_path, monkeypatch
 
     monkeypatch.setattr(Trainer, "fit", fit)
     monkeypatch.chdir(tmp_path)
-    trained_twice = Spec({"arch": "wrn_10_1"}, list("abc"), 8, [0.5] * 3, [0.5] * 3, trainings=2)
+    trained_twice = Spec({"name": "wrn_10_1"}, list("abc"), 8, [0.5] * 3, [0.5] * 3, trainings=2)
     run = Run("stages/um.py", "um", [0, 1], recipe(epochs=1), Runtime(device="cpu", threads=1), settings=[], inputs=[])
     run.train(lambda seed: Start(net(), trained_twice, Objective()), TrainingBatches(images(), 8, Augment()), Silent())
     assert turns == [2, 2]
