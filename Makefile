@@ -38,5 +38,5 @@ lock:
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra dvc --extra dev pyproject.toml -o requirements.lock
 
 clean:
-	rm -rf .scratch data/code data/thresholds data/evaluation data/features data/mask data/models data/prepared
+	rm -rf .scratch data/basis data/evaluation data/features data/mask data/models data/prepared
 	rm -rf data/align data/diffusion data/dreamed data/embeddings data/painted data/proofs

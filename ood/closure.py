@@ -32,10 +32,10 @@ def closure(entry: str) -> list[str]:
     return sorted(seen)
 
 
-def listing(entry: str) -> str:
-    """What `entry` is made of as text: its closure and the libraries' lock, a line each, sha256 of the file and its path."""
+def hashes(entry: str) -> dict[str, str]:
+    """What `entry` is made of, its closure and the libraries' lock: path -> sha256."""
     files = [LOCK, *closure(entry)] if (ROOT / LOCK).is_file() else closure(entry)
-    return "".join(f"{hashlib.sha256((ROOT / path).read_bytes()).hexdigest()}  {path}\n" for path in files)
+    return {path: _sha256(path) for path in files}
 
 
 def _running(node: ast.AST) -> Iterator[ast.AST]:
@@ -44,6 +44,11 @@ def _running(node: ast.AST) -> Iterator[ast.AST]:
         if not (isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING"):
             yield child
             yield from _running(child)
+
+
+@cache
+def _sha256(path: str) -> str:
+    return hashlib.sha256((ROOT / path).read_bytes()).hexdigest()
 
 
 @cache

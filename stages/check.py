@@ -1,46 +1,34 @@
-"""Check all of params.yaml and the cheap facts, and write down what every stage is made of, before any other stage touches anything."""
+"""Check all of params.yaml and the cheap facts, and write down what every stage stands on, before any other stage touches anything."""
 
-import json
 from pathlib import Path
 
-from ood.closure import ROOT, listing
-from ood.config import Params
+from ood.config import Params, basis
 from ood.config.data import Data
-from ood.config.methods import NO_CONSTRAINT, UM, UMAP, Mask
-from ood.config.training import Runtime
+from ood.config.methods import NO_CONSTRAINT
 from ood.config.whole import check
 from ood.data import catalog
-from ood.files import empty, in_place_of, write_text
+from ood.files import empty, in_place_of
+from stages.console import Console
 
-CODE, THRESHOLDS, NO_MASK = Path("data/code"), Path("data/thresholds"), Path("data/mask") / NO_CONSTRAINT
-DEVICES = "ood/training/devices.py"  # what computes imports it
-APART = ("check.py", "console.py", "recipe.py")  # no stages that others are held against
+BASIS, NO_MASK = Path("data/basis"), Path("data/mask") / NO_CONSTRAINT
+SHOWN = 3  # stages that are named of those which a change reaches
 
 
 def main() -> None:
     """Check all of params.yaml and the cheap facts (folders, fonts, names): an error stops `dvc repro` here.
 
-    What it writes is for dvc.yaml alone. data/code/<stage>.txt: the modules that a stage imports and the libraries, with the hash of each,
-    and, if it computes tensors, what it computes them with; every stage depends on its own, so a good change of another parameter makes
-    nothing stale by itself. data/thresholds/<stage>/<constraint>.txt, which changes as um's or umap's threshold does, and data/mask/none:
-    so that runs with a constraint depend on it and others don't.
+    What it writes is for dvc.yaml alone. data/basis/<stage>.json, of a run <stage>@<run>.json: the settings that count for it, each with
+    its value, the modules that it imports and the libraries, each with its hash. Every stage depends on its own, so a change makes stale
+    what it reaches and nothing else; a line says what that is. data/mask/none: the mask of runs without a constraint.
     """
-    params = Params()
+    params, console = Params(), Console("check")
     check(params)
     catalog.check(params[Data])
-    with in_place_of(CODE) as folder:
-        for path in sorted({*(ROOT / "stages").glob("[!_]*.py")} - {ROOT / "stages" / name for name in APART}):
-            made_of = listing(f"stages/{path.name}")
-            computes = DEVICES in made_of
-            write_text(folder / f"{path.stem.replace('_', '-')}.txt", made_of + (computed_with(params[Runtime]) if computes else ""))
-    with in_place_of(THRESHOLDS) as folder:
-        for stage, threshold in (("um", params[UM].threshold), ("umap", params[UMAP].threshold)):
-            for constraint in params[Mask].runs:
-                write_text(folder / stage / f"{constraint}.txt", f"{stage}.threshold: {threshold}\n")
-            write_text(folder / stage / f"{NO_CONSTRAINT}.txt", "none\n")
+    old, new = basis.read(BASIS), basis.bases(params)
+    with in_place_of(BASIS) as folder:
+        for stage, found in new.items():
+            basis.write(found, folder / f"{stage}.json")
     empty(NO_MASK)
-
-
-def computed_with(runtime: Runtime) -> str:
-    """The runtime section as a line, without what no result depends on."""
-    return f"runtime: {json.dumps(runtime.model_dump(exclude={'workers'}))}\n"
+    for what, stages in basis.changes(old, new).items():
+        more = f" and {len(stages) - SHOWN} more" if len(stages) > SHOWN else ""
+        console.note(f"{what} ({', '.join(stages[:SHOWN])}{more})")

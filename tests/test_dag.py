@@ -10,7 +10,8 @@ import sys
 import pytest
 from conftest import ROOT, parse
 
-from ood.closure import _imports, closure, listing
+from ood.closure import _imports, closure, hashes
+from ood.config.basis import DEVICES, SETTINGS
 from ood.config.whole import SECTIONS
 from ood.errors import InputError
 
@@ -25,15 +26,17 @@ def body(stage: dict) -> dict:
 
 
 @pytest.mark.parametrize("name", [name for name in STAGES if name != "check"])
-def test_every_stage_depends_on_the_list_of_its_modules(name):
+def test_every_stage_depends_on_its_basis(name):
     """And on nothing of the code beside it: a list by hand would have to be kept true."""
-    assert [d for d in body(STAGES[name])["deps"] if d.startswith(("ood", "stages", "data/code"))] == [f"data/code/{name}.txt"]
+    run = "@${key}" if any("{run}" in key for key in SETTINGS[name]) else ""
+    watched = [d for d in body(STAGES[name])["deps"] if d.startswith(("ood", "stages", "data/basis"))]
+    assert watched == [f"data/basis/{name}{run}.json"]
 
 
-def test_a_list_of_modules_has_each_with_its_hash():
-    lines = dict(reversed(line.split("  ")) for line in listing("stages/umap.py").splitlines())
-    assert list(lines) == ["requirements.lock", *closure("stages/umap.py")]
-    assert lines["ood/training/objectives.py"] == hashlib.sha256((ROOT / "ood/training/objectives.py").read_bytes()).hexdigest()
+def test_what_a_module_is_made_of_has_its_hash():
+    found = hashes("stages/umap.py")
+    assert list(found) == ["requirements.lock", *closure("stages/umap.py")]
+    assert found["ood/training/objectives.py"] == hashlib.sha256((ROOT / "ood/training/objectives.py").read_bytes()).hexdigest()
 
 
 def test_a_module_that_is_no_python_is_named(monkeypatch, tmp_path):
@@ -80,25 +83,23 @@ def read_keys(name: str) -> set[str]:
     return keys
 
 
-# Read, but depended on through a file that stands for it: see stages/check.py.
-STANDS_FOR = {"data/thresholds/um/${item.constraint}.txt": "um.threshold", "data/thresholds/umap/${item.constraint}.txt": "umap.threshold"}
+def listed(name: str) -> set[str]:
+    """Keys that a stage's basis holds, those of runs without the run's name."""
+    found = {key.removesuffix(".{run}") for key in SETTINGS[name]}
+    return found | ({"runtime"} if DEVICES in closure(f"stages/{name}.py") else set())
 
 
 @pytest.mark.parametrize("name", [n for n in STAGES if n != "check"])
 def test_stages_list_what_they_read(name):
     """Everything that is read is listed: whole, or by the run's own keys (a section with runs is listed without the others)."""
-    stage = body(STAGES[name])
-    listed = {str(p).split(".${")[0] for p in stage.get("params", [])} | {STANDS_FOR[d] for d in stage["deps"] if d in STANDS_FOR}
-    if "ood/training/devices.py" in closure(f"stages/{name}.py"):
-        listed.add("runtime")  # in data/code/<stage>.txt
     for key in read_keys(name):
-        if any(key == p or key.startswith(f"{p}.") for p in listed):
+        if any(key == p or key.startswith(f"{p}.") for p in listed(name)):
             continue
         section = PARAMS
         for part in key.split("."):
             section = section[part]
-        missing = {f"{key}.{part}" for part in section} - {p for p in listed if p.startswith(f"{key}.")}
-        assert not missing or name in ("trace",), f"{name} reads {key} but lists only {sorted(listed)}"
+        missing = {f"{key}.{part}" for part in section} - {p for p in listed(name) if p.startswith(f"{key}.")}
+        assert not missing or name in ("trace",), f"{name} reads {key} but lists only {sorted(listed(name))}"
 
 
 def test_the_test_of_what_is_read_sees_something():
@@ -138,12 +139,6 @@ def test_what_a_stage_depends_on_below_data_another_puts_out():
     parents = {path.rsplit("/", 1)[0] for path in made}  # data/features: everything in it is put out
     lost = {dep for dep in needed if dep not in parents and not any(dep == out or dep.startswith(f"{out}/") for out in made)}
     assert not lost
-
-
-def test_a_threshold_is_no_parameter_of_a_stage():
-    """But for the report's: those that hold a constraint depend on a file that says it, so that a control isn't trained again."""
-    users = [n for n in STAGES for p in body(STAGES[n]).get("params", []) if str(p) in ("um", "um.threshold", "umap", "umap.threshold")]
-    assert set(users) == {"report"}
 
 
 def imports(path) -> set[str]:

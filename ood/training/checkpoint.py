@@ -18,7 +18,7 @@ from typing import Any, TextIO
 
 import torch
 
-from ood.closure import listing
+from ood.closure import hashes
 from ood.distributed import world_size
 from ood.errors import InputError
 from ood.files import remove, replace_with
@@ -38,7 +38,7 @@ def fingerprint(entry: str, settings: Any, inputs: Iterable[Path], device: str, 
     digest = hashlib.sha256()
     versions = [torch.__version__, platform.python_version(), device, world_size() if processes else None]
     digest.update(json.dumps([settings, versions], sort_keys=True, default=str).encode())
-    digest.update(listing(entry).encode())
+    digest.update(json.dumps(hashes(entry)).encode())
     for path in sorted(inputs):
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
             if file.is_file():

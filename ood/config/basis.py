@@ -1,0 +1,104 @@
+"""What every stage stands on beside its data: the settings that it reads, the modules that it imports, the libraries."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ood.closure import LOCK, hashes
+from ood.config import Params
+from ood.config.methods import NO_CONSTRAINT, UM, UMAP
+from ood.config.training import Runtime
+from ood.config.whole import SECTIONS
+from ood.files import write_text
+
+# What each stage reads of params.yaml. {run}: it has a basis for each run of that section.
+SETTINGS = {
+    "prepare": ["data"],
+    "pretrain": ["seeds", "net", "augment", "pretrain.keep_epochs", "pretrain.training", "pretrain.runs.{run}"],
+    "trace": ["seeds", "trace.every", "trace.collapse", "evaluate.roles", "evaluate.fpr_rule", "trace.runs.{run}"],
+    "epoch": ["seeds", "epochs.{run}"],
+    "mask": ["seeds", "augment", "mask.keep", "mask.masks", "mask.augment", "mask.memorised", "mask.pictured", "mask.runs.{run}"],
+    "um": ["seeds", "augment", "um.threshold", "um.training", "um.runs.{run}"],
+    "umap": ["seeds", "augment", "umap.threshold", "umap.keep", "umap.training", "umap.runs.{run}"],
+    "diffusion": ["prompts.template", "prompts.names", "diffusion"],
+    "align": ["net", "augment", "prompts", "diffusion.enabled", "align"],
+    "proofs": ["data.chain", "prompts", "diffusion.enabled", "painting", "proofs"],
+    "embed": ["prompts", "embed.seed", "embed.runs.{run}"],
+    "synthesize": ["data.chain", "prompts", "painting", "synthesize.seed", "synthesize.runs.{run}"],
+    "judge": ["seeds", "judge"],
+    "oe": ["seeds", "augment", "um.threshold", "oe.outlier_batch", "oe.training", "oe.runs.{run}"],
+    "features": ["seeds", "features"],
+    "evaluate": ["seeds", "models", "scores", "evaluate"],
+    "report": [
+        *("seeds", "models", "pretrain", "epochs", "trace", "mask", "um", "umap", "diffusion", "embed", "painting", "synthesize", "judge"),
+        *("oe", "evaluate", "report"),
+    ],
+}
+DEVICES = "ood/training/devices.py"  # what computes imports it, and reads `runtime`
+
+Basis = dict[str, Any]  # dotted key -> value, path of a module -> sha256
+
+
+def bases(params: Params) -> dict[str, Basis]:
+    """The basis of every stage, of every run by DVC's name for it ('um@control')."""
+    whole = {key: params[kind].model_dump(mode="json") for key, kind in SECTIONS.items()}
+    found = {}
+    for stage, listed in SETTINGS.items():
+        code = hashes(f"stages/{stage}.py")
+        shared = [key for key in listed if "{run}" not in key]
+        settings = {name: leaf for key in shared for name, leaf in _leaves(key, _at(whole, key)).items()}
+        if DEVICES in code:  # all but what no result depends on
+            settings |= _leaves("runtime", params[Runtime].model_dump(mode="json", exclude={"workers"}))
+        if shared == listed:
+            found[stage] = settings | code
+        for section in (key.removesuffix(".{run}") for key in listed if "{run}" in key):
+            for run, own in _at(whole, section).items():
+                found[f"{stage}@{run}"] = _counting(settings, section.split(".")[0], own) | _leaves(f"{section}.{run}", own) | code
+    return found
+
+
+def write(basis: Basis, path: Path) -> None:
+    """Write the file that DVC watches: a line for each key and module."""
+    write_text(path, json.dumps(basis, ensure_ascii=False, indent=0) + "\n")
+
+
+def read(folder: Path) -> dict[str, Basis]:
+    """What `write` wrote into files of a folder, by their names."""
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.json")}
+
+
+def changes(old: dict[str, Basis], new: dict[str, Basis]) -> dict[str, list[str]]:
+    """What differs between two bases of the same stages, a setting with both its values -> the stages whose it is."""
+    found: dict[str, list[str]] = {}
+    for stage in sorted(old.keys() & new.keys()):
+        before, after = old[stage], new[stage]
+        for key in sorted(before.keys() | after.keys()):
+            if before.get(key) != after.get(key):
+                said = key if "/" in key or key == LOCK else f"{key} {json.dumps(before.get(key))} -> {json.dumps(after.get(key))}"
+                found.setdefault(said, []).append(stage)
+    return found
+
+
+def _at(tree: Any, key: str) -> Any:
+    """What stands at a dotted key."""
+    for part in key.split("."):
+        tree = tree[part]
+    return tree
+
+
+def _leaves(key: str, value: Any) -> Basis:
+    """Dotted key -> value of everything below a key."""
+    if isinstance(value, dict) and value:
+        return {name: leaf for part, below in value.items() for name, leaf in _leaves(f"{key}.{part}", below).items()}
+    return {key: value}
+
+
+def _counting(settings: Basis, section: str, run: Any) -> Basis:
+    """What counts for a run: no value of its section where it has its own, no threshold where it has no constraint."""
+    if not isinstance(run, dict):
+        return settings
+    own = {key for key, value in run.items() if value is not None}
+    replaced = {f"{start}.{key}" for key in own for start in (section, f"{section}.training")}
+    if run.get("constraint") == NO_CONSTRAINT or "threshold" in own:
+        replaced |= {f"{stage.key}.threshold" for stage in (UM, UMAP)}
+    return {key: value for key, value in settings.items() if not any(key == other or key.startswith(f"{other}.") for other in replaced)}
