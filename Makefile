@@ -1,5 +1,6 @@
 # make repro: everything on a fresh machine, then the table.   make test: everything that proves it.
 SHELL := /bin/bash
+JOBS ?= 2
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # With bytecode switched off every start would cost ten seconds instead of two.
@@ -9,7 +10,7 @@ unexport PYTHONPATH
 .PHONY: repro test quick lint lock clean
 
 repro: .venv/ready
-	dvc repro
+	python -m stages repro --jobs $(JOBS)
 	@echo
 	@cat metrics/report.md
 

@@ -42,7 +42,7 @@ def test_a_recipe_changes_its_values_and_keeps_every_comment_of_the_others(name)
     assert parse(found) == merged(parse(SHIPPED), parse(text))
     untouched = [line for line in SHIPPED.splitlines() if line.strip().startswith("#")]
     assert sum(line in found.splitlines() for line in untouched) >= len(untouched) - 2, "comments on their own lines"
-    for comment in ("# smaller rates prefer doing nothing", "threads: 2                # CPU threads; part of what"):
+    for comment in ("# smaller rates prefer doing nothing", "device: auto              # auto, cpu, cuda, mps"):
         assert comment in found
     head = found.splitlines()
     assert head[0] == f"# Recipe: {name}"

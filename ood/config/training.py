@@ -28,7 +28,7 @@ class Runtime(Section, key="runtime"):
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16", "fp64"] = "fp32"
-    threads: int = Field(2, ge=1)
+    threads: int = Field(1, ge=1)
     channels_last: bool = False
     compile: bool = False
     fused: bool = False
