@@ -5,11 +5,12 @@ from pathlib import Path
 
 from ood.config import Params
 from ood.config.evaluation import Evaluate, Models, Scores
-from ood.config.training import Seeds
+from ood.config.training import Runtime, Seeds
 from ood.evaluation.curves import histogram_rows, roc_rows
 from ood.evaluation.models import evaluate_model, headline, overall_rows
 from ood.files import in_place_of, write_text
 from ood.tables import to_csv
+from ood.training.devices import set_up_cpu
 from stages.console import Console
 
 METRICS = Path("metrics")
@@ -21,6 +22,7 @@ def main() -> None:
     params = Params()
     seeds, models = params[Seeds].root, params[Models].root
     scores, setting = params[Scores], params[Evaluate]
+    set_up_cpu(params[Runtime])
     console = Console("evaluate")
     console.begin(len(models), "model")
     results, curves, histograms = {}, [], []

@@ -26,10 +26,12 @@ def main(
     One that fails lets those that run come to their end and starts no other. Same results as `dvc repro`, same cache and dvc.lock.
     """
     free = [{"CUDA_VISIBLE_DEVICES": device} for device in devices.split(",")] if devices else [{} for _ in range(jobs)]
-    call("repro", "-q", "check")
-    needs = graph()
-    left = set(downstream(json.loads(call("status", "--json")), needs))
-    rank = {name: len(set(downstream([name], needs))) for name in left}
+    stale, needs = status(), graph()
+    if "check" in stale:
+        call("repro", "-q", "check")
+        stale = status()
+    left = downstream(stale, needs)
+    rank = {name: len(downstream([name], needs)) for name in left}
     total, failed = len(left), ""
     running: dict[Future[int], tuple[str, dict[str, str], float]] = {}
     with ThreadPoolExecutor(len(free)) as pool:
@@ -47,7 +49,7 @@ def main(
                 print(f"[{total - len(left) - len(running)}/{total}] {name}: {time.monotonic() - begun:.0f} s", flush=True)
     if failed:
         raise InputError(f"{failed} failed, see above. What was done is kept; mend it and run the same again.")
-    print(call("repro").splitlines()[-1])
+    print(call("repro").splitlines()[-1] if total else "Data and pipelines are up to date.")
 
 
 def call(*arguments: str) -> str:
@@ -68,6 +70,11 @@ def run(name: str, environment: dict[str, str]) -> int:
         for line in process.stdout or ():
             print(line, end="", flush=True)
     return process.returncode
+
+
+def status() -> list[str]:
+    """The stages that DVC finds changed, or never run."""
+    return list(json.loads(call("status", "--json")))
 
 
 def graph() -> dict[str, set[str]]:

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -19,9 +20,10 @@ MODELS = ("ce", "resnet", "l2", "um", "control", "umap", "oe-um", "dream", "drea
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The whole miniature pipeline, run once; tests that use it put back what they change."""
+    """The whole miniature pipeline, run once, two stages at a time; tests that use it put back what they change."""
     project = Project(tmp_path_factory.mktemp("project"))
-    project.first_run, project.first_output = project.repro()
+    said = project.stage("repro --jobs 2").stdout
+    project.first_run = re.findall(r"^\[\d+/\d+\] (\S+): \d+ s$", said, re.MULTILINE)
     project.commit()
     return project
 
@@ -55,7 +57,7 @@ def test_everything_runs(project: Project):
     runs |= {f"features@{name}" for name in MODELS}
     runs |= {"diffusion", "align", "embed@outliers", "embed@inliers", "embed@others", "synthesize@outliers", "synthesize@inliers"}
     runs |= {"proofs", "judge@outliers", "judge@inliers"}
-    assert project.first_run == runs | {"check", "prepare", "evaluate", "report"}
+    assert sorted(project.first_run) == sorted(runs | {"prepare", "evaluate", "report"})
     report = (project.path / "metrics/report.md").read_text()
     for word in (
         "| ce ",

@@ -32,6 +32,12 @@ def keep_memory() -> None:
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
+def set_up_cpu(runtime: Runtime) -> None:
+    """Compute with so many threads as the section says, and keep freed memory: what stages run at once would else take cores from each other."""
+    torch.set_num_threads(runtime.threads)
+    keep_memory()
+
+
 def placed(net: nn.Module, device: torch.device, runtime: Runtime) -> nn.Module:
     """A network where and in the memory layout in which it is to compute; in place."""
     return net.to(device, memory_format=layout(runtime))  # type: ignore[call-overload]  # torch's stubs lack the pair
@@ -66,8 +72,7 @@ def accelerator_for(runtime: Runtime) -> Accelerator:
     # `accelerate launch --cpu --num_processes 2` sets a port and starts one process; only torchrun starts more on CPUs.
     launched = "MASTER_PORT" in os.environ and "ACCELERATE_USE_CPU" in os.environ
     wanted = int(os.environ.get("WORLD_SIZE", "2" if launched else "1"))
-    torch.set_num_threads(runtime.threads)
-    keep_memory()
+    set_up_cpu(runtime)
     precision = _fastest(on_cpu) if runtime.precision == "auto" else runtime.precision
     # On NVIDIA GPUs fp32 is fp32 (convolutions would run in TF32 else), and convolutions add up in one order.
     torch.backends.cudnn.allow_tf32 = False
