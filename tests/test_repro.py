@@ -35,7 +35,7 @@ class Dvc:
         if arguments[0] == "dag":
             edges = [f'"{first}" -> "{then}";' for then, needed in NEEDS.items() for first in needed]
             return "strict digraph {\n" + "\n".join([*(f'"{name}";' for name in NEEDS), *edges]) + "\n}"
-        return json.dumps(dict.fromkeys(self.stale, [])) if arguments[0] == "status" else "up to date\n"
+        return json.dumps({name: [] for name in self.stale}) if arguments[0] == "status" else "up to date\n"
 
     def run(self, name, environment):
         with self.lock:

@@ -33,7 +33,7 @@ def keep_memory() -> None:
 
 
 def set_up_cpu(runtime: Runtime) -> None:
-    """Compute with so many threads as the section says, and keep freed memory: what stages run at once would else take cores from each other."""
+    """Compute with runtime.threads threads, so that stages which run at once don't take cores from each other; keep freed memory."""
     torch.set_num_threads(runtime.threads)
     keep_memory()
 
