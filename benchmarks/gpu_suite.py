@@ -171,6 +171,12 @@ def _shrink(found: dict) -> None:
     found["oe"]["runs"]["dream"]["cut"] = 1.0
 
 
+def extract(archive: tarfile.TarFile, folder: Path) -> None:
+    """All of it, nothing outside the folder; Python before 3.11.4 knows no such filter."""
+    archive.extraction_filter = getattr(tarfile, "data_filter", lambda member, path: member)
+    archive.extractall(folder)
+
+
 def unpack(data: Path) -> None:
     """Every archive once, below suite/downloads."""
     target = SUITE / "downloads"
@@ -181,7 +187,7 @@ def unpack(data: Path) -> None:
         elif not (target / name).exists():
             beside = target / f".{name}"  # an archive that was cut off must not look complete
             with tarfile.open(data / f"{name}.tar.xz") as archive:
-                archive.extractall(beside, filter="data")
+                extract(archive, beside)
             (beside / name).rename(target / name)
 
 
@@ -362,7 +368,7 @@ def unpack_suite(given: argparse.Namespace) -> int:
     """What `pack` wrote, back in its place. Data sets are prepared anew there (the same bytes), pieces that were under way done again."""
     for path in sorted(Path(given.folder).glob("seed-*.tar.gz")):
         with tarfile.open(path) as archive:
-            archive.extractall(SUITE, filter="data")
+            extract(archive, SUITE)
     for done in SUITE.glob("seed-*/done.txt"):
         lines = done.read_text().splitlines()
         whole = [line for piece, commands in PIECES.items() if piece != "prepare" and set(commands) <= set(lines) for line in commands]

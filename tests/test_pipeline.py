@@ -204,7 +204,7 @@ def test_the_runtime_makes_stale_what_computes_but_the_workers_nothing(project: 
     twin.__class__ = Project
     twin.set({"runtime.workers": 0})
     assert twin.repro("evaluate")[0] == {"check"}
-    twin.set({"runtime.channels_last": True})
+    twin.set({"runtime.channels_last": False})
     twin.repro("check")
     stale = set(json.loads(twin.run(DVC, "status", "--json").stdout))
     assert {"pretrain@ce", "um@um", "features@ce", "align", "synthesize@outliers"} < stale
