@@ -1,9 +1,13 @@
 """What all pictures share: matplotlib's backend and looks, colours of the groups, equal bytes for equal pictures."""
 
+from functools import cache
 from pathlib import Path
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, fontManager
+from matplotlib.ft2font import FT2Font
+from matplotlib.text import Text
 
 from ood.files import atomically
 
@@ -23,6 +27,7 @@ plt.rcParams.update(
         "axes.titleweight": "bold",
         "axes.titlesize": 10,
         "legend.frameon": False,
+        "text.parse_math": False,  # a class may be called $\\frac$
     }
 )
 
@@ -39,8 +44,35 @@ def short(name: str, length: int) -> str:
     return name if len(name) <= length else name[: length - 1].rstrip() + "…"
 
 
+@cache
+def _characters(font: str) -> frozenset[int]:
+    """What a font's file can draw; nothing of one that can't be read."""
+    try:
+        return frozenset(FT2Font(font).get_charmap())
+    except (OSError, RuntimeError):
+        return frozenset()
+
+
+def _legible(figure: Figure) -> None:
+    """Draw every character with a font that has it, of those installed here; one that none has becomes its number, U+732B, not a box."""
+    standard = _characters(findfont(FontProperties()))
+    for text in figure.findobj(Text):
+        said = text.get_text()
+        lacking = {ord(c) for c in said if not c.isspace()} - standard
+        if not lacking:
+            continue
+        families = list(FontProperties().get_family())
+        for font in sorted(fontManager.ttflist, key=lambda font: (font.name, font.fname)):
+            if not font.name.startswith("Last Resort") and lacking & _characters(font.fname):  # that one draws every character as a box
+                families.append(font.name)
+                lacking -= _characters(font.fname)
+        text.set_fontfamily(families)
+        text.set_text("".join(f"U+{ord(c):04X}" if ord(c) in lacking else c for c in said))
+
+
 def save(figure: Figure, path: Path) -> None:
     """Write a figure and close it."""
+    _legible(figure)
     # Without the version of matplotlib in the file, equal pictures are equal bytes.
     atomically(path, lambda target: figure.savefig(target, dpi=110, format="png", metadata={"Software": None}))
     plt.close(figure)

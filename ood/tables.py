@@ -42,8 +42,15 @@ def mean_where_known(rows: list[dict[str, float | None]]) -> dict[str, float | N
     return means
 
 
-def last_mean(path: Path, column: str) -> float | None:
-    """The mean over seeds of a column in the last epoch of a training's CSV; None where nothing was trained."""
+def last_mean(run: str, stage: str, column: str) -> float | None:
+    """The mean over seeds of a column in the last epoch of a run's training; None where nothing was trained.
+
+    Raises:
+        InputError: it hasn't been trained; it names the stage that does.
+    """
+    path = HISTORIES / f"{run}.csv"
+    if not path.is_file():
+        raise InputError(f"{path}: not there. Run `python -m stages {stage} {run}` first (or `dvc repro`).")
     with path.open(encoding="utf-8", newline="") as stream:
         last = {row["seed"]: float(row[column]) for row in csv.DictReader(stream)}
     return sum(last.values()) / len(last) if last else None

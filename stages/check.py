@@ -24,6 +24,8 @@ def main() -> None:
     params, console = Params(), Console("check")
     check(params)
     catalog.check(params[Data])
+    for notice in catalog.unwatched(params[Data]):
+        console.note(notice)
     old, new = basis.read(BASIS), basis.bases(params)
     with in_place_of(BASIS) as folder:
         for stage, found in new.items():

@@ -26,7 +26,7 @@ def main() -> None:
         console.step()
     write_text(COUNTS, json.dumps({name: entry["count"] for name, entry in manifest.items()}, indent=1) + "\n")
     sheet_of_sets(PICTURE, sets)
-    console.note(", ".join(f"{name} {entry['count']}" for name, entry in manifest.items()))
-    lost = [f"{name} {entry['dropped']} of {entry['dropped'] + entry['count']}" for name, entry in manifest.items() if entry["dropped"]]
-    if lost:
-        console.note(f"dropped, because they play a role that comes first: {', '.join(lost)}")
+    for name, entry in manifest.items():
+        left_out = {"already in a role that comes first": entry["dropped"], **entry["skipped"]}
+        why = ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count)
+        console.note(f"{name}: {entry['count']}" + (f"; left out: {why}" if why else ""))

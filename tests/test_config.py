@@ -237,3 +237,10 @@ def test_numbers_like_1e_4_are_numbers(workspace):
     path.write_text(path.read_text().replace('"lr": 0.1,', '"lr": 1e-1,'))
     assert "1e-1" in path.read_text()
     assert Params(path)[UM].training.lr == 0.1
+
+
+def test_a_name_that_yaml_reads_as_a_number_is_told_how_to_quote(tmp_path):
+    text = (ROOT / "params.yaml").read_text().replace("names: {'0': zero,", "names: {0: zero,")
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(InputError, match=r"prompts\.names\.0: names are text.*quotes: '0'"):
+        check(Params(tmp_path / "params.yaml"))

@@ -21,11 +21,12 @@ from ood.data.views import crop_and_flip
 from ood.errors import InputError
 
 HALF = {"mean": [0.5] * 3, "std": [0.5] * 3}
+DATA = Params()[Data]
 
 
 @pytest.fixture(scope="module")
 def data():
-    return Params()[Data]
+    return DATA
 
 
 @pytest.fixture(scope="module")
@@ -308,7 +309,7 @@ def test_shifted_pictures_are_labelled_by_the_names_of_the_id_classes(tmp_path):
 
     def loaded(path, **more):
         source = Shifted(source="folder", path=tmp_path / path, **more)
-        return folders.load_known(source, ["b", "c", "d"], chain, rng, lambda: None)
+        return folders.load_known(source, ["b", "c", "d"], DATA, chain, rng, lambda: None)
 
     found = loaded("named")
     assert found.labels.tolist() == [0, 0, 2, 2]
@@ -428,7 +429,7 @@ def folder(tmp_path):
 
 def load_folder(path, **options):
     colour = ImageChain(Chain(size=8, **HALF))
-    return folders.load(Folder(source="folder", path=path, **options), colour, np.random.default_rng(0), lambda: None)
+    return folders.load(Folder(source="folder", path=path, **options), DATA, colour, np.random.default_rng(0), lambda: None)
 
 
 def test_folder(folder):
@@ -613,6 +614,17 @@ def test_an_epoch_shows_every_image_once_and_outliers_without_gaps():
     outliers = [row.numpy().tobytes() for b in seen for row in b.images[len(b.labels) :]]
     assert len(outliers) == 18
     assert len(set(outliers[:7])) == len(set(outliers[7:14])) == 7
+
+
+@pytest.mark.parametrize(
+    ("images", "size", "batches"), [(9, 4, [4, 5]), (8, 4, [4, 4]), (10, 4, [4, 4, 2]), (5, 4, [5]), (3, 4, [3]), (2, 2, [2])]
+)
+def test_no_batch_is_a_single_image(images, size, batches):
+    """Batch normalisation has no spread of one; the last image of an epoch goes with the batch before."""
+    epoch = list(TrainingBatches(image_set(images), size, Augment(), image_set(7), 3).epoch(0, 0))
+    assert [len(batch.labels) for batch in epoch] == batches
+    assert {batch.total - len(batch.labels) for batch in epoch} == {3}
+    assert len({row.numpy().tobytes() for batch in epoch for row in batch.images[: len(batch.labels)]}) == images
 
 
 def test_epochs_repeat_exactly_and_differ_from_each_other():

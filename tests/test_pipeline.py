@@ -311,6 +311,21 @@ def test_bad_input(project: Project, tmp_path, case):
         assert [twin.hashes(f) for f in ("data/models", "data/prepared", "data/mask", "metrics")] == outputs
 
 
+def test_an_experiment_elsewhere_takes_the_images_along(fresh: Project):
+    """A queued or temporary experiment runs in a copy of what git knows; one's own pictures go there by --copy-paths, a set at a time."""
+    (fresh.path / "images/mine/a").mkdir(parents=True)
+    for i in range(6):
+        Image.effect_noise((20, 20), 80).save(fresh.path / f"images/mine/a/{i}.png")
+    fresh.set({"data.far.mine": {"source": "folder", "path": "images/mine"}})
+    fresh.repro("prepare")
+    fresh.commit()
+    without = fresh.run(DVC, "exp", "run", "--temp", "-S", "data.seed=1", "prepare", check=False)
+    assert without.returncode != 0
+    assert re.search("images/mine: no such folder.*takes them along with --copy-paths", without.stdout + without.stderr)
+    fresh.run(DVC, "exp", "run", "--temp", "--copy-paths", "images/mine", "-S", "data.seed=1", "-n", "moved", "prepare")
+    assert "moved" in fresh.run(DVC, "exp", "list", "--name-only").stdout
+
+
 # --- kills under DVC
 
 

@@ -19,6 +19,11 @@ def scores():
     }
 
 
+def test_a_draw_beside_few_id_images_has_an_image(scores):
+    found = protocols.measure("oe", scores | {"id/test": scores["id/test"][:4]})
+    assert all(np.isfinite(value) for value in found["all"].values())
+
+
 def test_unleashing_mask_reads_whole_sets_with_id_as_positive(scores):
     found = protocols.measure("um", scores)
     each = [metrics.detection_metrics(scores["id/test"], scores[name]) for name in ("near/a", "far/b")]

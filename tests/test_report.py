@@ -3,9 +3,11 @@
 import pytest
 
 from ood.detection.detectors import NAMES
+from ood.errors import InputError
 from ood.evaluation import metrics
 from ood.report.dream import Dreams
 from ood.report.tables import control_table, error_table, main_table, norm_table, oe_calibration_table, siblings_of
+from ood.tables import last_mean
 
 
 def dreams(agreed: float, accuracy: float) -> Dreams:
@@ -114,3 +116,10 @@ def test_calibration_and_errors_have_tables():
     found["seeds"]["0"]["calibration"] = {}
     assert error_table({"m": found}) is None
     assert oe_calibration_table({"m": found}) is None
+
+
+@pytest.mark.parametrize(("stage", "run"), [("um", "control"), ("umap", "umap"), ("oe", "dream")])
+def test_a_training_that_is_missing_is_named_with_its_stage(tmp_path, monkeypatch, stage, run):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=rf"metrics/training/{run}\.csv: not there\. Run `python -m stages {stage} {run}` first"):
+        last_mean(run, stage, "ce")

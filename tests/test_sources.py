@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ood.config import Params
 from ood.config.data import Array, Chain, Corruption, Data, Folder, PytorchOOD, Torchvision
 from ood.data import catalog
 from ood.data.chain import ImageChain
@@ -14,6 +15,7 @@ from ood.data.sources import arrays, corruptions, folders, vision
 from ood.errors import InputError
 
 HALF = {"mean": [0.5] * 3, "std": [0.5] * 3}
+DATA = Params()[Data]
 COLOUR = ImageChain(Chain(size=8, **HALF))
 RNG = np.random.default_rng
 
@@ -147,13 +149,13 @@ def test_a_listing_names_the_images(tree):
     """OpenOOD's format: a path and, behind a blank, a label that isn't ours."""
     (tree / "list.txt").write_text("a/x/2.png -1\na/y/0.png -1\n\nb/1.png -1\na/x/0.png 5\n")
     source = Folder(source="folder", path=tree, listing=tree / "list.txt")
-    assert {name: [f.relative_to(tree).as_posix() for f in files] for name, files in folders.list_images(source).items()} == {
+    assert {name: [f.relative_to(tree).as_posix() for f in files] for name, files in folders.list_images(source).classes.items()} == {
         "b": ["b/1.png"],
         "x": ["a/x/0.png", "a/x/2.png"],  # the class is the image's own folder: cifar10/test/airplane/0298.png is an airplane
         "y": ["a/y/0.png"],
     }
     (tree / "list.txt").write_text("a/x/9.png -1\n")
-    with pytest.raises(InputError, match=r"list\.txt: a/x/9\.png is not in"):
+    with pytest.raises(InputError, match=r"list\.txt: a/x/9\.png -1 is not in"):
         folders.list_images(source)
     (tree / "list.txt").write_bytes(b"\xff\xfe")
     with pytest.raises(InputError, match="UTF-8"):
@@ -163,7 +165,7 @@ def test_a_listing_names_the_images(tree):
 
 
 def test_outliers_may_lie_in_one_folder(tree):
-    found = folders.load(Folder(source="folder", path=tree / "b"), COLOUR, RNG(0), tick)
+    found = folders.load(Folder(source="folder", path=tree / "b"), DATA, COLOUR, RNG(0), tick)
     assert found.classes == ["b"]
     assert len(found) == 3
 

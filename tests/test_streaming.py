@@ -13,7 +13,7 @@ from ood.config.data import Chain
 from ood.config.training import Augment, Strong
 from ood.data.batches import FileSet, ImageSet, PlainBatches, TrainingBatches, augmented_copy, generator_for, load, load_all
 from ood.data.chain import ImageChain
-from ood.data.streamed import FileImages
+from ood.data.streamed import FileImages, hash_of
 from ood.data.views import Views, crop_box, resized_crops
 from ood.errors import InputError
 
@@ -167,14 +167,29 @@ def test_every_stage_gives_the_same_figures_from_files_and_from_memory(tmp_path)
 
 def test_a_changed_file_and_a_broken_one_are_named(tmp_path):
     paths = write(tmp_path / "a", count=3)
-    files = FileImages(paths, CHAIN, [(tmp_path / "a" / f"{i:02}.png").stat().st_size for i in range(3)])
+    files = FileImages(paths, CHAIN)
+    assert files.look(1000, lambda: None) == {}
     assert files[1].shape == (16, 16, 3)
-    Image.new("RGB", (50, 50)).save(paths[1])
+    content = bytearray(Path(paths[1]).read_bytes())
+    content[-20] ^= 1  # of equal size
+    Path(paths[1]).write_bytes(content)
     with pytest.raises(InputError, match=r"01\.png: was changed since `prepare` looked at it"):
         files[1]
     (tmp_path / "a" / "02.png").write_bytes(b"x")
     with pytest.raises(InputError, match=r"02\.png: cannot be read"):
         FileImages(paths, CHAIN)[2]
+    assert list(files.look(1000, lambda: None)) == [1, 2]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_is_wrong_with_a_file_arrives_as_one_line_from_a_worker_too(tmp_path, workers):
+    paths = write(tmp_path / "a")
+    Path(paths[7]).write_bytes(b"x")
+    images = FileSet(FileImages(paths, CHAIN), torch.arange(13) % 3, workers=workers)
+    with pytest.raises(
+        InputError, match=r"^\S+07\.png: cannot be read as an image \(cannot identify image file\)\. Replace or remove the file\.$"
+    ):
+        list(PlainBatches(images, 4))
 
 
 def test_sets_in_files_and_in_memory_can_be_joined(tmp_path):
@@ -184,8 +199,7 @@ def test_sets_in_files_and_in_memory_can_be_joined(tmp_path):
     np.save(root / "auxiliary/memory.npy", packed)
     np.save(root / "auxiliary/memory.labels.npy", np.full(4, -1))
     files = write(tmp_path / "a", count=3)
-    sizes = [Path(file).stat().st_size for file in files]
-    content = {"chain": CHAIN.config.model_dump(), "files": files, "bytes": sizes, "sha256": []}
+    content = {"chain": CHAIN.config.model_dump(), "files": files, "sha256": [hash_of(Path(file).read_bytes()) for file in files]}
     (root / "auxiliary/files.files.json").write_text(json.dumps(content))
     np.save(root / "auxiliary/files.labels.npy", np.full(3, -1))
     joined = load_all(["auxiliary/files", "auxiliary/memory"], root)

@@ -461,3 +461,13 @@ def progress_of(workspace: Workspace) -> list[float]:
         except FileNotFoundError:
             continue
     return sorted(times)
+
+
+@pytest.mark.slow
+def test_what_a_launcher_leaves_in_the_environment_changes_no_training(prepared, tmp_path):
+    """Gradient accumulation from outside params.yaml gave another net under the same fingerprint."""
+    plain, other = prepared.copy(tmp_path / "plain"), prepared.copy(tmp_path / "other")
+    plain.stage("pretrain ce")
+    settings = {"GRADIENT_ACCUMULATION_STEPS": "8", "MIXED_PRECISION": "bf16", "DYNAMO_BACKEND": "EAGER", "GRADIENT_CLIPPING": "0.01"}
+    other.stage("pretrain ce", **{f"ACCELERATE_{name}": value for name, value in settings.items()})
+    assert plain.hashes("data/models") == other.hashes("data/models")

@@ -104,6 +104,8 @@ def _plainly(item: Any) -> str:
     match item["type"]:
         case "string_pattern_mismatch" if item["loc"][-1] == "[key]":
             return "a name is made of lower-case letters, digits and hyphens, and begins with a letter or digit. Rename it"
+        case "string_type" if item["loc"][-1] == "[key]":
+            return f"names are text; YAML reads this one as something else. Put it in quotes: '{item['input']}'"
         case "union_tag_not_found":
             return "it says nothing of its source. Add one, as {source: folder, path: ...}"
         case "union_tag_invalid":

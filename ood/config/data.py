@@ -14,7 +14,7 @@ class Chain(Section):
 
     Colour to grey (if `grey`), short side resized to `short` (null: to `size`), its middle of `size` pixels, quantised to `levels`
     (null: 256), enlarged to `upsize` (null: not), three channels, uint8. `mean` and `std` are in [0, 1] units and applied inside the
-    network.
+    network. white: the value that is white in pictures of more than eight bits (null: 65535 of 16 bits; others are refused).
     """
 
     grey: bool = False
@@ -23,6 +23,7 @@ class Chain(Section):
     resize: Literal["area", "bilinear", "bicubic"] = "area"
     levels: int | None = Field(None, ge=2, le=256)
     upsize: int | None = Field(None, ge=4)
+    white: float | None = Field(None, gt=0)
     mean: Annotated[list[float], Field(min_length=3, max_length=3)]
     std: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=3, max_length=3)]
 
@@ -227,7 +228,9 @@ class InDistribution(Section):
 class Data(Section, key="data"):
     """Every role and its sets.
 
-    stream: folders of images are left where they are and decoded when they are needed, instead of being packed into memory.
+    unreadable: what to do about files in a folder that can't be read as pictures: an error that lists them, or skip and count them.
+    max_pixels: pictures of more aren't decoded. stream: folders of images are left where they are and decoded when they are needed,
+    instead of being packed into memory.
     corrupted: ID test images under a corruption, labels kept. shifted: other pictures of ID classes, for accuracy alone. world: captioned
     images that the small diffusion model learns beside ID; a caption is a glyph's name, a folder's or data set's class, else the set's own
     name.
@@ -235,6 +238,8 @@ class Data(Section, key="data"):
 
     seed: int = Field(0, ge=0)
     duplicates: Literal["error", "drop"] = "error"
+    unreadable: Literal["error", "skip"] = "error"
+    max_pixels: int = Field(200_000_000, ge=1)
     min_per_class: int = Field(5, ge=1)
     stream: bool = False
     chain: Chain

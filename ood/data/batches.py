@@ -22,6 +22,7 @@ from ood.data.streamed import FileImages
 from ood.data.strong import Mix
 from ood.data.views import PLAIN, Views, crop_box, resized_crops
 from ood.distributed import rows_of
+from ood.errors import InputError
 
 CPU = torch.device("cpu")
 
@@ -101,8 +102,12 @@ class FileSet:
         views = [self.fixed.take(v.index) if self.fixed else v for v in plan]
         workers, ahead = (self.workers, 2) if self.workers and len(plan) > 1 else (0, None)
         decoded, pin = _Decoded(self.files, views), self.device.type == "cuda"
-        loader: DataLoader[Tensor] = DataLoader(decoded, batch_size=None, num_workers=workers, prefetch_factor=ahead, pin_memory=pin)
+        loader: DataLoader[Tensor | InputError] = DataLoader(
+            decoded, batch_size=None, num_workers=workers, prefetch_factor=ahead, pin_memory=pin
+        )
         for v, images in zip(views, loader, strict=True):
+            if isinstance(images, InputError):
+                raise images
             images = images.to(self.device, non_blocking=True)
             yield v.applied(images) if v.seeds is None else images
 
@@ -114,13 +119,16 @@ class FileSet:
     @classmethod
     def joined(cls, sets: "list[FileSet]") -> "FileSet":
         """Several sets as one."""
-        sizes = [size for s in sets for size in s.files.sizes or [0] * len(s)]  # rows of an array have none
-        files = FileImages([entry for s in sets for entry in s.files.entries], sets[0].files.chain, sizes)
+        hashes = [known for s in sets for known in s.files.hashes]
+        files = FileImages([entry for s in sets for entry in s.files.entries], sets[0].files.chain, hashes)
         return replace(sets[0], files=files, labels=torch.cat([s.labels for s in sets]))
 
 
-class _Decoded(Dataset[Tensor]):
-    """One item per batch: a worker decodes (and, where augmentation says so, crops) all of it, and transforms it if that is strong."""
+class _Decoded(Dataset["Tensor | InputError"]):
+    """One item per batch: a worker decodes (and, where augmentation says so, crops) all of it, and transforms it if that is strong.
+
+    What is wrong with a file is an item, too: raised in a worker it would arrive wrapped into a traceback.
+    """
 
     def __init__(self, files: FileImages, plan: Sequence[Views]):
         self.files, self.plan = files, plan
@@ -128,7 +136,13 @@ class _Decoded(Dataset[Tensor]):
     def __len__(self) -> int:
         return len(self.plan)
 
-    def __getitem__(self, step: int) -> Tensor:
+    def __getitem__(self, step: int) -> Tensor | InputError:
+        try:
+            return self._batch(step)
+        except InputError as error:
+            return error
+
+    def _batch(self, step: int) -> Tensor:
         views, rows = self.plan[step], []
         for n, i in enumerate(views.index.tolist()):
             if views.crops is None or views.augment.crop is None:
@@ -166,7 +180,7 @@ def load(name: str, root: Path = packed.PREPARED, workers: int = 0) -> Images:
     """A prepared set, e.g. 'id/train' or 'near/letters'; `workers` decode it where it was left in its files."""
     listing = packed.files(name, root)
     if listing is not None:
-        files = FileImages(listing["files"], ImageChain(Chain(**listing["chain"])), listing["bytes"])
+        files = FileImages(listing["files"], ImageChain(Chain(**listing["chain"])), listing["sha256"])
         return FileSet(files, torch.from_numpy(packed.labels(name, root)), workers=workers)
     images, labels = packed.arrays(name, root)
     return ImageSet(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels))
@@ -227,7 +241,8 @@ class TrainingBatches:
     """The batches of a training: a permutation of the ID images per epoch, and a stream of outliers beside it.
 
     Args:
-        batch_size: ID images per global batch; the last one of an epoch may be smaller.
+        batch_size: ID images per global batch; the last one of an epoch may be smaller, or have one more: batch normalisation knows no
+            batch of one.
         outliers: auxiliary (or dreamed) outliers; each epoch reads a fresh permutation of them, again from the start when exhausted.
         outlier_batch: outliers per global batch.
         strong: RandAugment and erasing of both, MixUp and CutMix of ID images.
@@ -244,7 +259,7 @@ class TrainingBatches:
     ):
         self.inliers, self.outliers, self.augment, self.strong = inliers, outliers, augment, strong
         self.batch_size, self.outlier_batch = batch_size, outlier_batch
-        self.steps = -(-len(inliers) // batch_size)
+        self.steps = max(1, -(-(len(inliers) - 1) // batch_size)) if batch_size > 1 else len(inliers)
 
     def to(self, device: torch.device) -> "TrainingBatches":
         """The same batches from images that live on a device."""
@@ -285,7 +300,8 @@ class TrainingBatches:
         stream = self._outlier_stream(len(self.outliers), generator) if self.outliers is not None else None
         mixes, plan = self.strong.mixes(epoch), []
         for step in range(self.steps):
-            inliers = self._views(order[step * self.batch_size : (step + 1) * self.batch_size], generator)
+            stop = len(order) if step == self.steps - 1 else (step + 1) * self.batch_size
+            inliers = self._views(order[step * self.batch_size : stop], generator)
             outliers = None
             if stream is not None:
                 outliers = self._views(stream[step * self.outlier_batch : (step + 1) * self.outlier_batch], generator)

@@ -1,5 +1,6 @@
 """From the data section of params.yaml to the images of every role."""
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -14,6 +15,8 @@ from ood.data.items import ItemSet, Sets, rng_for
 from ood.data.sources import arrays, corruptions, digits, folders, glyphs, noise, photos, vision
 from ood.errors import InputError
 
+WATCHED = Path("images")  # a dependency of `prepare`
+KEPT = (Path("downloads"),)  # published data, which doesn't change
 ROLES = ("auxiliary", "validation", "near", "far", "world")
 
 
@@ -38,7 +41,7 @@ def build(data: Data, tick: Callable[[], None] = lambda: None) -> tuple[Sets, di
             tick()
     for name, source in data.shifted.items():
         key, rng = f"shifted/{name}", rng_for(data.seed, f"shifted/{name}")
-        sets[key] = folders.load_known(source, sets["id/train"].classes, chain, rng, tick, data.stream)
+        sets[key] = folders.load_known(source, sets["id/train"].classes, data, chain, rng, tick)
     # Only then the corruptions: an image that gives way to a test image must not live on as validation OOD.
     sets, dropped = roles.separate(sets, data.duplicates)
     _enough(sets, data.min_per_class)
@@ -64,12 +67,26 @@ def check(data: Data) -> None:
         raise InputError("\n".join(f"params.yaml: {problem}" for problem in problems))
 
 
+def unwatched(data: Data) -> Iterator[str]:
+    """Folders of images whose changes DVC doesn't see: those outside WATCHED, and what is linked into it."""
+    again = "After a change there run `dvc repro -f prepare`."
+    for key, source in data.sources().items():
+        if source.source != "folder":
+            continue
+        place = Path(os.path.abspath(source.path))
+        if not any(place.is_relative_to(Path(os.path.abspath(folder))) for folder in (WATCHED, *KEPT)):
+            yield f"{key}.path: {source.path} lies outside {WATCHED}/, which DVC watches. {again}"
+        links = [Path(folder) / name for folder, names, _ in os.walk(source.path) for name in names if (Path(folder) / name).is_symlink()]
+        if links and place.is_relative_to(Path(os.path.abspath(WATCHED))):
+            yield f"{key}.path: {links[0]} is a link to a folder, behind which DVC doesn't look. {again}"
+
+
 def _problems(data: Data) -> Iterator[str]:
     listings: dict[str, dict[str, list[Path]]] = {}
     for key, source in data.sources().items():
         try:
             if source.source == "folder":
-                listings[key] = folders.list_images(source)
+                listings[key] = folders.list_images(source).classes
             elif source.source == "array":
                 arrays.check(source.path)
             elif source.source in ("torchvision", "pytorch-ood") and not source.download and not source.root.is_dir():
@@ -124,10 +141,12 @@ def _too_few(listing: dict[str, list[Path]], data: Data) -> Iterator[str]:
 
 def _in_distribution(data: Data, chain: ImageChain, tick: Callable[[], None]) -> Sets:
     rng = rng_for(data.seed, "id")
-    images = _labelled(data.id.images, data, chain, rng, tick)
+    images = roles.one_class_each(_labelled(data.id.images, data, chain, rng, tick), data.duplicates)
     shares = [data.id.split.train, data.id.split.val, data.id.split.test]
     parts = dict(zip(("train", "val", "test"), _stratified(images.labels, shares, rng), strict=True))
     sets = {f"id/{name}": images.take(index) for name, index in parts.items()}
+    for name in ("id/val", "id/test"):
+        sets[name] = replace(sets[name], skipped={})  # counted once, with id/train
     if data.id.test is not None:
         sets["id/test"] = _labelled(data.id.test, data, chain, rng, tick)
         if sets["id/test"].classes != images.classes:
@@ -137,6 +156,8 @@ def _in_distribution(data: Data, chain: ImageChain, tick: Callable[[], None]) ->
 
 def _enough(sets: Sets, least: int) -> None:
     classes = sets["id/train"].classes
+    if len(classes) < 2:
+        raise InputError(f"data.id.images: one class ({', '.join(classes)}); a classifier needs at least two. Add another.")
     for name in ("id/train", "id/val", "id/test"):
         counts = np.bincount(sets[name].labels, minlength=len(classes))
         if counts.min() < least:
@@ -150,7 +171,7 @@ def _labelled(source: Labelled, data: Data, chain: ImageChain, rng: np.random.Ge
     if source.source == "digits":
         return digits.load(source, chain)
     if source.source == "folder":
-        return folders.load(source, chain, rng, tick, data.stream)
+        return folders.load(source, data, chain, rng, tick)
     return vision.load(source, chain, rng, tick)
 
 
@@ -176,6 +197,7 @@ def _outliers(source: Source, name: str, data: Data, chain: ImageChain, tick: Ca
                 images.names,
                 images.keys,
                 words=[images.classes[label] for label in images.labels],
+                skipped=images.skipped,
             )
 
 

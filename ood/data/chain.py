@@ -4,6 +4,7 @@ import numpy as np
 from PIL import Image
 
 from ood.config.data import Chain
+from ood.data.reading import eight_bit
 
 FILTERS = {"area": Image.Resampling.BOX, "bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -23,7 +24,7 @@ class ImageChain:
         """
         if isinstance(image, np.ndarray):
             image = Image.fromarray(image)
-        image = _eight_bit(image).convert("L" if self.config.grey else "RGB")
+        image = eight_bit(image, self.config.white).convert("L" if self.config.grey else "RGB")
         size, (width, height) = self.config.size, image.size
         if box is None and ((width, height) != (size, size) or self.config.short):
             share = size / (self.config.short or size)
@@ -55,13 +56,3 @@ class ImageChain:
                 ]
             )
         return np.ascontiguousarray(np.broadcast_to(images, (*images.shape[:3], 3)))
-
-
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """16-bit greys scaled down (Pillow would clip them), transparency put on white (Pillow would show what lies under it)."""
-    if image.mode.startswith("I;16") or (image.mode == "I" and np.asarray(image).max() > 255):
-        return Image.fromarray((np.asarray(image, dtype=np.int64) >> 8).astype(np.uint8))
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image

@@ -15,7 +15,7 @@ class ItemSet:
 
     images: uint8 (N, H, W, C), or FileImages, which look like it; labels: int64 (N,), -1 outside ID; names: one per image, unique within
     a source ("digits/17"); keys: per image, the things that no other role may share (its photo, its glyph's shape, the image itself).
-    words: per image, what a caption calls it; empty where no one asked.
+    words: per image, what a caption calls it; empty where no one asked. skipped: why -> how many files of its source were left out.
     """
 
     images: np.ndarray | FileImages
@@ -24,6 +24,7 @@ class ItemSet:
     keys: Sequence[tuple[str, ...]]
     classes: list[str] = field(default_factory=list)
     words: list[str] = field(default_factory=list)
+    skipped: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         counts = {len(self.images), len(self.labels), len(self.names), len(self.keys)}

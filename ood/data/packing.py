@@ -36,6 +36,7 @@ def save(sets: Sets, data: Data, dropped: dict[str, int], root: Path) -> dict:
             "source": source.model_dump(mode="json"),
             "count": len(items),
             "dropped": dropped.get(name, 0),
+            "skipped": items.skipped,
             "classes": {c: int((items.labels == i).sum()) for i, c in enumerate(items.classes)} if role == "id" else {},
             "sha256": hashlib.sha256(content + items.labels.tobytes()).hexdigest(),
         }
@@ -54,7 +55,7 @@ def save_files(root: Path, name: str, images: FileImages, labels: np.ndarray) ->
     """Write where the pictures of a streamed set are, what they go through, and their labels; returns the set's path without ending."""
     target = root / path_of(name)
     target.parent.mkdir(parents=True, exist_ok=True)
-    content = {"chain": images.chain.config.model_dump(), "files": images.entries, "bytes": images.sizes, "sha256": images.digests()}
+    content = {"chain": images.chain.config.model_dump(), "files": images.entries, "sha256": images.hashes}
     target.with_name(f"{target.name}.files.json").write_text(json.dumps(content), encoding="utf-8")
     np.save(target.with_name(f"{target.name}.labels.npy"), labels)
     return target

@@ -1,10 +1,11 @@
 """No image may play two roles: the check that keeps a benchmark honest."""
 
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
 
-from ood.data.items import Sets
+from ood.data.items import ItemSet, Sets
 from ood.errors import InputError
 
 # A duplicate is dropped from the role that comes later here: training gives way to testing.
@@ -32,6 +33,33 @@ def _test_sets_count_once(sets: Sets) -> None:
 def _both_train(mark: str, one: str, other: str) -> bool:
     """A font may serve auxiliary outliers and the captioned world: both are there to learn from. Their shapes stay apart."""
     return mark.startswith("font:") and {one, other} == {"auxiliary", "world"}
+
+
+def one_class_each(images: ItemSet, duplicates: str) -> ItemSet:
+    """ID images, none of which stands under two classes.
+
+    Args:
+        duplicates: 'error' raises, 'drop' removes it from all of them: nobody knows which is right.
+
+    Raises:
+        InputError: naming an image and both classes.
+    """
+    first: dict[str, int] = {}
+    twice = set()
+    for i, digest in enumerate(images.hashes()):
+        other = first.setdefault(digest, i)
+        if images.labels[i] != images.labels[other]:
+            twice.add(digest)
+            if duplicates == "error":
+                one, two = images.classes[images.labels[i]], images.classes[images.labels[other]]
+                raise InputError(
+                    f"{images.names[i]} is the same image as {images.names[other]}, but another class ({one!r}, {two!r}). Remove one of "
+                    "the two, or set data.duplicates to drop: then both go."
+                )
+    if not twice:
+        return images
+    kept = images.take(np.array([i for i, digest in enumerate(images.hashes()) if digest not in twice], np.int64))
+    return replace(kept, skipped={**kept.skipped, "under two classes": len(images) - len(kept)})
 
 
 def separate(sets: Sets, duplicates: str) -> tuple[Sets, dict[str, int]]:

@@ -10,9 +10,10 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ood.data.chain import ImageChain
+from ood.data.reading import UnreadableError, read_bytes, read_image, shown
 from ood.errors import InputError
 
 
@@ -21,11 +22,11 @@ class FileImages:
 
     Args:
         entries: where each picture is.
-        sizes: bytes of each file when it was prepared, to notice one that was changed since; 0, or none given: not known.
+        hashes: of each file's content (hash_of) when it was prepared, to notice one that was changed since; "", or none given: not known.
     """
 
-    def __init__(self, entries: Sequence[str], chain: ImageChain, sizes: Sequence[int] = ()):
-        self.entries, self.chain, self.sizes = list(entries), chain, list(sizes)
+    def __init__(self, entries: Sequence[str], chain: ImageChain, hashes: Sequence[str] = ()):
+        self.entries, self.chain, self.hashes = list(entries), chain, list(hashes) or [""] * len(entries)
         self._digests: dict[str, str] = {}
 
     def __len__(self) -> int:
@@ -39,7 +40,7 @@ class FileImages:
     def take(self, index: np.ndarray, axis: int = 0) -> "FileImages":
         """The pictures at `index`, still in their files."""
         assert axis == 0
-        chosen = FileImages([self.entries[i] for i in index], self.chain, [self.sizes[i] for i in index] if self.sizes else ())
+        chosen = FileImages([self.entries[i] for i in index], self.chain, [self.hashes[i] for i in index])
         chosen._digests = self._digests
         return chosen
 
@@ -53,10 +54,10 @@ class FileImages:
         if "#" in entry:
             array, _, row = entry.rpartition("#")
             return Image.fromarray(_array(array)[int(row)])
-        known = self.sizes[index] if self.sizes else 0
-        if known and Path(entry).exists() and Path(entry).stat().st_size != known:
-            raise InputError(f"{entry}: was changed since `prepare` looked at it. Run `dvc repro -f prepare`.")
-        return read_image(Path(entry))
+        content = read_bytes(Path(entry))
+        if self.hashes[index] and hash_of(content) != self.hashes[index]:
+            raise InputError(f"{shown(entry)}: was changed since `prepare` looked at it. Run `dvc repro -f prepare`.")
+        return read_image(Path(entry), white=self.chain.config.white, content=content)
 
     def finished(self, index: int) -> np.ndarray:
         """What the network sees of a picture: uint8 (side, side, 3)."""
@@ -72,6 +73,31 @@ class FileImages:
         left, top, wide, tall = box_for(*picture.size)
         return self.chain.finish(self.chain.native(picture, (left, top, left + wide, top + tall))[None])[0]
 
+    def look(self, most: int, tick: Callable[[], None]) -> dict[int, str]:
+        """Decode every picture once, several at a time: index -> what is wrong with it. The others' hashes and digests are known then.
+
+        Args:
+            most: pixels above which a picture isn't decoded.
+        """
+        wrong: dict[int, str] = {}
+
+        def one(index: int) -> tuple[str, str] | UnreadableError:
+            path = Path(self.entries[index])
+            try:
+                content = read_bytes(path)
+                return hash_of(content), digest(self.chain.native(read_image(path, most, self.chain.config.white, content)))
+            except UnreadableError as error:
+                return error
+
+        with ThreadPoolExecutor() as pool:
+            for index, found in enumerate(pool.map(one, range(len(self)))):
+                if isinstance(found, UnreadableError):
+                    wrong[index] = str(found)
+                else:
+                    self.hashes[index], self._digests[self.entries[index]] = found
+                tick()
+        return wrong
+
     def digests(self) -> list[str]:
         """A hash of every picture's native content; each file is decoded once, several at a time."""
         missing = [i for i, entry in enumerate(self.entries) if entry not in self._digests]
@@ -85,18 +111,9 @@ def digest(image: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()[:32]
 
 
-def read_image(path: Path) -> Image.Image:
-    """A picture, decoded.
-
-    Raises:
-        InputError: it isn't there, or isn't a picture.
-    """
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return image
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise InputError(f"{path}: cannot be read as an image ({error}). Replace or remove the file.") from None
+def hash_of(content: bytes) -> str:
+    """A hash of a file's content."""
+    return hashlib.sha256(content).hexdigest()[:32]
 
 
 @cache

@@ -16,8 +16,8 @@ from ood.evaluation.groups import group_of
 class Protocol(NamedTuple):
     """positive: which side counts as found, for FPR95 and AUPR. rule: which cut has 95 % recall (see ood.evaluation.metrics).
 
-    base_rate: OOD images per ID image, drawn anew `draws` times; None: whole sets. together: one mean over all test sets, or near- and
-    far-OOD by themselves. trapezoid: area under the precision-recall curve by straight lines instead of average precision.
+    base_rate: OOD images per ID image, at least one, drawn anew `draws` times; None: whole sets. together: one mean over all test sets, or
+    near- and far-OOD by themselves. trapezoid: area under the precision-recall curve by straight lines instead of average precision.
     """
 
     title: str
@@ -68,7 +68,7 @@ def measure(name: str, by_set: dict[str, NDArray], seed: int = 0) -> dict[str, d
 def draws_of(name: str, values: NDArray, inside: int, seed: tuple[int, int]) -> Iterator[NDArray]:
     """A protocol's draws from an OOD set: as many as the base rate asks for beside `inside` ID images, or all where there are fewer."""
     protocol, rng = PROTOCOLS[name], np.random.default_rng(seed)
-    wanted = len(values) if protocol.base_rate is None else int(inside * protocol.base_rate)
+    wanted = len(values) if protocol.base_rate is None else max(1, int(inside * protocol.base_rate))
     for _ in range(protocol.draws):
         yield values if wanted >= len(values) else rng.choice(values, wanted, replace=False)
 

@@ -10,7 +10,7 @@ from ood.config import Params
 from ood.config.dream import Diffusion, Embed, Judge, Synthesize
 from ood.config.methods import OE
 from ood.report.tables import PERCENT, Results, groups_in, id_values, markdown_table, spread
-from ood.tables import HISTORIES, last_mean
+from ood.tables import last_mean
 
 FIGURES = Path("metrics/dream")
 AGREED = 0.8  # how well the encoder must recognise pictures of plain prompts, against real images, for a dream to mean anything
@@ -43,7 +43,7 @@ class Dreams:
         for name, run in params[OE].runs.items():
             if run.dreamed is None or run.cut is None:  # without an objective there is no cut
                 continue
-            used = last_mean(HISTORIES / f"{name}.csv", "outliers")
+            used = last_mean(name, "oe", "outliers")
             if used is not None:
                 kept[name] = (run.dreamed, run.cut, int(used), int(_figures(run.dreamed)["images"]))
         trained_here = "a small Stable Diffusion v1-format pipeline trained here (`diffusion`)"

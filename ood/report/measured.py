@@ -10,7 +10,7 @@ from ood.config.methods import OE, UM, UMAP, FineTune, Mask
 from ood.errors import InputError
 from ood.report.dream import Dreams
 from ood.report.tables import Results
-from ood.tables import HISTORIES, last_mean
+from ood.tables import last_mean
 
 Levels = dict[str, tuple[float | None, float | None]]
 
@@ -72,10 +72,13 @@ def written(path: str, stage: str) -> dict:
 def levels(params: Params, masks: dict[str, dict[str, float | None]]) -> Levels:
     """Of runs that hold their loss at a level, and all of um and umap: the level (mean over seeds), and where the loss ended."""
     um, umap, oe = params[UM], params[UMAP], params[OE]
-    told = {name: level(run, um.threshold, masks) for name, run in um.runs.items()}
-    told |= {name: level(run, umap.threshold, masks) for name, run in umap.runs.items()}
-    told |= {name: level(run, um.threshold, masks) for name, run in oe.runs.items() if run.constrained}
-    return {name: (b, last_mean(HISTORIES / f"{name}.csv", "ce")) for name, b in told.items()}
+    held = {name: run for name, run in oe.runs.items() if run.constrained}
+    stages = (("um", um.threshold, um.runs), ("umap", umap.threshold, umap.runs), ("oe", um.threshold, held))
+    return {
+        name: (level(run, threshold, masks), last_mean(name, stage, "ce"))
+        for stage, threshold, runs in stages
+        for name, run in runs.items()
+    }
 
 
 def level(run: FineTune, threshold: float | None, masks: dict[str, dict[str, float | None]]) -> float | None:

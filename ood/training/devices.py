@@ -17,6 +17,9 @@ from ood.errors import InputError
 Precision = Callable[[], AbstractContextManager[None]]
 
 
+# What a launcher says of where processes run. What else it may say (gradient accumulation, precision, a compiler) would change the result
+# unseen by params.yaml and by the fingerprint of unfinished work.
+PLACES = ("ACCELERATE_USE_CPU", "ACCELERATE_CPU_AFFINITY", "ACCELERATE_DEBUG_MODE")
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 
 
@@ -73,6 +76,8 @@ def accelerator_for(runtime: Runtime) -> Accelerator:
     launched = "MASTER_PORT" in os.environ and "ACCELERATE_USE_CPU" in os.environ
     wanted = int(os.environ.get("WORLD_SIZE", "2" if launched else "1"))
     set_up_cpu(runtime)
+    for name in [name for name in os.environ if name.startswith("ACCELERATE_") and name not in PLACES]:
+        del os.environ[name]
     precision = _fastest(on_cpu) if runtime.precision == "auto" else runtime.precision
     # On NVIDIA GPUs fp32 is fp32 (convolutions would run in TF32 else), and convolutions add up in one order.
     torch.backends.cudnn.allow_tf32 = False

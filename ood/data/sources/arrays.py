@@ -34,9 +34,11 @@ def check(path: Path) -> np.ndarray:
     if not path.is_file():
         raise InputError(f"{path}: no such file. Put the array there, or correct the path.")
     try:
-        images = np.load(path, mmap_mode="r")
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path}: not a NumPy file ({error}). Save it with numpy.save.") from None
+        images = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # a damaged header makes NumPy raise whatever its parser does
+        raise InputError(f"{path}: not a NumPy file ({str(error) or type(error).__name__}). Save it with numpy.save.") from None
+    if not isinstance(images, np.ndarray):
+        raise InputError(f"{path}: an archive of arrays ({', '.join(images.files)}). Save one of them with numpy.save.")
     if images.dtype != np.uint8 or images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] != 3) or not len(images):
         raise InputError(f"{path}: holds {images.dtype} of shape {images.shape}; wanted is uint8 (N, H, W, 3) or (N, H, W).")
     return images
