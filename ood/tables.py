@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ood.errors import InputError
+from ood.handover import read_table
 
 T = TypeVar("T")
 HISTORIES = Path("metrics/training")  # <run>.csv: one row per seed and epoch
@@ -46,11 +47,8 @@ def last_mean(run: str, stage: str, column: str) -> float | None:
     """The mean over seeds of a column in the last epoch of a run's training; None where nothing was trained.
 
     Raises:
-        InputError: it hasn't been trained; it names the stage that does.
+        InputError: it hasn't been trained, or the table is damaged; it names the stage that writes it.
     """
-    path = HISTORIES / f"{run}.csv"
-    if not path.is_file():
-        raise InputError(f"{path}: not there. Run `python -m stages {stage} {run}` first (or `dvc repro`).")
-    with path.open(encoding="utf-8", newline="") as stream:
-        last = {row["seed"]: float(row[column]) for row in csv.DictReader(stream)}
+    rows = read_table(HISTORIES / f"{run}.csv", f"{stage} {run}", ("seed", column))
+    last = {row["seed"]: float(row[column]) for row in rows}
     return sum(last.values()) / len(last) if last else None

@@ -27,7 +27,7 @@ def main() -> None:
     for notice in catalog.unwatched(params[Data]):
         console.note(notice)
     old, new = basis.read(BASIS), basis.bases(params)
-    with in_place_of(BASIS) as folder:
+    with in_place_of(BASIS, sealed=False) as folder:
         for stage, found in new.items():
             basis.write(found, folder / f"{stage}.json")
     empty(NO_MASK)

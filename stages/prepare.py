@@ -21,7 +21,7 @@ def main() -> None:
     catalog.check(data)
     console = Console("prepare")
     sets, dropped = catalog.build(data, console.step)
-    with in_place_of(PREPARED) as folder:
+    with in_place_of(PREPARED, sealed=False) as folder:
         manifest = packing.save(sets, data, dropped, folder)
         console.step()
     write_text(COUNTS, json.dumps({name: entry["count"] for name, entry in manifest.items()}, indent=1) + "\n")

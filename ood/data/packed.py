@@ -8,13 +8,12 @@ data/prepared/world/<name>.npy               with .words.json (what a caption ca
 data/prepared/manifest.json                  source, count and sha256 of every set
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ood.errors import InputError
+from ood.handover import read_array, read_figures, read_json
 
 PREPARED = Path("data/prepared")
 PROOFS = Path("data/proofs")  # painted/*: ID as the diffusion model renders it, in the same layout
@@ -41,7 +40,7 @@ def info(root: Path = PREPARED) -> Info:
     Raises:
         InputError: nothing prepared here.
     """
-    return Info(**json.loads(_existing(root / "id" / "info.json").read_text(encoding="utf-8")))
+    return Info(**read_figures(root / "id" / "info.json", _stage(root), ("classes", "side", "mean", "std")))
 
 
 def names(role: str, root: Path = PREPARED) -> list[str]:
@@ -53,35 +52,34 @@ def names(role: str, root: Path = PREPARED) -> list[str]:
 def arrays(name: str, root: Path = PREPARED) -> tuple[np.ndarray, np.ndarray]:
     """Images uint8 (N, H, W, 3) and labels int64 (N,) of a set, e.g. 'near/letters'."""
     base = root / path_of(name)
-    return np.load(_existing(base.with_name(f"{base.name}.npy"))), labels(name, root)
+    return read_array(base.with_name(f"{base.name}.npy"), _stage(root)), labels(name, root)
 
 
 def labels(name: str, root: Path = PREPARED) -> np.ndarray:
     """Labels int64 (N,) of a set."""
     base = root / path_of(name)
-    return np.load(_existing(base.with_name(f"{base.name}.labels.npy")))
+    return read_array(base.with_name(f"{base.name}.labels.npy"), _stage(root))
 
 
 def files(name: str, root: Path = PREPARED) -> dict | None:
     """Where the pictures of a streamed set are (see packing.save_files); None for a set that is packed."""
     base = root / path_of(name)
     path = base.with_name(f"{base.name}.files.json")
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return read_figures(path, _stage(root), ("chain", "files", "sha256")) if path.is_file() else None
 
 
 def item_names(name: str, root: Path = PREPARED) -> list[str]:
     """The image ids of a set."""
     base = root / path_of(name)
-    return json.loads(_existing(base.with_name(f"{base.name}.items.json")).read_text(encoding="utf-8"))
+    return read_json(base.with_name(f"{base.name}.items.json"), _stage(root))
 
 
 def words(name: str, root: Path = PREPARED) -> list[str]:
     """What a caption calls each image of a set of the world."""
     base = root / path_of(name)
-    return json.loads(_existing(base.with_name(f"{base.name}.words.json")).read_text(encoding="utf-8"))
+    return read_json(base.with_name(f"{base.name}.words.json"), _stage(root))
 
 
-def _existing(path: Path) -> Path:
-    if not path.exists():
-        raise InputError(f"{path}: not there. Run `python -m stages prepare` first (or `dvc repro`).")
-    return path
+def _stage(root: Path) -> str:
+    """Which stage writes such a folder."""
+    return "proofs" if root.name == PROOFS.name else "prepare"

@@ -11,6 +11,7 @@ from ood.data.chain import ImageChain
 from ood.data.items import Sets
 from ood.data.packed import path_of
 from ood.data.streamed import FileImages
+from ood.files import seal
 
 
 def save(sets: Sets, data: Data, dropped: dict[str, int], root: Path) -> dict:
@@ -48,6 +49,8 @@ def save(sets: Sets, data: Data, dropped: dict[str, int], root: Path) -> dict:
     }
     (root / "id" / "info.json").write_text(json.dumps(info, indent=1) + "\n", encoding="utf-8")
     (root / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    for folder in (path for path in root.iterdir() if path.is_dir()):  # each is an output by itself, which DVC restores without the others
+        seal(folder)
     return manifest
 
 

@@ -22,6 +22,7 @@ from ood.data.batches import Images, PlainBatches, at_once
 from ood.dream.parts import TextEncoder, Tokenizer
 from ood.dream.tokens import anchor, piece_ids, place
 from ood.errors import InputError
+from ood.handover import read_array, read_figures, read_json
 from ood.nets import Classifier, store
 
 ALIGNED = Path("data/align")
@@ -147,12 +148,10 @@ def load_model(device: torch.device, folder: Path = ALIGNED) -> AlignedEncoder:
     Raises:
         InputError: not there yet.
     """
-    if not (folder / "encoder.json").is_file():
-        raise InputError(f"{folder}: not there. Run `python -m stages align` first (or `dvc repro`).")
-    kept = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
+    kept = read_figures(folder / "encoder.json", "align", ("spec", "temperature"))
     encoder = store.Spec(**kept["spec"]).build()
     store.load_weights(encoder, folder / "encoder.safetensors")
-    anchors = torch.from_numpy(np.load(folder / "anchors.npy"))
+    anchors = torch.from_numpy(read_array(folder / "anchors.npy", "align"))
     return AlignedEncoder(encoder, anchors, kept["temperature"]).to(device).eval()
 
 
@@ -162,8 +161,6 @@ def load(folder: Path = ALIGNED) -> tuple[NDArray, NDArray, NDArray, list[str]]:
     Raises:
         InputError: not there yet.
     """
-    if not (folder / "tokens.json").is_file():
-        raise InputError(f"{folder}: not there. Run `python -m stages align` first (or `dvc repro`).")
-    report = json.loads((folder / "tokens.json").read_text(encoding="utf-8"))
-    arrays = [np.load(folder / f"{name}.npy") for name in ("features", "labels", "anchors")]
-    return *arrays, [row["class"] for row in report]
+    report = read_json(folder / "tokens.json", "align")
+    features, labels, anchors = (read_array(folder / f"{name}.npy", "align") for name in ("features", "labels", "anchors"))
+    return features, labels, anchors, [row["class"] for row in report]

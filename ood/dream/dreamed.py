@@ -7,8 +7,6 @@ data/dreamed/<run>/   the same images; manifest.csv, those rows and what the jud
                       image), distance to it; info.json, with the judge
 """
 
-import csv
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from numpy.typing import NDArray
 
 from ood.data.batches import ImageSet
 from ood.errors import InputError
+from ood.handover import read_array, read_figures, read_table
 
 PAINTED, DREAMED = Path("data/painted"), Path("data/dreamed")
 
@@ -48,12 +47,9 @@ def painted(run: str, root: Path = PAINTED) -> tuple[NDArray, list[dict], dict]:
     Raises:
         InputError: not there yet.
     """
-    folder = root / run
-    if not (folder / "info.json").is_file():
-        raise InputError(f"{folder}: not there. Run `python -m stages synthesize {run}` first (or `dvc repro`).")
-    with (folder / "pictures.csv").open(encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    return np.load(folder / "images.npy", mmap_mode="r"), rows, json.loads((folder / "info.json").read_text(encoding="utf-8"))
+    folder, stage = root / run, f"synthesize {run}"
+    info = read_figures(folder / "info.json", stage, ("mode", "classes"))
+    return read_array(folder / "images.npy", stage, mmap_mode="r"), read_table(folder / "pictures.csv", stage, ("class",)), info
 
 
 def load(run: str, root: Path = DREAMED) -> Dreamed:
@@ -62,15 +58,12 @@ def load(run: str, root: Path = DREAMED) -> Dreamed:
     Raises:
         InputError: not there yet.
     """
-    folder = root / run
-    if not (folder / "info.json").is_file():
-        raise InputError(f"{folder}: not there. Run `python -m stages judge {run}` first (or `dvc repro`).")
-    info = json.loads((folder / "info.json").read_text(encoding="utf-8"))
-    with (folder / "manifest.csv").open(encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream))
+    folder, stage = root / run, f"judge {run}"
+    info = read_figures(folder / "info.json", stage, ("mode", "classes"))
+    rows = read_table(folder / "manifest.csv", stage, ("class", "confidence", "own"))
     position = {name: i for i, name in enumerate(info["classes"])}
     return Dreamed(
-        np.load(folder / "images.npy"),
+        read_array(folder / "images.npy", stage),
         np.array([position[row["class"]] for row in rows], np.int64),
         np.array([float(row["confidence"]) for row in rows]),
         np.array([float(row["own"]) for row in rows]),

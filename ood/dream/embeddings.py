@@ -14,9 +14,10 @@ from torch import Tensor
 from ood.config.dream import EmbedRun
 from ood.dream import sampling
 from ood.dream.sampling import Drawn
-from ood.errors import InputError
-from ood.files import atomically
+from ood.files import write_sealed
+from ood.handover import read_array, read_figures
 from ood.progress import Progress
+from ood.training.checkpoint import unfinished
 
 EMBEDDINGS = Path("data/embeddings")
 
@@ -58,10 +59,11 @@ def draw_all(space: Space, run: EmbedRun, seed: int, device: torch.device, folde
     for label, name in enumerate(space.classes):
         progress.step()
         path = folder / f"{label:04d}.npz"
-        if not path.is_file():
-            one = space.draw(label, run, seed, device)
-            atomically(path, one.write)
-        drawn.append(Drawn.read(path))
+        content = unfinished(path, progress)
+        if content is None:
+            content = space.draw(label, run, seed, device).packed()
+            write_sealed(path, content)
+        drawn.append(Drawn.unpacked(content))
         progress.advance(name)
     return drawn
 
@@ -103,8 +105,5 @@ def load(run: str) -> tuple[NDArray, str]:
     Raises:
         InputError: not there yet.
     """
-    path = EMBEDDINGS / run / "vectors.npy"
-    if not path.is_file():
-        raise InputError(f"{path}: not there. Run `python -m stages embed {run}` first (or `dvc repro`).")
-    info = json.loads((path.parent / "info.json").read_text(encoding="utf-8"))
-    return np.load(path, mmap_mode="r"), info["mode"]
+    folder, stage = EMBEDDINGS / run, f"embed {run}"
+    return read_array(folder / "vectors.npy", stage, mmap_mode="r"), read_figures(folder / "info.json", stage, ("mode",))["mode"]

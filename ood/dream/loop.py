@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from ood.config.dream import Optimiser
 from ood.distributed import global_mean, rows_of
 from ood.errors import InputError
-from ood.files import atomically
 from ood.progress import Progress
+from ood.training.checkpoint import state_from, state_to
 
 CLIP = 1.0  # largest norm of a step's gradient
 
@@ -88,9 +88,9 @@ class Loop:
         return -(-self.recipe.steps // self.save_every)
 
     def _resume(self, module: nn.Module, averaged: nn.Module | None, optimizer: torch.optim.Optimizer) -> tuple[int, list[float]]:
-        if not self.path.is_file():
+        saved = state_from(self.path, self.progress)
+        if saved is None:
             return 0, []
-        saved = torch.load(self.path, map_location="cpu", weights_only=True)
         module.load_state_dict(saved["module"])
         optimizer.load_state_dict(saved["optimizer"])
         if averaged is not None:
@@ -104,7 +104,7 @@ class Loop:
             return
         state = {"step": step, "losses": losses, "module": module.state_dict(), "optimizer": optimizer.state_dict()}
         state["averaged"] = averaged.state_dict() if averaged is not None else None
-        atomically(self.path, lambda path: torch.save(state, path))
+        state_to(self.path, state)
 
 
 def one_cycle(step: int, steps: int, warm: float = 0.3) -> float:

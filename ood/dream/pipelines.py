@@ -14,6 +14,7 @@ import torch
 from ood.config.training import Runtime
 from ood.errors import InputError
 from ood.files import write_text
+from ood.handover import checked_folder, read_figures
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
@@ -37,10 +38,8 @@ def load(device: torch.device, runtime: Runtime, root: Path = DIFFUSION) -> "Sta
     Raises:
         InputError: nothing there yet, no pipeline of this format, or a local folder that was changed since `diffusion` looked at it.
     """
-    path = root / "source.json"
-    if not path.is_file():
-        raise InputError(f"{path}: not there. Run `python -m stages diffusion` first (or `dvc repro`).")
-    source = json.loads(path.read_text(encoding="utf-8"))
+    source = read_figures(root / "source.json", "diffusion", ("model", "revision", "weights"))
+    checked_folder(root, "diffusion")
     model = source["model"]
     if source["weights"] and _hash(Path(model)) != source["weights"]:
         raise InputError(f"params.yaml: diffusion.model: {model} has changed since `diffusion` saw it. Run `dvc repro -f diffusion`.")

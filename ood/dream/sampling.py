@@ -8,8 +8,8 @@ Per class, on unit features Z (n, d):
  4. times the norm of the class's token embedding, whose place they take.
 """
 
+import io
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -31,15 +31,16 @@ class Drawn:
     distance: Tensor
     boundary: Tensor
 
-    def write(self, path: Path) -> None:
-        """Into one file."""
-        with path.open("wb") as stream:
-            np.savez(stream, **{name: tensor.numpy() for name, tensor in vars(self).items()})
+    def packed(self) -> bytes:
+        """As the content of a file."""
+        stream = io.BytesIO()
+        np.savez(stream, **{name: tensor.numpy() for name, tensor in vars(self).items()})
+        return stream.getvalue()
 
     @classmethod
-    def read(cls, path: Path) -> "Drawn":
-        """From one file."""
-        with np.load(path) as arrays:
+    def unpacked(cls, content: bytes) -> "Drawn":
+        """What `packed` gave."""
+        with np.load(io.BytesIO(content)) as arrays:
             return cls(**{name: torch.from_numpy(arrays[name]) for name in arrays.files})
 
 

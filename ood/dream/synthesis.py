@@ -1,6 +1,6 @@
 """Painting a whole set: shards of whole batches, any of which a killed or another process may do, and each is done once."""
 
-from collections.abc import Callable
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +12,9 @@ from ood.data.batches import generator_for
 from ood.distributed import rank, world_size
 from ood.dream.studio import Studio, seed_of
 from ood.errors import InputError
-from ood.files import atomically
+from ood.files import read_sealed, write_sealed
 from ood.progress import Progress
+from ood.training.checkpoint import unfinished
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,13 @@ def paint_shards(studio: Studio, wanted: Order, vectors: NDArray, classes: list[
     for number in own:
         progress.step()
         path = folder / f"{number:06d}.npy"
-        if not path.is_file():
+        if unfinished(path, progress) is None:
             rows = range(starts[number], min(starts[number] + batch, len(wanted)))
             picked = torch.from_numpy(np.stack([vectors[wanted.labels[n], wanted.chosen[n]] for n in rows]))
             images = studio.paint([classes[wanted.labels[n]] for n in rows], picked, [wanted.seeds[n] for n in rows])
-            atomically(path, _writer(images))
+            stream = io.BytesIO()
+            np.save(stream, images)
+            write_sealed(path, stream.getvalue())
         progress.advance(f"picture {min((number + 1) * batch, len(wanted))} of {len(wanted)}")
 
 
@@ -70,7 +73,8 @@ def collect(folder: Path, wanted: Order, batch: int, target: Path) -> NDArray:
     together = None
     for number, start in enumerate(range(0, len(wanted), batch)):
         path = folder / f"{number:06d}.npy"
-        images = np.load(path) if path.is_file() else np.empty(0)
+        content = read_sealed(path) if path.is_file() else None
+        images = np.empty(0) if content is None else np.load(io.BytesIO(content))
         if len(images) != min(batch, len(wanted) - start):
             raise InputError(f"{path}: this batch of pictures is not whole. Run the stage again: it paints what is missing.")
         if together is None:
@@ -97,11 +101,3 @@ def provenance(wanted: Order, studio: Studio, classes: list[str]) -> list[dict]:
         }
         for n, name in enumerate(names)
     ]
-
-
-def _writer(images: NDArray) -> Callable[[Path], None]:
-    def write(path: Path) -> None:
-        with path.open("wb") as stream:  # np.save would put .npy behind the temporary name
-            np.save(stream, images)
-
-    return write

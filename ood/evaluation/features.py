@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from ood.config.evaluation import Odin
 from ood.data.batches import Images, PlainBatches
 from ood.detection.scores import Head, odin
-from ood.errors import InputError
 from ood.evaluation.groups import group_of
+from ood.handover import read_tensors
 from ood.nets import Classifier
 from ood.training.devices import Precision
 
@@ -93,10 +93,8 @@ def load(model: str, seed: int) -> Cached:
         InputError: not extracted yet.
     """
     path = FEATURES / model / f"{seed}.safetensors"
-    if not path.is_file():
-        raise InputError(f"{path}: no features there. Run `python -m stages features {model}` first (or `dvc repro`).")
     sets: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in load_file(path).items():
+    for key, tensor in read_tensors(path, f"features {model}").items():
         name, kind = key.rsplit(":", 1)
         sets.setdefault(name, {})[kind] = tensor
     head = sets.pop("head")

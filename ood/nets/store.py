@@ -9,8 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from ood import nets
@@ -18,6 +17,7 @@ from ood.config.nets import Net
 from ood.data.packed import Info
 from ood.errors import InputError
 from ood.files import link_or_copy
+from ood.handover import read_json, read_tensors
 
 MODELS = Path("data/models")
 
@@ -87,7 +87,10 @@ def load_spec(folder: Path) -> Spec:
     path = folder / "model.json"
     if not path.is_file():
         raise InputError(f"{folder}: no model there. Train it first (`dvc repro`, or `python -m stages` with its stage).")
-    return Spec(**json.loads(path.read_text(encoding="utf-8")))
+    try:
+        return Spec(**read_json(path, None))
+    except TypeError as error:
+        raise InputError(f"{path}: describes no model ({error}). Train it again, or `dvc checkout --force`.") from None
 
 
 def load(folder: Path, weights: str = "model") -> tuple[nets.Classifier, Spec]:
@@ -127,10 +130,7 @@ def load_weights(net: torch.nn.Module, path: Path) -> None:
     """
     if not path.is_file():
         raise InputError(f"{path}: no weights there. Train the model first (`dvc repro`).")
-    try:
-        state = load_file(path)
-    except SafetensorError as error:
-        raise InputError(f"{path}: damaged ({error}). `dvc checkout` brings the tracked file back.") from None
+    state = read_tensors(path, None)
     own = net.state_dict()
     wrong = sorted(own.keys() ^ state.keys()) or sorted(k for k in own if own[k].shape != state[k].shape)
     if wrong:

@@ -1,6 +1,5 @@
 """What the report says of DREAM-OOD: the painter, the dreams, the filter, the painter's traces, accuracy under corruption."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import numpy as np
 from ood.config import Params
 from ood.config.dream import Diffusion, Embed, Judge, Synthesize
 from ood.config.methods import OE
+from ood.handover import read_figures
 from ood.report.tables import PERCENT, Results, groups_in, id_values, markdown_table, spread
 from ood.tables import last_mean
 
@@ -45,15 +45,15 @@ class Dreams:
                 continue
             used = last_mean(name, "oe", "outliers")
             if used is not None:
-                kept[name] = (run.dreamed, run.cut, int(used), int(_figures(run.dreamed)["images"]))
+                kept[name] = (run.dreamed, run.cut, int(used), int(_figures(run.dreamed, f"judge {run.dreamed}", "images")["images"]))
         trained_here = "a small Stable Diffusion v1-format pipeline trained here (`diffusion`)"
         return cls(
             painter=f"`{diffusion.model}`" if diffusion.model else trained_here,
             judge=params[Judge].run,
-            aligned=_figures("align"),
-            proofs=_figures("proofs"),
-            embedded={run: _figures(f"embed-{run}") for run in params[Embed].runs},
-            judged={run: _figures(run) for run in params[Synthesize].runs},
+            aligned=_figures("align", "align", "validation_accuracy"),
+            proofs=_figures("proofs", "proofs", "prompts_agreed", "round_trip_pixels_changed"),
+            embedded={run: _figures(f"embed-{run}", f"embed {run}", "cosine_to_class", "cosine_to_other") for run in params[Embed].runs},
+            judged={run: _figures(run, f"judge {run}", "images") for run in params[Synthesize].runs},
             kept=kept,
         )
 
@@ -120,8 +120,8 @@ class Dreams:
         return parts
 
 
-def _figures(name: str) -> dict[str, float]:
-    return json.loads((FIGURES / f"{name}.json").read_text(encoding="utf-8"))
+def _figures(name: str, stage: str, *needed: str) -> dict[str, float]:
+    return read_figures(FIGURES / f"{name}.json", stage, needed)
 
 
 def _painted(summary: dict, score: str) -> dict[str, np.ndarray]:

@@ -1,17 +1,18 @@
 """What the other stages measured: all that the report is made of, beside the parameters."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from ood.config import Params
 from ood.config.evaluation import Models, Trace
 from ood.config.methods import OE, UM, UMAP, FineTune, Mask
-from ood.errors import InputError
+from ood.handover import read_figures
 from ood.report.dream import Dreams
 from ood.report.tables import Results
 from ood.tables import last_mean
 
+MASKED = ("constraint", "constraint_std_over_masks", "dense_loss", "memorised", "share_flipped_by_any_mask", "median_margin_flipped")
+TRACED = ("picked_epoch", "last_epoch", "picked_validation_auroc", "last_validation_auroc")
 Levels = dict[str, tuple[float | None, float | None]]
 
 
@@ -36,13 +37,13 @@ class Measured:
         Raises:
             InputError: a stage hasn't run.
         """
-        results = written("data/evaluation/detail.json", "evaluate")
-        masks = {run: written(f"metrics/mask/{run}.json", f"mask {run}") for run in params[Mask].runs}
+        results = read_figures(Path("data/evaluation/detail.json"), "evaluate", tuple(params[Models].root))
+        masks = {run: read_figures(Path(f"metrics/mask/{run}.json"), f"mask {run}", MASKED) for run in params[Mask].runs}
         return cls(
             results={model: results[model] for model in params[Models].root},
-            manifest=written("data/prepared/manifest.json", "prepare"),
+            manifest=read_figures(Path("data/prepared/manifest.json"), "prepare", ("id/train", "id/val", "id/test")),
             masks=masks,
-            traces={run: written(f"metrics/trace/{run}.json", f"trace {run}") for run in params[Trace].runs},
+            traces={run: read_figures(Path(f"metrics/trace/{run}.json"), f"trace {run}", TRACED) for run in params[Trace].runs},
             levels=levels(params, masks),
             dreams=Dreams.read(params),
         )
@@ -56,17 +57,6 @@ class Measured:
     def shown(self) -> Results:
         """The results of the others."""
         return {model: summary for model, summary in self.results.items() if model not in self.withheld}
-
-
-def written(path: str, stage: str) -> dict:
-    """What another stage wrote.
-
-    Raises:
-        InputError: it hasn't run.
-    """
-    if not Path(path).is_file():
-        raise InputError(f"{path}: not there. Run `python -m stages {stage}` first (or `dvc repro`).")
-    return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
 def levels(params: Params, masks: dict[str, dict[str, float | None]]) -> Levels:

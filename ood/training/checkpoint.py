@@ -7,6 +7,7 @@ neither be picked up by mistake nor be lost.
 
 import fcntl
 import hashlib
+import io
 import json
 import os
 import platform
@@ -21,7 +22,8 @@ import torch
 from ood.closure import hashes
 from ood.distributed import world_size
 from ood.errors import InputError
-from ood.files import remove, replace_with
+from ood.files import read_sealed, remove, replace_with, set_aside, sha256, write_sealed
+from ood.progress import Progress
 
 LOCK_PATIENCE = 60.0  # seconds that a new run waits for one that is about to stop
 
@@ -43,19 +45,39 @@ def fingerprint(entry: str, settings: Any, inputs: Iterable[Path], device: str, 
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
             if file.is_file():
                 digest.update(file.as_posix().encode())
-                digest.update(hash_file(file).encode())
+                digest.update(sha256(file).encode())
     return digest.hexdigest()[:20]
-
-
-def hash_file(path: Path) -> str:
-    """sha256 of a file's content."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def scratch_root() -> Path:
     """Where unfinished work lives; in a DVC experiment's temporary copy still the main repository's folder."""
     return Path(os.environ.get("OOD_SCRATCH") or Path(os.environ.get("DVC_ROOT", ".")) / ".scratch")
+
+
+def unfinished(path: Path, progress: Progress) -> bytes | None:
+    """What a stopped process left in a sealed file; None where there is nothing, or nothing that can be trusted.
+
+    A damaged file is set aside, and a line says so: it must not be in the way of every later run.
+    """
+    if not path.is_file():
+        return None
+    content = read_sealed(path)
+    if content is None:
+        progress.note(f"{path} is damaged, or not whole; set aside as {set_aside(path).name}. Its work is done again.")
+    return content
+
+
+def state_from(path: Path, progress: Progress) -> dict[str, Any] | None:
+    """The state in a checkpoint, on the CPU; None as `unfinished`."""
+    content = unfinished(path, progress)
+    return None if content is None else torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+
+
+def state_to(path: Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint, atomically and sealed."""
+    stream = io.BytesIO()
+    torch.save(state, stream)
+    write_sealed(path, stream.getvalue())
 
 
 class Scratch:

@@ -14,9 +14,10 @@ from ood.config.training import Runtime, Training
 from ood.data.batches import DROPOUT, Batch, TrainingBatches, draws
 from ood.distributed import shard
 from ood.errors import InputError
-from ood.files import atomically
+from ood.files import atomically, set_aside, sha256
 from ood.nets.store import save_weights
 from ood.progress import Progress
+from ood.training.checkpoint import state_from, state_to
 from ood.training.objectives import Objective, accuracy, soft_labels
 
 ROLLING = "checkpoint.pt"
@@ -88,6 +89,7 @@ class Trainer:
     progress: Progress
     keep: Callable[[int], bool] = field(default=lambda epoch: False)
     scale: dict | None = field(default=None, init=False)
+    kept: dict[str, str] = field(default_factory=dict, init=False)  # files of kept epochs -> their hashes
 
     def fit(self, net: nn.Module, objective: Objective, batches: TrainingBatches, seed: int, turn: int = 0) -> list[dict[str, float]]:
         """Train `net` in place; returns one row per epoch: lr and the epoch's means of loss, its terms, accuracy.
@@ -153,9 +155,16 @@ class Trainer:
 
     def _resume(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> list[dict[str, float]]:
         path = self.folder / ROLLING
-        if not path.is_file():
+        saved = state_from(path, self.progress)
+        if saved is None:
             return []
-        saved = torch.load(path, map_location="cpu", weights_only=True)
+        self.kept = saved["kept"]
+        wrong = [name for name, known in self.kept.items() if not _is_whole(self.folder / name, known)]
+        if wrong:
+            told = f"{self.folder / wrong[0]} is damaged; the checkpoint that counts on it is set aside as {set_aside(path).name}"
+            self.progress.note(f"{told}. This seed is trained again.")
+            self.kept = {}
+            return []
         module.load_state_dict(saved["module"])
         optimizer.load_state_dict(saved["optimizer"])
         self.scale = saved.get("scale")
@@ -172,11 +181,15 @@ class Trainer:
             return
         epoch = len(history)
         if self.keep(epoch):
-            atomically(
-                self.folder / "epochs" / f"{epoch:03d}.safetensors",
-                lambda path: save_weights(path, module.net.state_dict()),
-            )
-        state = {"module": module.state_dict(), "optimizer": optimizer.state_dict(), "history": history}
+            name = f"epochs/{epoch:03d}.safetensors"
+            atomically(self.folder / name, lambda path: save_weights(path, module.net.state_dict()))
+            self.kept[name] = sha256(self.folder / name)
+        state = {"module": module.state_dict(), "optimizer": optimizer.state_dict(), "history": history, "kept": self.kept}
         if self.accelerator.scaler is not None:
             state["scale"] = self.accelerator.scaler.state_dict()
-        atomically(self.folder / ROLLING, lambda path: torch.save(state, path))
+        state_to(self.folder / ROLLING, state)
+
+
+def _is_whole(path: Path, known: str) -> bool:
+    """Whether a file has the content whose hash is known."""
+    return path.is_file() and sha256(path) == known

@@ -8,14 +8,18 @@ from pathlib import Path
 
 from ood.config.training import Runtime, Training
 from ood.data.batches import TrainingBatches
-from ood.files import atomically, link_or_copy, write_text
+from ood.errors import InputError
+from ood.files import atomically, link_or_copy, read_sealed, seal, set_aside, write_sealed
+from ood.handover import checked_folder
 from ood.nets import Classifier
 from ood.nets.store import MODELS, Spec, States, save
 from ood.progress import Progress
 from ood.tables import HISTORIES, to_csv
-from ood.training.checkpoint import Scratch, fingerprint
+from ood.training.checkpoint import Scratch, fingerprint, unfinished
 from ood.training.devices import accelerator_for
 from ood.training.objectives import Objective
+
+FINISHED = "finished.json"  # of a seed: its history, written when its model is
 
 
 @dataclass
@@ -68,7 +72,7 @@ class Run:
             for seed in self.seeds:
                 folder = scratch.path / str(seed)
                 accelerator.wait_for_everyone()
-                if (folder / "finished.json").is_file():
+                if self._is_finished(folder, progress):
                     for _ in range(self.recipe.epochs):
                         progress.advance()
                     continue
@@ -82,6 +86,20 @@ class Run:
                 self._publish(scratch)
         accelerator.end_training()
 
+    @staticmethod
+    def _is_finished(folder: Path, progress: Progress) -> bool:
+        """Whether a seed is done and its model, file by file, still what was written."""
+        content = unfinished(folder / FINISHED, progress)
+        if content is None:
+            return False
+        try:
+            checked_folder(folder / "model", None)
+        except InputError as error:
+            progress.note(f"{error} Here the seed's model is written again from its last epoch.")
+            set_aside(folder / FINISHED)
+            return False
+        return True
+
     def _finish(self, folder: Path, begin: Start, history: list[dict[str, float]]) -> None:
         model = folder / "model"
         shutil.rmtree(model, ignore_errors=True)
@@ -89,7 +107,8 @@ class Run:
         save(model, begin.states(begin.net), spec)
         if (folder / "epochs").is_dir():
             shutil.copytree(folder / "epochs", model / "epochs", copy_function=link_or_copy)
-        write_text(folder / "finished.json", json.dumps(history))
+        seal(model)
+        write_sealed(folder / FINISHED, json.dumps(history).encode())
 
     def _publish(self, scratch: Scratch) -> None:
         rows = []
@@ -97,7 +116,7 @@ class Run:
         shutil.rmtree(models, ignore_errors=True)
         for seed in self.seeds:
             folder = scratch.path / str(seed)
-            history = json.loads((folder / "finished.json").read_text(encoding="utf-8"))
+            history = json.loads(read_sealed(folder / FINISHED) or b"[]")
             rows += [{"seed": seed, "epoch": i, **row} for i, row in enumerate(history, start=1)]
             shutil.copytree(folder / "model", models / str(seed), copy_function=link_or_copy)
         table = scratch.path / "history.csv"

@@ -1,9 +1,8 @@
 """The level b at which a run's loss on ID is held: set by hand, or what the mask stage estimated."""
 
-import json
-
 from ood.config.methods import FineTune
 from ood.errors import InputError
+from ood.handover import read_figures
 from ood.unmask.constraint import ESTIMATES
 
 Levels = dict[int, float | None]  # seed -> b, None for plain cross-entropy
@@ -30,4 +29,4 @@ def estimate(constraint: str, seed: int) -> float:
     path = ESTIMATES / constraint / f"{seed}.json"
     if not path.is_file():
         raise InputError(f"{path}: no estimate there. Run `python -m stages mask {constraint}` first, or set a threshold in params.yaml.")
-    return float(json.loads(path.read_text(encoding="utf-8"))["constraint"]["mean"])
+    return float(read_figures(path, f"mask {constraint}", ("constraint",))["constraint"]["mean"])
