@@ -27,7 +27,6 @@ plt.rcParams.update(
         "axes.titleweight": "bold",
         "axes.titlesize": 10,
         "legend.frameon": False,
-        "text.parse_math": False,  # a class may be called $\\frac$
     }
 )
 
@@ -54,10 +53,15 @@ def _characters(font: str) -> frozenset[int]:
 
 
 def _legible(figure: Figure) -> None:
-    """Draw every character with a font that has it, of those installed here; one that none has becomes its number, U+732B, not a box."""
+    """Draw every character with a font that has it, of those installed here; one that none has becomes its number, U+732B, not a box.
+
+    And no name as markup: a class may be called $\\frac$. An axis writes its own numbers so.
+    """
     standard = _characters(findfont(FontProperties()))
     for text in figure.findobj(Text):
         said = text.get_text()
+        if said and not said.startswith("$\\mathdefault{"):
+            text.set_parse_math(False)
         lacking = {ord(c) for c in said if not c.isspace()} - standard
         if not lacking:
             continue

@@ -383,7 +383,12 @@ def test_pictures_draw_any_name(tmp_path, recwarn):
     figure, axis = drawing.plt.subplots()
     said = ["$\\frac$", "\u732b", "\U0001f63a", "a_b^c", "caf\\xe9", "\U000e0041"]
     texts = [axis.text(0, i, text) for i, text in enumerate(said)]
+    axis.set_yscale("log")
     drawing.save(figure, tmp_path / "x.png")
+    numbers = [label for label in axis.yaxis.get_majorticklabels() if label.get_text()]
+    assert numbers
+    assert all(label.get_parse_math() for label in numbers), "an axis writes 10 to a power as markup"
+    assert not any(text.get_parse_math() for text in texts)
     assert [text.get_text() for text in texts if text.get_text() not in said] in (["U+732B", "U+E0041"], ["U+E0041"])
     assert not recwarn.list
 
