@@ -1,18 +1,24 @@
 """What passes between stages, and between a stopped process and the next: whole and as it was written, or named."""
 
+import io
 import json
 import multiprocessing
 import os
+import pickle
 import subprocess
 import time
 
 import numpy as np
 import pytest
+import torch
 from conftest import PYTHON, Workspace
 
 from ood import handover
+from ood.data.sources import arrays
 from ood.errors import InputError
 from ood.files import SUMS, in_place_of, read_sealed, replace_with, seal, set_aside, write_sealed
+from ood.progress import Silent
+from ood.training.checkpoint import state_from
 
 
 def flip(path, place=0.5):
@@ -221,3 +227,32 @@ def test_seal_lists_every_file_but_itself(tmp_path):
     seal(tmp_path)
     seal(tmp_path)
     assert list(json.loads((tmp_path / SUMS).read_text())) == ["a"]
+
+
+class Planted:
+    """Unpickled, it leaves a mark."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return (os.mkdir, (str(self.mark),))
+
+
+def test_a_planted_pickle_never_runs(tmp_path):
+    mark = tmp_path / "ran"
+    stream = io.BytesIO()
+    torch.save({"module": Planted(mark)}, stream)
+    write_sealed(tmp_path / "checkpoint.pt", stream.getvalue())
+    with pytest.raises(pickle.UnpicklingError):
+        state_from(tmp_path / "checkpoint.pt", Silent())
+    np.save(tmp_path / "x.npy", np.array([Planted(mark)], object), allow_pickle=True)
+    (tmp_path / "x.safetensors").write_bytes(pickle.dumps(Planted(mark)))
+    for name, read in (("x.npy", handover.read_array), ("x.safetensors", handover.read_tensors)):
+        with pytest.raises(InputError, match=f"{name}: can't be read"):
+            read(tmp_path / name, None)
+    with pytest.raises(InputError, match=r"x\.npy: not a NumPy file"):
+        arrays.check(tmp_path / "x.npy")
+    assert not mark.exists()
+    pickle.loads(pickle.dumps(Planted(mark)))
+    assert mark.exists(), "else the test shows nothing"
