@@ -38,15 +38,22 @@ def write_sealed(path: Path, content: bytes) -> None:
 
 
 def read_sealed(path: Path) -> bytes | None:
-    """What `write_sealed` wrote; None where that isn't there any more: the file is damaged, cut off, or another's."""
-    digest, _, content = path.read_bytes().partition(b"\n")
+    """What `write_sealed` wrote; None where that isn't there any more: the file is damaged, cut off, another's, or gone."""
+    try:
+        digest, _, content = path.read_bytes().partition(b"\n")
+    except FileNotFoundError:
+        return None
     return content if hashlib.sha256(content).hexdigest().encode() == digest else None
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a file that can't be used, so that it is in nobody's way and still there to be looked at; returns its new name."""
+    """Rename a file that can't be used, so that it is in nobody's way and still there to be looked at; returns its new name.
+
+    Of several processes that find the same, each may.
+    """
     aside = path.with_name(f"{path.name}.damaged")
-    os.replace(path, aside)
+    with suppress(FileNotFoundError):
+        os.replace(path, aside)
     return aside
 
 

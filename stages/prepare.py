@@ -8,6 +8,7 @@ from ood.config.data import Data
 from ood.data import catalog, packing
 from ood.data.packed import PREPARED
 from ood.data.pictures import sheet_of_sets
+from ood.data.sources.folders import told
 from ood.files import in_place_of, write_text
 from stages.console import Console
 
@@ -28,5 +29,5 @@ def main() -> None:
     sheet_of_sets(PICTURE, sets)
     for name, entry in manifest.items():
         left_out = {"already in a role that comes first": entry["dropped"], **entry["skipped"]}
-        why = ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count)
+        why = told(left_out)
         console.note(f"{name}: {entry['count']}" + (f"; left out: {why}" if why else ""))

@@ -122,3 +122,7 @@ def test_check_tells_what_has_changed_and_what_it_reaches(workspace):
     workspace.set({"um.threshold": 0.3})
     assert "check: um.threshold null -> 0.3 (" in workspace.stage("check").stdout
     assert workspace.stage("check").stdout == ""
+    for name, content in (("um@um", "{"), ("oe@oe", "[]"), ("report", "\x00")):  # a damaged one must not stop every later run
+        (workspace.path / f"data/basis/{name}.json").write_text(content)
+    assert workspace.stage("check").stdout == ""
+    assert json.loads((workspace.path / "data/basis/um@um.json").read_text())["um.threshold"] == 0.3

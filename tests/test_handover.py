@@ -157,6 +157,7 @@ DAMAGED = [
     ("um um", "data/prepared/id/train.labels.npy"),
     ("trace ce", "data/models/ce/0/epochs/002.safetensors"),
     ("trace ce", "data/prepared/test/far/blobs.npy"),
+    ("epoch ce-2", "data/models/ce/1/epochs/002.safetensors"),
 ]
 
 

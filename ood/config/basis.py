@@ -1,6 +1,7 @@
 """What every stage stands on beside its data: the settings that it reads, the modules that it imports, the libraries."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +64,14 @@ def write(basis: Basis, path: Path) -> None:
 
 
 def read(folder: Path) -> dict[str, Basis]:
-    """What `write` wrote into files of a folder, by their names."""
-    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.json")}
+    """What `write` wrote into files of a folder, by their names, without damaged ones: they are there only to tell what changed."""
+    found = {}
+    for path in folder.glob("*.json"):
+        with suppress(ValueError):
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if isinstance(content, dict):
+                found[path.stem] = content
+    return found
 
 
 def changes(old: dict[str, Basis], new: dict[str, Basis]) -> dict[str, list[str]]:

@@ -16,7 +16,7 @@ from ood.data.sources import arrays, corruptions, digits, folders, glyphs, noise
 from ood.errors import InputError
 
 WATCHED = Path("images")  # a dependency of `prepare`
-KEPT = (Path("downloads"),)  # published data, which doesn't change
+KEPT = Path("downloads")  # published data, which doesn't change
 ROLES = ("auxiliary", "validation", "near", "far", "world")
 
 
@@ -74,11 +74,13 @@ def unwatched(data: Data) -> Iterator[str]:
         if source.source != "folder":
             continue
         place = Path(os.path.abspath(source.path))
-        if not any(place.is_relative_to(Path(os.path.abspath(folder))) for folder in (WATCHED, *KEPT)):
+        if place.is_relative_to(Path(os.path.abspath(WATCHED))):
+            links = (Path(folder) / name for folder, names, _ in os.walk(source.path) for name in names)
+            link = next((link for link in links if link.is_symlink()), None)
+            if link is not None:
+                yield f"{key}.path: {link} is a link to a folder, behind which DVC doesn't look. {again}"
+        elif not place.is_relative_to(Path(os.path.abspath(KEPT))):
             yield f"{key}.path: {source.path} lies outside {WATCHED}/, which DVC watches. {again}"
-        links = [Path(folder) / name for folder, names, _ in os.walk(source.path) for name in names if (Path(folder) / name).is_symlink()]
-        if links and place.is_relative_to(Path(os.path.abspath(WATCHED))):
-            yield f"{key}.path: {links[0]} is a link to a folder, behind which DVC doesn't look. {again}"
 
 
 def _problems(data: Data) -> Iterator[str]:

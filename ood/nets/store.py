@@ -17,7 +17,7 @@ from ood.config.nets import Net
 from ood.data.packed import Info
 from ood.errors import InputError
 from ood.files import link_or_copy
-from ood.handover import read_json, read_tensors
+from ood.handover import checked, read_json, read_tensors
 
 MODELS = Path("data/models")
 
@@ -118,7 +118,7 @@ def keep_epoch(folder: Path, epoch: int, target: Path) -> None:
     if not weights.is_file():
         raise InputError(f"{weights}: not there. Set pretrain.keep_epochs so that epoch {epoch} is kept, and train the run again.")
     target.mkdir(parents=True)
-    link_or_copy(weights, target / "model.safetensors")
+    link_or_copy(checked(weights, None), target / "model.safetensors")
     _write_spec(target, replace(spec, history={"epoch": float(epoch)}))
 
 
