@@ -6,8 +6,11 @@ changed by hand; a folder without hashes is somebody's own and taken as it is.
 
 import csv
 import json
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from ood.errors import InputError
 from ood.files import SUMS, sha256
@@ -49,31 +52,41 @@ def checked_folder(folder: Path, stage: str | None) -> Path:
     return folder
 
 
-def read_json(path: Path, stage: str | None) -> Any:
+T = TypeVar("T")
+Figures = dict[str, float | dict[str, float] | None]
+
+
+def read_json(path: Path, stage: str | None, kind: type[T]) -> T:
     """A JSON file's content.
 
+    Args:
+        kind: what it must be: a data class, list[str], ...
+
     Raises:
-        InputError: as `checked`; it isn't JSON.
+        InputError: as `checked`; it isn't JSON, or something else than `kind`.
     """
+    content = checked(path, stage).read_bytes()
     try:
-        return json.loads(checked(path, stage).read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: can't be read ({error}). {_again(stage)}") from None
+        return TypeAdapter(kind).validate_json(content, strict=True)
+    except ValidationError as error:
+        wrong = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, wrong["loc"]))
+        raise InputError(f"{path}: can't be read ({where + ': ' if where else ''}{wrong['msg']}). {_again(stage)}") from None
 
 
 def read_figures(path: Path, stage: str | None, needed: tuple[str, ...] = ()) -> dict[str, Any]:
     """A JSON file of figures by name.
 
     Args:
-        needed: names that must be among them.
+        needed: names that must be among them, each of a number or null.
 
     Raises:
         InputError: as `read_json`; one is missing.
     """
-    found = read_json(path, stage)
-    missing = [name for name in needed if name not in found] if isinstance(found, dict) else ["all of it"]
-    if missing:
-        raise InputError(f"{path}: {missing[0]} is missing in it. {_again(stage)}")
+    found = read_json(path, stage, Figures)
+    for name in needed:
+        if name not in found or isinstance(found[name], dict):
+            raise InputError(f"{path}: {name} is missing in it. {_again(stage)}")
     return found
 
 
@@ -96,6 +109,21 @@ def read_table(path: Path, stage: str | None, columns: tuple[str, ...] = ()) -> 
         raise InputError(f"{path}: is not a whole table. {_again(stage)}")
     if missing := [name for name in (columns if rows else columns[:1]) if name not in header]:
         raise InputError(f"{path}: has no column {missing[0]!r}. {_again(stage)}")
+    return rows
+
+
+def read_numbers(path: Path, stage: str | None, columns: tuple[str, ...]) -> list[dict[str, float]]:
+    """Some columns of a CSV file, whose values are finite numbers.
+
+    Raises:
+        InputError: as `read_table`; one isn't.
+    """
+    try:
+        rows = [{name: float(row[name]) for name in columns} for row in read_table(path, stage, columns)]
+        if not all(math.isfinite(value) for row in rows for value in row.values()):
+            raise ValueError("a value is not finite")
+    except ValueError as error:
+        raise InputError(f"{path}: can't be read ({error}). {_again(stage)}") from None
     return rows
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ood.errors import InputError
-from ood.handover import read_table
+from ood.handover import read_numbers
 
 T = TypeVar("T")
 HISTORIES = Path("metrics/training")  # <run>.csv: one row per seed and epoch
@@ -49,6 +49,6 @@ def last_mean(run: str, stage: str, column: str) -> float | None:
     Raises:
         InputError: it hasn't been trained, or the table is damaged; it names the stage that writes it.
     """
-    rows = read_table(HISTORIES / f"{run}.csv", f"{stage} {run}", ("seed", column))
-    last = {row["seed"]: float(row[column]) for row in rows}
+    rows = read_numbers(HISTORIES / f"{run}.csv", f"{stage} {run}", ("seed", column))
+    last = {row["seed"]: row[column] for row in rows}
     return sum(last.values()) / len(last) if last else None

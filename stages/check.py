@@ -5,7 +5,7 @@ from pathlib import Path
 from ood.config import Params, basis
 from ood.config.data import Data
 from ood.config.methods import NO_CONSTRAINT
-from ood.config.whole import check
+from ood.config.whole import check, check_against
 from ood.data import catalog
 from ood.files import empty, in_place_of
 from stages.console import Console
@@ -23,7 +23,8 @@ def main() -> None:
     """
     params, console = Params(), Console("check")
     check(params)
-    catalog.check(params[Data])
+    facts = catalog.check(params[Data])
+    check_against(params, facts.classes, facts.training)
     for notice in catalog.unwatched(params[Data]):
         console.note(notice)
     old, new = basis.read(BASIS), basis.bases(params)

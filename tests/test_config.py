@@ -4,16 +4,20 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from conftest import PLAIN, ROOT, Workspace
 
+from ood import nets
 from ood.config import Params
 from ood.config.data import Data
 from ood.config.evaluation import Evaluate
 from ood.config.methods import UM
+from ood.config.nets import Net
 from ood.config.training import Common
-from ood.config.whole import check
+from ood.config.whole import check, check_against
 from ood.data import catalog
+from ood.data.sources import digits
 from ood.errors import InputError
 
 
@@ -22,7 +26,8 @@ def problem(workspace: Workspace) -> str:
     try:
         params = Params(workspace.path / "params.yaml")
         check(params)
-        catalog.check(params[Data])
+        facts = catalog.check(params[Data])
+        check_against(params, facts.classes, facts.training)
     except InputError as error:
         return str(error)
     raise AssertionError("check found nothing wrong")
@@ -37,9 +42,9 @@ BAD = [
     ({"oe.runs.oe.lamda": 1}, ["oe.runs.oe.lamda", "unknown key"]),
     ({"data.far.gaussian.sigma": 1}, ["data.far.gaussian.sigma", "unknown key"]),
     ({"umm": {}}, ["umm", "unknown section"]),
-    ({"um.threshold": -1}, ["um.threshold", "greater than or equal to 0", "-1"]),
+    ({"um.threshold": -1}, ["um.threshold", "at least 0 ", "-1"]),
     ({"um.threshold": "low"}, ["um.threshold", "number", "'low'"]),
-    ({"mask.keep": 1.5}, ["mask.keep", "less than or equal to 1"]),
+    ({"mask.keep": 1.5}, ["mask.keep", "at most 1 "]),
     ({"seeds": [0, 0]}, ["seeds", "twice"]),
     ({"seeds": []}, ["seeds", "at least 1"]),
     ({"net.name": "resnet99"}, ["net.name", "wrn_<depth>_<width>", "'resnet99'"]),
@@ -105,10 +110,10 @@ BAD = [
     ({"oe.runs.no-outliers.weight": 1.0}, ["oe.runs.no-outliers", "weight has no meaning"]),
     ({"oe.runs.energy.m_in": 5.0}, ["oe.runs.energy", "below m_out"]),
     ({"oe.runs.oe.m_in": -5.0}, ["oe.runs.oe", "belong to objective 'energy'"]),
-    ({"pretrain.keep_epochs": -1}, ["pretrain.keep_epochs", "greater than or equal to 0"]),
+    ({"pretrain.keep_epochs": -1}, ["pretrain.keep_epochs", "at least 0 "]),
     ({"um.threshold": True}, ["um.threshold", "number", "True"]),
-    ({"um.training.epochs": True}, ["um.training.epochs", "integer"]),
-    ({"seeds": [True]}, ["seeds", "integer"]),
+    ({"um.training.epochs": True}, ["um.training.epochs", "whole number"]),
+    ({"seeds": [True]}, ["seeds", "whole number"]),
     ({"um.training.lr": float("inf")}, ["um.training.lr", "finite"]),
     ({"data.id.images.classes": [3]}, ["data.id", "at least two"]),
     ({"data.id.images.classes": [3, 3]}, ["data.id.images.classes", "twice"]),
@@ -143,7 +148,7 @@ BAD = [
     ({"oe.runs.oe.cut": 0.5}, ["oe.runs.oe", "not dreamed"]),
     ({"oe.runs.dream-id.constraint": "um"}, ["oe.runs.dream-id", "without a constraint"]),
     ({"embed.runs.outliers.cosine": None}, ["embed.runs.outliers", "cosine belongs to the methods knn and noise"]),
-    ({"embed.runs.outliers.cosine": 1.2}, ["embed.runs.outliers.cosine", "less than 1"]),
+    ({"embed.runs.outliers.cosine": 1.2}, ["embed.runs.outliers.cosine", "at most 0.999999"]),
     ({"embed.runs.outliers.method": "names", "embed.runs.outliers.cosine": None}, ["embed.runs.outliers", "names (at least one)"]),
     ({"embed.runs.inliers.method": "noise"}, ["embed.runs.inliers", "needs method 'knn'"]),
     ({"embed.runs.outliers.boundary": 2000}, ["embed.runs.outliers", "given for 1000 features"]),
@@ -178,6 +183,42 @@ BAD = [
     ({"data.corrupted.flip": {"source": "corruption", "kind": "flip_vertical"}}, ["data.corrupted.flip.kind", "'flip_vertical'"]),
     ({"data.corrupted.ghost": {"source": "corruption", "kind": "ghost"}}, ["corrupted.ghost", "grey"]),
     ({"runtime.precision": "fp8"}, ["runtime.precision", "'fp8'"]),
+    # Accepted, such values failed late, or never ended.
+    ({"data.near.letters.count": 10**30}, ["data.near.letters.count", "at most 1,000,000"]),
+    ({"data.far.gaussian.count": 1e30}, ["data.far.gaussian.count", "whole number"]),
+    ({"data.far.mine": {"source": "folder", "path": "images", "classes": []}}, ["data.far.mine.classes", "at least 1"]),
+    ({"data.validation.flip-vertical.classes": []}, ["data.validation.flip-vertical.classes", "at least 1"]),
+    ({"data.chain.mean": [1e40, 0.5, 0.5]}, ["data.chain.mean", "at most 1 "]),
+    ({"data.chain.std": [1e-320, 0.5, 0.5]}, ["data.chain.std", "at least 0.001"]),
+    ({"data.chain.upsize": 10**6}, ["data.chain.upsize", "at most 4,096"]),
+    ({"painting.steps": 5000}, ["painting.steps", "at most 1,000"]),
+    ({"embed.runs.outliers.cosine": 1e-300}, ["embed.runs.outliers.cosine", "at least 0.001"]),
+    ({"scores.knn_k": 10**9}, ["scores.knn_k", "training images. Lower it"]),
+    ({"scores.nnguide_k": 10**9}, ["scores.nnguide_k", "training images. Lower it"]),
+    ({"scores.vim_dim": 10**9}, ["scores.vim_dim", "leave nothing of the 64 features"]),
+    ({"evaluate.bootstrap": 10**30}, ["evaluate.bootstrap", "at most 100,000"]),
+    ({"features.batch_size": 10**30}, ["features.batch_size", "at most 131,072"]),
+    ({"features.odin.temperature": 1e-320}, ["features.odin.temperature", "at least 0.001"]),
+    ({"scores.energy_temperature": 1e-320}, ["scores.energy_temperature", "at least 0.001"]),
+    ({"align.temperature": 1e-320}, ["align.temperature", "at least 0.001"]),
+    ({"pretrain.runs.ce.tau": 1e-320}, ["pretrain.runs.ce.tau", "at least 0.001"]),
+    ({"um.threshold": 1e308}, ["um.threshold", "at most 100"]),
+    ({"oe.runs.oe.weight": 1e308}, ["oe.runs.oe.weight", "at most 1000"]),
+    ({"um.training.lr": 1e-320}, ["um.training.lr", "at least 1e-12"]),
+    ({f"pretrain.runs.{'x' * 240}": {}}, ["pretrain.runs.", "at most 60"]),
+    ({"augment.pad": 2**31}, ["augment.pad", "less than 4,096"]),
+    ({"augment.pad": 8}, ["augment.pad", "8 pixels around images of 8", "nothing but padding"]),
+    ({"pretrain.runs.l2.augment": {"pad": 9}}, ["pretrain.runs.l2.augment.pad", "9 pixels around images of 8"]),
+    ({"runtime.threads": 10**9}, ["runtime.threads", "at most 1,024"]),
+    ({"net.name": "wrn_10_100000"}, ["net.name", "no such network"]),
+    ({"net.name": "wrn_10_1000"}, ["net.name", "64 wide"]),
+    ({"net.name": "resnet_8_" + "1" * 5000}, ["net", "no such network"]),
+    ({"mask.runs.um.init": "Ce_1"}, ["mask.runs.um.init", "lower-case letters, digits and hyphens"]),
+    ({"prompts.template": "well " * 80 + "{name}"}, ["prompts", "beyond the 77 tokens", "Shorten prompts.template"]),
+    ({"seeds": {"a": 1}}, ["seeds", "must be a list"]),
+    ({"um.training.nesterov": "yes"}, ["um.training.nesterov", "true or false"]),
+    ({"judge.run": 7}, ["judge.run", "must be text"]),
+    ({"data.min_per_class": 30}, ["class '0' has 178 images, of which", "data.min_per_class asks for 30", "more classes"]),
 ]
 
 
@@ -206,10 +247,57 @@ def test_missing_keys_and_files(workspace, tmp_path):
     with pytest.raises(InputError, match="duplicate key"):  # a set or model that counts twice would bend every mean
         Params(workspace.path / "params.yaml")
     (workspace.path / "params.yaml").write_text("seeds: [0")
-    with pytest.raises(InputError, match="not valid YAML"):
+    with pytest.raises(InputError, match="line 1: not valid YAML"):
         Params(workspace.path / "params.yaml")
     with pytest.raises(InputError, match="no such file"):
         Params(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: 1\nseeds: [2001-02-30]", ["line 2", "'2001-02-30'", "quotes"]),
+        ("seeds: !!int x", ["line 1", "'x'"]),
+        ("seeds:\n- !!bool x", ["line 2", "'x'"]),
+        ("%YAML 1.3\n---\nseeds: [0]", ["YAML"]),
+        (f"seeds: [{'1' * 5000}]", ["line 1", "'1111111111"]),
+        ('seeds: ["\\UFFFFFFFF"]', ["YAML"]),
+        (f"seeds: {'[' * 500}{']' * 500}", ["nested too deeply"]),
+        ("seeds: {" * 3000, ["params.yaml"]),
+        ("a: b: c", ["line 1", "not valid YAML"]),
+        ("seeds: [0]\n\tdata: 1", ["line 2", "not valid YAML"]),
+        ("seeds: *nothing", ["line 1", "not valid YAML"]),
+        ("seeds: !foo 3", ["line 1"]),
+        ("? [a, b]\n: 1", ["params.yaml"]),
+        ("42", ["expected sections at the top level"]),
+        ("", ["expected sections at the top level"]),
+        ("seeds: [0]\0", ["params.yaml"]),
+    ],
+)
+def test_what_yaml_itself_fails_on_is_one_line_that_says_where(tmp_path, text, words):
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError) as caught:
+        check(Params(path))
+    message = str(caught.value)
+    for word in words:
+        assert word in message, message
+    assert len(message.splitlines()) == 1 or "missing" in message, message
+    assert "ruamel" not in message, message
+
+
+def test_the_counts_of_digits_are_those_of_the_library():
+    from sklearn.datasets import load_digits
+
+    assert np.bincount(load_digits().target).tolist() == list(digits.COUNTS)
+
+
+def test_a_network_has_as_many_features_as_its_name_says():
+    for name, size in [
+        *(("wrn_16_4", 32), ("densenet_bc_100_12", 32), ("densenet_bc_22_7", 32), ("allconv", 32), ("resnet18", 32), ("resnet34", 32)),
+        *(("resnet50", 32), ("resnet_20_3", 32), ("vgg16", 32), ("cct_7_3x1", 32), ("convnext_tiny", 32), ("mnist_convnet", 28)),
+    ]:
+        assert nets.build(name, num_classes=3, size=size).fc.in_features == Net(name=name).features, name
 
 
 def test_sections_are_read_one_by_one(workspace):

@@ -40,7 +40,7 @@ def test_a_sealed_folder_tells_of_every_changed_bit(tmp_path):
     array, figures = tmp_path / "out/deep/x.npy", tmp_path / "out/y.json"
     assert handover.read_array(array, "mask um").sum() == 124750
     assert handover.read_figures(figures, "mask um", ("a",)) == {"a": 1}
-    for path, read in ((array, handover.read_array), (figures, handover.read_json)):
+    for path, read in ((array, handover.read_array), (figures, handover.read_figures)):
         whole = path.read_bytes()
         for place in (0, 0.5, 1):
             flip(path, place)
@@ -54,28 +54,32 @@ def test_a_sealed_folder_tells_of_every_changed_bit(tmp_path):
         path.write_bytes(whole)
     (tmp_path / "out" / SUMS).write_text("{")
     with pytest.raises(InputError, match=rf"{SUMS}: damaged"):
-        handover.read_json(figures, "mask um")
+        handover.read_figures(figures, "mask um")
     with pytest.raises(InputError, match=r"z\.json: not there\. Run `python -m stages mask um` first"):
-        handover.read_json(tmp_path / "out/z.json", "mask um")
+        handover.read_figures(tmp_path / "out/z.json", "mask um")
 
 
 def test_a_folder_without_hashes_is_somebodys_own(tmp_path):
     (tmp_path / "x.json").write_text("[1]")
-    assert handover.read_json(tmp_path / "x.json", None) == [1]
+    assert handover.read_json(tmp_path / "x.json", None, list[int]) == [1]
 
 
-@pytest.mark.parametrize("content", ["", "{", "[1]", "null", '{"b": 1}', "\x00\x01", "9" * 5000, "[" * 100_000])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[1]", "null", '{"b": 1}', '{"a": "1"}', '{"a": {}}', '{"a": [1]}', "\x00\x01", "9" * 5000, "[" * 100_000]
+)
 def test_figures_that_are_none_are_named(tmp_path, content):
     (tmp_path / "x.json").write_text(content)
     with pytest.raises(InputError, match=r"x\.json: .*run `python -m stages trace ce` again"):
         handover.read_figures(tmp_path / "x.json", "trace ce", ("a",))
 
 
-@pytest.mark.parametrize("content", ["", "seed,epoch\n0\n", "seed,epoch\n0,1,2\n", "other\n1\n", "\x00", 'seed,ce\n"0,1\n'])
+@pytest.mark.parametrize(
+    "content", ["", "seed,ce\n0,x\n", "seed,ce\n0,nan\n", "seed,epoch\n0\n", "seed,epoch\n0,1,2\n", "other\n1\n", "\x00", 'seed,ce\n"0,1\n']
+)
 def test_tables_that_are_none_are_named(tmp_path, content):
     (tmp_path / "x.csv").write_text(content)
     with pytest.raises(InputError, match=r"x\.csv: .*run `python -m stages um um` again"):
-        handover.read_table(tmp_path / "x.csv", "um um", ("seed", "ce"))
+        handover.read_numbers(tmp_path / "x.csv", "um um", ("seed", "ce"))
 
 
 @pytest.mark.parametrize("content", [b"", b"x", b"\x93NUMPY", b"PK\x03\x04"])

@@ -14,6 +14,7 @@ from typing import Annotated, Any, ClassVar, TypeVar, Union, get_args, get_origi
 from pydantic import BaseModel, ConfigDict, RootModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.nodes import ScalarNode
 
 from ood.errors import InputError
 
@@ -66,7 +67,9 @@ class Params:
         except UnicodeDecodeError as error:
             raise InputError(f"{self.path}: not in UTF-8 ({error}). Save it so.") from None
         except YAMLError as error:
-            raise InputError(f"{self.path}: not valid YAML: {error}") from None
+            raise InputError(f"{self.path}{_said_by_yaml(error)}") from None
+        except Exception as error:  # the loader's own, of values that it can't make
+            raise InputError(f"{self.path}{_unmakable(self.path.read_text(encoding='utf-8'), error)}") from None
         if not isinstance(self.raw, dict):
             raise InputError(f"{self.path}: expected sections at the top level, found {type(self.raw).__name__}.")
 
@@ -84,6 +87,35 @@ class Params:
             raise InputError("\n".join(f"{self.path}: {line}" for line in _problems(error, kind.key, kind))) from None
 
 
+def _said_by_yaml(error: YAMLError) -> str:
+    """Where and why it is no YAML, in a line."""
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    where = f", line {mark.line + 1}" if mark else ""
+    said = " ".join(str(getattr(error, "problem", None) or error).split())
+    return f"{where}: not valid YAML ({said}). Look at the colons, quotes, brackets and blanks there."
+
+
+def _unmakable(text: str, error: Exception) -> str:
+    """Which value YAML's loader can't make: a day that there isn't, a number of thousands of digits."""
+    if isinstance(error, RecursionError):
+        return ": nested too deeply. Take brackets out."
+    loader = YAML(typ="safe", pure=True)
+    try:
+        waiting = [loader.compose(text)]
+    except Exception:
+        waiting = []
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ScalarNode):
+            try:
+                loader.constructor.construct_object(node)
+            except Exception:
+                return f", line {node.start_mark.line + 1}: YAML can't read {node.value[:40]!r}. If it is text, put it in quotes."
+        elif node is not None:
+            waiting += [part for entry in node.value for part in (entry if isinstance(entry, tuple) else (entry,))]
+    return f": can't be read as YAML ({error or type(error).__name__}). Put what may be taken for a date or a number in quotes."
+
+
 def _problems(error: ValidationError, prefix: str, kind: Any) -> Iterator[str]:
     for item in error.errors(include_url=False):
         path, known = _resolve(kind, item["loc"])
@@ -94,24 +126,66 @@ def _problems(error: ValidationError, prefix: str, kind: Any) -> Iterator[str]:
         elif item["type"] == "missing":
             yield f"{key}: missing. Add it; params.yaml as shipped shows every key with its meaning."
         else:
-            given = "" if isinstance(item["input"], dict | list) else f" (given: {item['input']!r})"
+            given = "" if isinstance(item["input"], dict | list) else f" (given: {_shown(item['input'])})"
             yield f"{key.removesuffix('.[key]')}: {_plainly(item)}{given}"
+
+
+def _shown(value: object) -> str:
+    """A value, not too long, as one writes it."""
+    text = repr(value) if isinstance(value, str | int | float | None) else str(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."
+
+
+def _number(bound: float) -> str:
+    return f"{bound:,}" if isinstance(bound, int) else f"{bound:g}"
 
 
 def _plainly(item: Any) -> str:
     """pydantic's message, or ours where its own speaks of its insides."""
     context = item.get("ctx", {})
     match item["type"]:
-        case "string_pattern_mismatch" if item["loc"][-1] == "[key]":
-            return "a name is made of lower-case letters, digits and hyphens, and begins with a letter or digit. Rename it"
         case "string_type" if item["loc"][-1] == "[key]":
             return f"names are text; YAML reads this one as something else. Put it in quotes: '{item['input']}'"
         case "union_tag_not_found":
             return "it says nothing of its source. Add one, as {source: folder, path: ...}"
         case "union_tag_invalid":
-            return f"unknown source {context['tag']!r}. Known: {context['expected_tags']}"
+            return f"unknown source {_shown(context['tag'])}. Known: {context['expected_tags']}"
         case "too_short":
             return f"too few entries: {context['actual_length']}. Give at least {context['min_length']}"
+        case "too_long":
+            return f"too many entries. Give at most {context['max_length']}"
+        case "string_too_short":
+            return "empty. Give something"
+        case "string_too_long":
+            return f"too long. Give at most {context['max_length']} characters"
+        case "int_type" | "int_from_float":
+            return "must be a whole number"
+        case "float_type":
+            return "must be a number"
+        case "finite_number":
+            return "must be a finite number"
+        case "bool_type":
+            return "must be true or false"
+        case "string_type":
+            return "must be text. Put it in quotes"
+        case "string_unicode":
+            return "must be text in Unicode. Type it again"
+        case "list_type":
+            return "must be a list, as [a, b]"
+        case "literal_error":
+            return f"must be {context['expected']}"
+        case "greater_than_equal":
+            return f"must be at least {_number(context['ge'])}"
+        case "greater_than":
+            return f"must be greater than {_number(context['gt'])}"
+        case "less_than_equal":
+            return f"must be at most {_number(context['le'])}"
+        case "less_than":
+            return f"must be less than {_number(context['lt'])}"
+        case "multiple_of":
+            return f"must be a multiple of {context['multiple_of']}"
+        case "path_type":
+            return "must be a path"
         case "model_type" | "dict_type" | "model_attributes_type":
             return "expected keys with values below it. Give them, or {} where every one has a default"
         case _:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from ood.config import Section, distinct
+from ood.config.bounds import Below, Count, Limit, Seed, Share, Side, Unit
 from ood.config.training import Name
 
 
@@ -18,14 +19,14 @@ class Chain(Section):
     """
 
     grey: bool = False
-    size: int = Field(ge=4)
-    short: int | None = Field(None, ge=4)
+    size: Side
+    short: Side | None = None
     resize: Literal["area", "bilinear", "bicubic"] = "area"
     levels: int | None = Field(None, ge=2, le=256)
-    upsize: int | None = Field(None, ge=4)
-    white: float | None = Field(None, gt=0)
-    mean: Annotated[list[float], Field(min_length=3, max_length=3)]
-    std: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=3, max_length=3)]
+    upsize: Side | None = None
+    white: float | None = Field(None, ge=1e-6, le=2**32)
+    mean: Annotated[list[Unit], Field(min_length=3, max_length=3)]
+    std: Annotated[list[Annotated[float, Field(ge=1e-3, le=1)]], Field(min_length=3, max_length=3)]
 
     @model_validator(mode="after")
     def _crop_fits(self) -> "Chain":
@@ -50,9 +51,9 @@ class Glyphs(Section):
     """Characters rendered from fonts that matplotlib ships, slightly rotated; `count` in all."""
 
     source: Literal["glyphs"]
-    characters: str = Field(min_length=1)
+    characters: str = Field(min_length=1, max_length=10_000)
     fonts: list[str] = Field(min_length=1)
-    count: int = Field(ge=1)
+    count: Count
     rotation: float = Field(10.0, ge=0, le=45)
 
 
@@ -65,9 +66,9 @@ class Photo(Section):
 
     source: Literal["photo"]
     image: Literal["china.jpg", "flower.jpg"]
-    count: int = Field(ge=1)
+    count: Count
     crop: Annotated[list[int], Field(min_length=2, max_length=2)] = Field([24, 96])
-    contrast: float = Field(0.05, ge=0)
+    contrast: float = Field(0.05, ge=0, lt=0.5)
 
     @model_validator(mode="after")
     def _order(self) -> "Photo":
@@ -85,9 +86,9 @@ class Noise(Section):
 
     source: Literal["noise"]
     kind: Literal["gaussian", "rademacher", "uniform", "blobs"]
-    count: int = Field(ge=1)
-    blur: float | None = Field(None, gt=0)
-    spread: float | None = Field(None, gt=0)
+    count: Count
+    blur: float | None = Field(None, ge=1e-2, le=1e3)
+    spread: float | None = Field(None, ge=1e-3, le=1e3)
     space: Literal["pixels", "input"] = "pixels"
 
     @model_validator(mode="after")
@@ -111,8 +112,8 @@ class Corruption(Section):
         "arithmetic_mean", "geometric_mean", "jigsaw", "speckle", "pixelate", "ghost", "invert", "flip_vertical",
         "flip_horizontal",
     ]  # fmt: skip
-    classes: list[int | str] | None = None
-    limit: int | None = Field(None, ge=1)
+    classes: Annotated[list[int | str], Field(min_length=1)] | None = None
+    limit: Limit | None = None
 
 
 class Corrupted(Corruption):
@@ -130,9 +131,9 @@ class Folder(Section):
 
     source: Literal["folder"]
     path: Annotated[Path, Field(strict=False)]
-    classes: list[str] | None = None
+    classes: Annotated[list[str], Field(min_length=1), AfterValidator(distinct)] | None = None
     listing: Annotated[Path, Field(strict=False)] | None = None
-    limit: int | None = Field(None, ge=1)
+    limit: Limit | None = None
 
 
 class Shifted(Folder):
@@ -149,7 +150,7 @@ class Array(Section):
 
     source: Literal["array"]
     path: Annotated[Path, Field(strict=False)]
-    limit: int | None = Field(None, ge=1)
+    limit: Limit | None = None
 
 
 class Torchvision(Section):
@@ -160,8 +161,8 @@ class Torchvision(Section):
     split: Literal["train", "test", "all"] = "test"
     root: Annotated[Path, Field(strict=False)] = Path("downloads")
     download: bool = True
-    classes: Annotated[list[Annotated[int, Field(ge=0)]] | None, AfterValidator(lambda c: c and distinct(c))] = None
-    limit: int | None = Field(None, ge=1)
+    classes: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1), AfterValidator(distinct)] | None = None
+    limit: Limit | None = None
     invert: bool = False
 
     @model_validator(mode="after")
@@ -185,7 +186,7 @@ class PytorchOOD(Section):
     ]  # fmt: skip
     root: Annotated[Path, Field(strict=False)] = Path("downloads")
     download: bool = True
-    limit: int | None = Field(None, ge=1)
+    limit: Limit | None = None
 
 
 Labelled = Annotated[Digits | Folder | Torchvision, Field(discriminator="source")]
@@ -196,9 +197,9 @@ Sources = dict[Name, Source]
 class Split(Section):
     """Shares of the ID images; `test` is 0 when a separate test source is given. Stratified by class."""
 
-    train: float = Field(gt=0, le=1)
+    train: Share
     val: float = Field(gt=0, lt=1)
-    test: float = Field(ge=0, lt=1)
+    test: Below
 
     @model_validator(mode="after")
     def _sum(self) -> "Split":
@@ -236,11 +237,11 @@ class Data(Section, key="data"):
     name.
     """
 
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     duplicates: Literal["error", "drop"] = "error"
     unreadable: Literal["error", "skip"] = "error"
-    max_pixels: int = Field(200_000_000, ge=1)
-    min_per_class: int = Field(5, ge=1)
+    max_pixels: int = Field(200_000_000, ge=1, le=10**11)
+    min_per_class: Limit = 5
     stream: bool = False
     chain: Chain
     id: InDistribution

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from ood.config import Section
+from ood.config.bounds import Batch, Below, Count, Limit, Rate, Seed, Share, Steps, Temperature
 from ood.config.nets import Net
 from ood.config.training import Name, Training
 
@@ -54,30 +55,30 @@ class Prompts(Naming, key="prompts"):
 class Optimiser(Section):
     """AdamW under a one-cycle schedule."""
 
-    steps: int = Field(ge=1)
-    batch_size: int = Field(ge=1)
-    lr: float = Field(gt=0)
+    steps: Steps
+    batch_size: Batch
+    lr: Rate
 
 
-Channels = Annotated[list[Annotated[int, Field(ge=8, multiple_of=8)]], Field(min_length=1, max_length=4)]
+Channels = Annotated[list[Annotated[int, Field(ge=8, le=4096, multiple_of=8)]], Field(min_length=1, max_length=4)]
 
 
 class Autoencoder(Section):
     """AutoencoderKL: every further entry of `channels` halves the image once; `kl` weighs the latents' divergence from N(0, 1)."""
 
     channels: Channels
-    latents: int = Field(4, ge=1)
-    kl: float = Field(1e-4, ge=0)
+    latents: int = Field(4, ge=1, le=64)
+    kl: float = Field(1e-4, ge=0, le=1e3)
     training: Optimiser
 
 
 class Text(Section):
     """CLIPTextModel; `spread` is the standard deviation that the token table starts with."""
 
-    width: int = Field(ge=8)
-    layers: int = Field(ge=1)
-    heads: int = Field(ge=1)
-    spread: float = Field(0.4, gt=0)
+    width: int = Field(ge=8, le=4096)
+    layers: int = Field(ge=1, le=100)
+    heads: int = Field(ge=1, le=100)
+    spread: float = Field(0.4, ge=1e-3, le=1e3)
 
     @model_validator(mode="after")
     def _divisible(self) -> "Text":
@@ -94,20 +95,20 @@ class Unet(Section):
     """
 
     channels: Annotated[Channels, Field(min_length=2)]
-    empty: float = Field(0.1, ge=0, lt=1)
-    ema: float = Field(0.99, ge=0, lt=1)
-    id_share: float = Field(0.5, gt=0, le=1)
+    empty: Below = 0.1
+    ema: Below = 0.99
+    id_share: Share = 0.5
     training: Optimiser
 
 
 class Small(Section):
     """The pipeline that is trained here; `size`: pixels it draws (prepared images are enlarged to it), `save_every` in steps."""
 
-    size: int = Field(ge=8, multiple_of=8)
+    size: int = Field(ge=8, le=4096, multiple_of=8)
     autoencoder: Autoencoder
     text: Text
     unet: Unet
-    save_every: int = Field(100, ge=1)
+    save_every: Steps = 100
 
     @model_validator(mode="after")
     def _divisible(self) -> "Small":
@@ -126,7 +127,7 @@ class Diffusion(Section, key="diffusion"):
     enabled: bool = True
     model: str | None = None
     revision: str | None = None
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     small: Small
 
 
@@ -139,8 +140,8 @@ class Align(Section, key="align"):
 
     net: Net | None = None
     anchors: Annotated[Path, Field(strict=False)] | None = None
-    seed: int = Field(0, ge=0)
-    temperature: float = Field(0.1, gt=0)
+    seed: Seed = 0
+    temperature: Temperature = 0.1
     training: Training
 
 
@@ -148,9 +149,9 @@ class Proofs(Section, key="proofs"):
     """ID as the pipeline renders it: `round_trip`, at most so many ID test images through its autoencoder; `samples` pictures of every
     class from its plain prompt."""
 
-    seed: int = Field(0, ge=0)
-    round_trip: int = Field(2000, ge=1)
-    samples: int = Field(24, ge=1)
+    seed: Seed = 0
+    round_trip: Limit = 2000
+    samples: Count = 24
 
 
 class EmbedRun(Section):
@@ -168,14 +169,14 @@ class EmbedRun(Section):
 
     mode: Literal["outlier", "inlier"] = "outlier"
     method: Literal["knn", "noise", "interpolation", "names"] = "knn"
-    count: int = Field(ge=1)
-    cosine: float | None = Field(None, gt=0, lt=1)
-    k: int = Field(300, ge=2)
-    boundary: int = Field(200, ge=1)
-    features_per_class: int = Field(1000, ge=1)
-    seeds_per_round: int = Field(50, ge=1)
-    candidates: int = Field(1500, ge=1)
-    keep: int = Field(2, ge=1)
+    count: Count
+    cosine: float | None = Field(None, ge=1e-3, le=0.999999)
+    k: Annotated[Limit, Field(ge=2)] = 300
+    boundary: Limit = 200
+    features_per_class: Limit = 1000
+    seeds_per_round: Limit = 50
+    candidates: Count = 1500
+    keep: Count = 2
     selection: Literal["farthest", "reference"] = "farthest"
     names: list[str] | None = None
 
@@ -199,7 +200,7 @@ class EmbedRun(Section):
 class Embed(Section, key="embed"):
     """Named ways to draw embeddings."""
 
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     runs: dict[Name, EmbedRun]
 
 
@@ -207,7 +208,7 @@ class SynthesizeRun(Section):
     """`count` images per class, painted from an embed run's vectors."""
 
     embed: Name
-    count: int = Field(ge=1)
+    count: Count
 
 
 class Painting(Section, key="painting"):
@@ -217,15 +218,15 @@ class Painting(Section, key="painting"):
     """
 
     sampler: Literal["dpm", "plms"] = "dpm"
-    steps: int = Field(20, ge=1)
-    guidance: float = Field(7.5, ge=1)
-    batch_size: int = Field(ge=1)
+    steps: int = Field(20, ge=1, le=1000)
+    guidance: float = Field(7.5, ge=1, le=1000)
+    batch_size: Batch
 
 
 class Synthesize(Section, key="synthesize"):
     """Sets of dreamed images."""
 
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     runs: dict[Name, SynthesizeRun]
 
 

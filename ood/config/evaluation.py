@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, RootModel, model_validator
 
 from ood.config import STRICT, Keyed, Section, distinct
+from ood.config.bounds import Batch, Below, Epochs, Limit, Share, Temperature
 from ood.config.training import Name
 
 ScoreName = Literal[
@@ -26,7 +27,7 @@ class Trace(Section, key="trace"):
     every: n-th kept epoch, counted back from the last. collapse: measure neural collapse on the training set too.
     """
 
-    every: int = Field(1, ge=1)
+    every: Annotated[Epochs, Field(ge=1)] = 1
     collapse: bool = True
     runs: dict[Name, LogitScore]
 
@@ -34,14 +35,14 @@ class Trace(Section, key="trace"):
 class Odin(Section):
     """ODIN's temperature and the size of its input step in [0, 1] pixel units."""
 
-    temperature: float = Field(1000.0, gt=0)
-    epsilon: float = Field(0.0014, ge=0)
+    temperature: Temperature = 1000.0
+    epsilon: float = Field(0.0014, ge=0, le=1)
 
 
 class Features(Section, key="features"):
     """The forward pass: images per batch, and ODIN, which needs its own with gradients, two thirds of all; null leaves it out."""
 
-    batch_size: int = Field(500, ge=1)
+    batch_size: Batch = 500
     odin: Odin | None = Odin()
 
 
@@ -53,19 +54,19 @@ class Scores(Section, key="scores"):
     """
 
     used: Annotated[list[ScoreName], AfterValidator(distinct)] | None = None
-    energy_temperature: float = Field(1.0, gt=0)
-    knn_k: int = Field(50, ge=1)
-    vim_dim: int | None = Field(None, ge=1)
-    react_quantile: float = Field(0.9, gt=0, le=1)
-    ash_percentile: float = Field(0.65, ge=0, lt=1)
-    scale_percentile: float = Field(0.65, ge=0, lt=1)
-    dice_sparsity: float = Field(0.9, ge=0, lt=1)
-    gen_gamma: float = Field(0.1, gt=0)
-    gen_top: int = Field(100, ge=1)
-    nnguide_k: int = Field(10, ge=1)
-    nci_alpha: float = Field(0.0001, ge=0)
-    vra_low: float = Field(0.6, ge=0, lt=1)
-    vra_high: float = Field(0.9, gt=0, le=1)
+    energy_temperature: Temperature = 1.0
+    knn_k: Limit = 50
+    vim_dim: Limit | None = None
+    react_quantile: Share = 0.9
+    ash_percentile: Below = 0.65
+    scale_percentile: Below = 0.65
+    dice_sparsity: Below = 0.9
+    gen_gamma: float = Field(0.1, ge=1e-3, le=1e3)
+    gen_top: Limit = 100
+    nnguide_k: Limit = 10
+    nci_alpha: float = Field(0.0001, ge=0, le=1e3)
+    vra_low: Below = 0.6
+    vra_high: Share = 0.9
 
     @model_validator(mode="after")
     def _low_below_high(self) -> "Scores":
@@ -79,8 +80,8 @@ class Evaluate(Section, key="evaluate"):
 
     roles: Annotated[list[Literal["val", "test"]], AfterValidator(distinct)] = Field(min_length=1)
     fpr_rule: Literal["closest", "at_least"] = "closest"
-    bootstrap: int = Field(1000, ge=0)
-    confidence: float = Field(0.95, gt=0, lt=1)
+    bootstrap: int = Field(1000, ge=0, le=10**5)
+    confidence: float = Field(0.95, ge=0.5, le=0.9999)
     protocols: Annotated[list[Literal["oe", "um", "dream", "openood"]], AfterValidator(distinct)] = Field(default_factory=list)
 
     @model_validator(mode="after")

@@ -1,14 +1,13 @@
 """Sections of Unleashing Mask and of the runs with auxiliary outliers."""
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from ood.config import Section
-from ood.config.training import Name, Overrides, Training
-
-KeepRate = Annotated[float, Field(strict=True, gt=0, le=1)]
-
+from ood.config.bounds import Batch, Count, Energy, Nats, Share, Unit, Weight
+from ood.config.training import NAME, Name, Overrides, Training
 
 NO_CONSTRAINT = "none"
 
@@ -16,8 +15,8 @@ NO_CONSTRAINT = "none"
 class Masking(Section):
     """How weights are masked at random. keep: share of every layer's weights that a mask keeps. augment: the images of the estimate."""
 
-    keep: KeepRate
-    masks: int = Field(ge=1)
+    keep: Share
+    masks: Annotated[int, Field(ge=1, le=10**4)]
     augment: bool = True
 
 
@@ -25,16 +24,16 @@ class MaskRun(Section):
     """Masks on one model, a loss constraint by the run's name. init: whose weights; the rest: its own values, null: the section's."""
 
     init: Name
-    keep: KeepRate | None = None
-    masks: int | None = Field(None, ge=1)
+    keep: Share | None = None
+    masks: Annotated[int, Field(ge=1, le=10**4)] | None = None
     augment: bool | None = None
 
 
 class Mask(Masking, key="mask"):
     """Random masks on trained nets: the loss constraint and the atypical samples (UM, ICML 2023)."""
 
-    memorised: float = Field(0.05, gt=0)
-    pictured: int = Field(24, ge=1)
+    memorised: Annotated[Nats, Field(gt=0)] = 0.05
+    pictured: int = Field(24, ge=1, le=200)
     runs: dict[Name, MaskRun]
 
     def masking(self, run: MaskRun) -> Masking:
@@ -52,7 +51,7 @@ class FineTune(Overrides):
 
     init: Name
     constraint: Name
-    threshold: float | None = Field(None, ge=0)
+    threshold: Nats | None = None
 
     @property
     def constrained(self) -> bool:
@@ -73,7 +72,7 @@ class FineTune(Overrides):
 class UM(Section, key="um"):
     """Fine-tuning with the loss constraint, and without it as control; threshold null = the level that the mask stage estimated."""
 
-    threshold: float | None = Field(None, ge=0)
+    threshold: Nats | None = None
     training: Training
     runs: dict[Name, FineTune]
 
@@ -81,14 +80,14 @@ class UM(Section, key="um"):
 class UMAPRun(FineTune):
     """keep: its own share of weights that the learned mask keeps; null: the section's."""
 
-    keep: KeepRate | None = None
+    keep: Share | None = None
 
 
 class UMAP(Section, key="umap"):
     """UM Adopts Pruning: the same objective, learned by a mask on frozen weights."""
 
-    threshold: float | None = Field(None, ge=0)
-    keep: KeepRate
+    threshold: Nats | None = None
+    keep: Share
     training: Training
     runs: dict[Name, UMAPRun]
 
@@ -102,6 +101,12 @@ OUTLIER_WEIGHTS = {"uniform": 0.5, "energy": 0.1, "dream": 1.0, "label": 1.0, "n
 DREAMED = "dreamed/"  # folder below data/ that holds the dreamed sets
 
 
+def _a_place(outliers: str) -> str:
+    if not re.fullmatch(rf"prepared/auxiliary|{DREAMED}{NAME}", outliers):
+        raise ValueError(f"outliers are prepared/auxiliary, or {DREAMED}<a run of synthesize.runs>. Give one of them")
+    return outliers
+
+
 class OERun(FineTune):
     """One named training with outliers.
 
@@ -113,15 +118,15 @@ class OERun(FineTune):
     outlier_batch: this run's own, null: the stage's.
     """
 
-    outliers: Annotated[str, Field(pattern=r"^(prepared/auxiliary|dreamed/[a-z0-9][a-z0-9-]*)$")]
+    outliers: Annotated[str, AfterValidator(_a_place)]
     objective: Literal["uniform", "energy", "dream", "label", "none"] = "uniform"
-    weight: float | None = Field(None, ge=0)
-    m_in: float | None = None
-    m_out: float | None = None
+    weight: Weight | None = None
+    m_in: Energy | None = None
+    m_out: Energy | None = None
     phi: Literal["affine", "mlp"] | None = None
-    cut: float | None = Field(None, ge=0, le=1)
-    per_class: int | None = Field(None, ge=1)
-    outlier_batch: int | None = Field(None, ge=1)
+    cut: Unit | None = None
+    per_class: Count | None = None
+    outlier_batch: Batch | None = None
 
     @property
     def dreamed(self) -> str | None:
@@ -158,6 +163,6 @@ class OERun(FineTune):
 class OE(Section, key="oe"):
     """Outlier Exposure (ICLR 2019) and its relatives."""
 
-    outlier_batch: int = Field(ge=1)
+    outlier_batch: Batch
     training: Training
     runs: dict[Name, OERun]

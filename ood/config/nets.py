@@ -6,6 +6,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import AfterValidator, Field, model_validator
 
 from ood.config import Section
+from ood.config.bounds import Below
 
 
 class Family(NamedTuple):
@@ -13,7 +14,7 @@ class Family(NamedTuple):
 
     pattern: of its names. shown: how a person would write it. sizes: images must be a multiple of `step` pixels, at least `least`, at
     most `most`. options: what its section may set beside the name. ends: the layers of a net without blocks, where its name has a depth:
-    every further six are one block more in each of three stages.
+    every further six are one block more in each of three stages. widest: the largest width in such a name.
     """
 
     pattern: str
@@ -23,6 +24,7 @@ class Family(NamedTuple):
     most: int | None
     options: frozenset[str]
     ends: int | None = None
+    widest: int = 0
 
     def takes(self, size: int) -> bool:
         """Whether images of so many pixels can go through it."""
@@ -35,13 +37,15 @@ class Family(NamedTuple):
         return f"a multiple of {self.step} pixels from {self.least}" + (f" to {self.most}" if self.most else "")
 
 
+_PLAIN = frozenset({"dropout", "affine"})
 _SHAPED = frozenset({"affine", "spectral", "slope", "shortcut"})
+DEEPEST = 1300  # of published nets one has more than a thousand layers
 FAMILIES = {
-    "wrn": Family(r"wrn_(\d+)_(\d+)", "wrn_<depth>_<width>", 4, 8, None, frozenset({"dropout", "affine"}), 4),
-    "densenet_bc": Family(r"densenet_bc_(\d+)_(\d+)", "densenet_bc_<depth>_<growth>", 4, 8, None, frozenset({"dropout", "affine"}), 4),
-    "allconv": Family(r"allconv", "allconv", 32, 32, 64, frozenset({"dropout", "affine"})),
+    "wrn": Family(r"wrn_(\d{1,4})_(\d{1,4})", "wrn_<depth>_<width>", 4, 8, None, _PLAIN, 4, 64),
+    "densenet_bc": Family(r"densenet_bc_(\d{1,4})_(\d{1,4})", "densenet_bc_<depth>_<growth>", 4, 8, None, _PLAIN, 4, 256),
+    "allconv": Family(r"allconv", "allconv", 32, 32, 64, _PLAIN),
     "resnet": Family(r"resnet(18|34|50)", "resnet18, resnet34, resnet50", 8, 16, None, _SHAPED | {"stem"}),
-    "cifar_resnet": Family(r"resnet_(\d+)_(\d+)", "resnet_<depth>_<width>", 4, 8, None, _SHAPED, 2),
+    "cifar_resnet": Family(r"resnet_(\d{1,4})_(\d{1,4})", "resnet_<depth>_<width>", 4, 8, None, _SHAPED, 2, 64),
     "vgg": Family(r"vgg16", "vgg16", 32, 32, None, frozenset({"affine", "spectral", "slope"})),
     "cct": Family(r"cct_7_3x1", "cct_7_3x1", 4, 8, None, frozenset({"dropout", "drop_path"})),
     "convnext": Family(r"convnext_tiny", "convnext_tiny", 32, 32, None, frozenset({"drop_path"})),
@@ -65,6 +69,8 @@ def _makes_a_network(name: str) -> str:
         if depth <= family.ends or (depth - family.ends) % 6 or width < 1:
             shown = ", ".join(str(family.ends + 6 * blocks) for blocks in range(1, 7))
             raise ValueError(f"{family.shown} needs a depth of {shown}, ... and a width of at least 1")
+        if depth > DEEPEST or width > family.widest:
+            raise ValueError(f"{family.shown}: at most {DEEPEST} deep and {family.widest} wide can be trained. Lower it")
     return name
 
 
@@ -77,13 +83,13 @@ class Net(Section, key="net"):
     """
 
     name: Annotated[str, AfterValidator(_makes_a_network)]
-    dropout: float = Field(0.0, ge=0, lt=1)
+    dropout: Below = 0.0
     affine: bool = True
     stem: Literal["small", "imagenet"] = "small"
-    spectral: float | None = Field(None, gt=0)
-    slope: float = Field(0.0, ge=0, lt=1)
+    spectral: float | None = Field(None, ge=1e-3, le=1e3)
+    slope: Below = 0.0
     shortcut: Literal["convolution", "average"] = "convolution"
-    drop_path: float = Field(0.0, ge=0, lt=1)
+    drop_path: Below = 0.0
 
     @property
     def family(self) -> str:
@@ -94,6 +100,22 @@ class Net(Section, key="net"):
     def numbers(self) -> list[int]:
         """The numbers in its name, which its constructor takes."""
         return _parsed(self.name)[1]
+
+    @property
+    def features(self) -> int:
+        """How many features its head sees."""
+        match self.family, self.numbers:
+            case "wrn" | "cifar_resnet", [_, width]:
+                return 64 * width
+            case "densenet_bc", [depth, growth]:
+                blocks, channels = (depth - 4) // 6, 2 * growth
+                for _ in range(2):
+                    channels = (channels + blocks * growth) // 2
+                return channels + blocks * growth
+            case "resnet", [depth]:
+                return 2048 if depth == 50 else 512
+            case family, _:
+                return {"allconv": 192, "vgg": 512, "cct": 256, "convnext": 768, "mnist_convnet": 50}[family]
 
     def misfit(self, size: int) -> str | None:
         """Why images of so many pixels can't go through it; None if they can."""

@@ -1,16 +1,26 @@
 """Sections that every trainer shares: seeds, runtime, network, augmentation, and how long and how fast to learn."""
 
+import re
 from typing import Annotated, Literal, Optional
 
 from pydantic import AfterValidator, Field, RootModel, create_model, model_validator
 
 from ood.config import STRICT, Keyed, Params, Section, distinct
+from ood.config.bounds import Batch, Below, Cores, Rate, Seed, Share, Temperature, Unit
+from ood.config.bounds import Epochs as EpochCount
 from ood.config.nets import Net
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+NAME = r"[a-z0-9][a-z0-9-]{0,59}"  # longer ones, with what stages put around them, no file could be called
 
 
-Numbers = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1), AfterValidator(distinct)]
+def _a_name(name: str) -> str:
+    if not re.fullmatch(NAME, name):
+        raise ValueError("a name is made of lower-case letters, digits and hyphens, begins with no hyphen, and has at most 60. Rename it")
+    return name
+
+
+Name = Annotated[str, AfterValidator(_a_name)]
+Numbers = Annotated[list[Seed], Field(min_length=1, max_length=1000), AfterValidator(distinct)]
 
 
 class Seeds(RootModel[Numbers], Keyed, key="seeds"):
@@ -28,11 +38,11 @@ class Runtime(Section, key="runtime"):
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16", "fp64"] = "fp32"
-    threads: int = Field(1, ge=1)
+    threads: Annotated[Cores, Field(ge=1)] = 1
     channels_last: bool = False
     compile: bool = False
     fused: bool = False
-    workers: int = Field(2, ge=0)
+    workers: Cores = 2
 
 
 def _rising(shares: list[float]) -> list[float]:
@@ -47,9 +57,9 @@ class Augment(Section, key="augment"):
     crop: smallest and largest share of the picture's area that a crop takes ([0.08, 1.0] for ImageNet); null: no such crop.
     """
 
-    pad: int = Field(0, ge=0)
+    pad: int = Field(0, ge=0, lt=4096)
     flip: bool = False
-    crop: Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=2, max_length=2), AfterValidator(_rising)] | None = None
+    crop: Annotated[list[Share], Field(min_length=2, max_length=2), AfterValidator(_rising)] | None = None
 
 
 class Common(Section):
@@ -74,12 +84,12 @@ class Strong(Section):
     mixed. A run's section takes the place of its stage's whole; {} switches it off.
     """
 
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-    mixup: float = Field(0.0, ge=0)
-    cutmix: float = Field(0.0, ge=0)
-    mix_until: int | None = Field(None, ge=1)
+    label_smoothing: Below = 0.0
+    mixup: float = Field(0.0, ge=0, le=1e3)
+    cutmix: float = Field(0.0, ge=0, le=1e3)
+    mix_until: Annotated[EpochCount, Field(ge=1)] | None = None
     randaugment: float = Field(0.0, ge=0, le=10)
-    random_erasing: float = Field(0.0, ge=0, le=1)
+    random_erasing: Unit = 0.0
 
     @model_validator(mode="after")
     def _something_to_end(self) -> "Strong":
@@ -111,19 +121,19 @@ class Training(Section):
     from `lr_end`; at the end it stays at `lr_end` for `cooldown` epochs. strong: label smoothing and strong augmentation (CCT).
     """
 
-    epochs: int = Field(ge=0)
-    batch_size: int = Field(ge=1)
-    lr: float = Field(gt=0)
-    lr_end: float = Field(1e-6, ge=0)
+    epochs: EpochCount
+    batch_size: Batch
+    lr: Rate
+    lr_end: Annotated[float, Field(ge=0, le=1e3)] = 1e-6
     schedule: Literal["cosine-step", "cosine-epoch", "steps", "constant"] = "cosine-step"
-    milestones: list[Annotated[int, Field(ge=1)]] = Field(default_factory=list)
-    factor: float = Field(0.1, gt=0, lt=1)
-    warmup: int = Field(0, ge=0)
-    cooldown: int = Field(0, ge=0)
+    milestones: list[Annotated[EpochCount, Field(ge=1)]] = Field(default_factory=list)
+    factor: float = Field(0.1, ge=1e-6, lt=1)
+    warmup: EpochCount = 0
+    cooldown: EpochCount = 0
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    momentum: float = Field(0.9, ge=0, lt=1)
+    momentum: Below = 0.9
     nesterov: bool = True
-    weight_decay: float = Field(5e-4, ge=0)
+    weight_decay: float = Field(5e-4, ge=0, le=10)
     strong: Strong = Strong()
 
     @model_validator(mode="after")
@@ -167,7 +177,7 @@ class PretrainRun(Overrides):
     net: Net | None = None
     augment: Augment | None = None
     normalize: bool = False
-    tau: float | None = Field(None, gt=0)
+    tau: Temperature | None = None
 
     @model_validator(mode="after")
     def _one_norm(self) -> "PretrainRun":
@@ -179,7 +189,7 @@ class PretrainRun(Overrides):
 class Pretrain(Section, key="pretrain"):
     """Training from scratch: one recipe, several runs; the weights of every keep_epochs-th epoch and the last are kept (0: the last)."""
 
-    keep_epochs: int = Field(1, ge=0)
+    keep_epochs: EpochCount = 1
     training: Training
     runs: dict[Name, PretrainRun] = Field(min_length=1)
 
@@ -192,7 +202,7 @@ class Epoch(Section):
     """A kept epoch of a pretraining run, as a model of its own."""
 
     run: Name
-    epoch: int = Field(ge=1)
+    epoch: Annotated[EpochCount, Field(ge=1)]
 
 
 class Epochs(RootModel[dict[Name, Epoch]], Keyed, key="epochs"):

@@ -3,14 +3,14 @@
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
 from ood.config import Keyed, Params
 from ood.config.data import Data
 from ood.config.dream import Align, Diffusion, Embed, Judge, Painting, Prompts, Proofs, Synthesize
-from ood.config.evaluation import Evaluate, Features, Models, Report, Scores, Trace
+from ood.config.evaluation import Evaluate, Features, Models, Report, ScoreName, Scores, Trace
 from ood.config.lineage import Lineage
 from ood.config.methods import NO_CONSTRAINT, OE, UM, UMAP, Mask
 from ood.config.nets import Net
@@ -47,6 +47,8 @@ SECTIONS: dict[str, type[Keyed]] = {
         Report,
     )
 }
+READ = 77  # tokens that Stable Diffusion's text encoder reads
+PIECES = re.compile(r"[^\W\d_]+|\d|[^\s\w]+|_+")  # what CLIP's tokenizer splits prompts into first: a token each, or several
 RESERVED = {"data"}  # names of other files in metrics/
 
 
@@ -70,8 +72,34 @@ def check(params: Params) -> None:
         raise InputError("\n".join(problems))
 
 
+def check_against(params: Params, classes: list[str] | None, training: int | None) -> None:
+    """What must agree with the images; `check` has passed.
+
+    Args:
+        classes: names of the ID classes; None: known only when the images are read.
+        training: how many ID training images there are, or None.
+
+    Raises:
+        InputError: as `check`.
+    """
+    sections: dict[str, Any] = {name: params[kind] for name, kind in SECTIONS.items()}
+    problems = [*_prompts(classes, **sections), *_neighbours(training, **sections)]
+    if problems:
+        raise InputError("\n".join(f"{params.path}: {problem}" for problem in problems))
+
+
 def _recipes(
-    *, pretrain: Pretrain, um: UM, umap: UMAP, oe: OE, align: Align, net: Net, data: Data, diffusion: Diffusion, **_: object
+    *,
+    pretrain: Pretrain,
+    augment: Augment,
+    um: UM,
+    umap: UMAP,
+    oe: OE,
+    align: Align,
+    net: Net,
+    data: Data,
+    diffusion: Diffusion,
+    **_: object,
 ) -> Iterator[str]:
     """Every run's training must make sense with its own values in it, and every network must take the images."""
     stages: dict[str, Pretrain | UM | UMAP | OE] = {"pretrain": pretrain, "um": um, "umap": umap, "oe": oe}
@@ -81,6 +109,10 @@ def _recipes(
                 run.over(stage.training)
             except ValidationError as error:
                 yield f"{key}.runs.{name}: {error.errors()[0]['msg'].removeprefix('Value error, ')}."
+    augments = {f"pretrain.runs.{name}.augment": run.augment for name, run in pretrain.runs.items() if run.augment} | {"augment": augment}
+    for key, own in augments.items():
+        if own.pad >= data.chain.side:
+            yield f"{key}.pad: {own.pad} pixels around images of {data.chain.side}: some crops show nothing but padding. Lower it."
     nets = {f"pretrain.runs.{name}.net": run.net for name, run in pretrain.runs.items() if run.net}
     nets |= {"align.net": align.net} if diffusion.enabled and align.net else {}
     nets |= {"net": net} if len(nets) < len(pretrain.runs) + diffusion.enabled else {}
@@ -183,7 +215,6 @@ def _comparisons(
 def _dreams(
     *,
     pretrain: Pretrain,
-    prompts: Prompts,
     diffusion: Diffusion,
     embed: Embed,
     synthesize: Synthesize,
@@ -203,21 +234,6 @@ def _dreams(
             yield f"{keys}: needs DREAM-OOD, but diffusion.enabled is false. Empty or remove what is named here, or set it to true."
         return
     trained = [name for name, run in pretrain.runs.items() if run.over(pretrain.training).epochs]
-    classes = data.id_classes()
-    for key in ("names", "words"):
-        for label in getattr(prompts, key):
-            if classes is not None and label not in classes:
-                yield f"prompts.{key}.{label}: no such ID class. Known: {_known(classes)}."
-    for label in classes or {**prompts.names, **prompts.words}:
-        if not re.search(rf"(?<!\w){re.escape(prompts.word(label))}(?!\w)", prompts.prompt(label), re.IGNORECASE):
-            yield f"prompts.words.{label}: {prompts.word(label)!r} isn't in the prompt {prompts.prompt(label)!r}. Correct one of the two."
-    said = [prompts.name(label).lower() for label in classes or prompts.names]
-    for name in sorted({name for name in said if said.count(name) > 1}):
-        yield f"prompts.names: two ID classes are called {name!r}. Give each its own name."
-    for run, setting in embed.runs.items():
-        for name in setting.names or ():
-            if name.lower() in {*said, *(label.lower() for label in classes or ())}:
-                yield f"embed.runs.{run}.names: {name!r} is an ID class; outliers need other names. Take it out."
     if diffusion.model is None and diffusion.small.size < data.chain.side:
         side, size = data.chain.side, diffusion.small.size
         yield f"diffusion.small.size: it draws {size} pixels, but images have {side} (data.chain). Set it to {side} or more."
@@ -245,6 +261,51 @@ def _dreams(
             yield f"oe.runs.{name}: objective {exposed.objective!r} needs dreamed {wanted}s, {exposed.dreamed!r} holds {mode}s. Change one."
         if exposed.per_class and exposed.per_class > source.count:
             yield f"oe.runs.{name}.per_class: {exposed.per_class} of each class, but {exposed.dreamed!r} paints {source.count}. Lower it."
+
+
+def _prompts(classes: list[str] | None, *, prompts: Prompts, diffusion: Diffusion, embed: Embed, **_: object) -> Iterator[str]:
+    """Every class has its own name in prompts, and its word stands in what the text encoder reads."""
+    if not diffusion.enabled:
+        return
+    for key in ("names", "words"):
+        for label in getattr(prompts, key):
+            if classes is not None and label not in classes:
+                yield f"prompts.{key}.{label}: no such ID class. Known: {_known(classes)}."
+    beyond = []
+    for label in classes or {**prompts.names, **prompts.words}:
+        prompt, word = prompts.prompt(label), prompts.word(label)
+        places = list(re.finditer(rf"(?<!\w){re.escape(word)}(?!\w)", prompt, re.IGNORECASE))
+        if not places:
+            yield f"prompts.words.{label}: {word!r} isn't in the prompt {prompt!r}. Correct one of the two."
+        elif len(PIECES.findall(prompt[: places[-1].start()])) >= READ - 2:  # between the marks of begin and end
+            beyond.append(word)
+    if beyond:
+        more = f", and {len(beyond) - 1} more" if len(beyond) > 1 else ""
+        yield f"prompts: {beyond[0]!r}{more}: beyond the {READ} tokens that the text encoder reads. Shorten prompts.template, or names."
+    said = [prompts.name(label).lower() for label in classes or prompts.names]
+    for name in sorted({name for name in said if said.count(name) > 1}):
+        yield f"prompts.names: two ID classes are called {name!r}. Give each its own name."
+    for run, setting in embed.runs.items():
+        for name in setting.names or ():
+            if name.lower() in {*said, *(label.lower() for label in classes or ())}:
+                yield f"embed.runs.{run}.names: {name!r} is an ID class; outliers need other names. Take it out."
+
+
+def _neighbours(
+    training: int | None, *, scores: Scores, models: Models, net: Net, pretrain: Pretrain, epochs: Epochs, um: UM, umap: UMAP, oe: OE,
+    **_: object,
+) -> Iterator[str]:  # fmt: skip
+    """Scores that compare with training images have enough of them, and ViM's space leaves a rest of every net's features."""
+    used = {*models.root.values()} | (set(get_args(ScoreName)) if scores.used is None else {*scores.used})
+    for score, key in (("knn", "knn_k"), ("nnguide", "nnguide_k")):
+        k = getattr(scores, key)
+        if score in used and training is not None and k > training:
+            yield f"scores.{key}: {k} neighbours, but there are {training} training images. Lower it."
+    runs = Lineage(pretrain, epochs, um, umap, oe)
+    if "vim" in used and scores.vim_dim is not None:
+        least = min((runs.net(name, net).features, name) for name in models.root)
+        if scores.vim_dim >= least[0]:
+            yield f"scores.vim_dim: {scores.vim_dim} dimensions leave nothing of the {least[0]} features of {least[1]}. Lower it."
 
 
 def _known(names: Iterable[str]) -> str:

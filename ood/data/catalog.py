@@ -5,10 +5,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import psutil
 
-from ood.config.data import Data, Folder, Labelled, Source
+from ood.config.data import Data, Digits, Folder, Labelled, Source
 from ood.data import roles
 from ood.data.chain import ImageChain
 from ood.data.items import ItemSet, Sets, rng_for
@@ -56,15 +58,27 @@ def build(data: Data, tick: Callable[[], None] = lambda: None) -> tuple[Sets, di
     return sets, {name: dropped.get(name, 0) + again.get(name, 0) for name in {**dropped, **again}}
 
 
-def check(data: Data) -> None:
-    """What can be known without reading an image: folders, classes, how many images each has, fonts, characters.
+class Facts(NamedTuple):
+    """What is known of ID before an image is read. classes: their names; training: how many images train; None: not known."""
+
+    classes: list[str] | None
+    training: int | None
+
+
+def check(data: Data) -> Facts:
+    """What can be known without reading an image: folders, classes, how many images each has, fonts, characters, memory.
 
     Raises:
         InputError: every problem found, a line each, with key and remedy.
     """
-    problems = list(_problems(data))
+    listings: dict[str, dict[str, list[Path]]] = {}
+    problems = list(_problems(data, listings))
+    counts = _counts(data, listings)
+    if not problems:
+        problems = [*_too_few(counts, data), *_too_large(listings, data)]
     if problems:
         raise InputError("\n".join(f"params.yaml: {problem}" for problem in problems))
+    return Facts(list(counts) if counts else None, sum(shares_of(n, data)[0] for n in counts.values()) if counts else None)
 
 
 def unwatched(data: Data) -> Iterator[str]:
@@ -83,8 +97,8 @@ def unwatched(data: Data) -> Iterator[str]:
             yield f"{key}.path: {source.path} lies outside {WATCHED}/, which DVC watches. {again}"
 
 
-def _problems(data: Data) -> Iterator[str]:
-    listings: dict[str, dict[str, list[Path]]] = {}
+def _problems(data: Data, listings: dict[str, dict[str, list[Path]]]) -> Iterator[str]:
+    """Everything but numbers; fills `listings`: a folder's key -> its files by class."""
     for key, source in data.sources().items():
         try:
             if source.source == "folder":
@@ -101,8 +115,6 @@ def _problems(data: Data) -> Iterator[str]:
     if own is not None and test is not None and list(own) != list(test):
         odd = sorted(own.keys() ^ test.keys())
         yield f"data.id.test: its classes differ from those of data.id.images (first: {odd[0]}); they must agree."
-    if own is not None and isinstance(images, Folder) and images.limit is None:
-        yield from _too_few(own, data)
     classes = list(own) if own is not None else data.id_classes()
     for name, source in data.shifted.items():
         if source.numbered is not None and not source.numbered.is_dir():
@@ -129,15 +141,57 @@ def _said(key: str | None, question: Callable[[], object]) -> Iterator[str]:
         yield str(error) if key is None else f"{key}: {error}"
 
 
-def _too_few(listing: dict[str, list[Path]], data: Data) -> Iterator[str]:
-    """The smallest class, where its shares can't hold data.min_per_class images."""
-    name = min(listing, key=lambda name: len(listing[name]))
-    shares = {part: share for part, share in data.id.split.model_dump().items() if share}
-    part = min(shares, key=lambda part: shares[part])
-    if len(listing[name]) * shares[part] < data.min_per_class - 1:  # how the rest is rounded, only the split itself knows
+def _counts(data: Data, listings: dict[str, dict[str, list[Path]]]) -> dict[str, int]:
+    """ID class -> how many images it has to be split; empty where only reading them tells."""
+    images = data.id.images
+    if isinstance(images, Digits):
+        return {str(digit): digits.COUNTS[digit] for digit in images.classes}
+    listing = listings.get("data.id.images")
+    if listing is None or not isinstance(images, Folder):
+        return {}
+    return dict(zip(listing, folders.even([len(files) for files in listing.values()], images.limit), strict=True))
+
+
+def shares_of(count: int, data: Data) -> list[int]:
+    """How many of a class's images are for training, validation and testing."""
+    split = data.id.split
+    return np.diff([0, *_cuts(count, [split.train, split.val, split.test]), count]).tolist()
+
+
+def _too_few(counts: dict[str, int], data: Data) -> Iterator[str]:
+    """Classes that are too small to be split."""
+    parts = ["train", "val", "test"][: 3 if data.id.test is None else 2]
+    small = [
+        (name, count, part, got)
+        for name, count in counts.items()
+        for part, got in zip(parts, shares_of(count, data), strict=False)
+        if got < data.min_per_class
+    ]
+    if small:
+        name, count, part, got = small[0]
+        more = len({name for name, *_ in small}) - 1
         yield (
-            f"data.id.images.path: class {name!r} has {len(listing[name])} images, of which {part} gets {shares[part]:.0%}; "
-            f"data.min_per_class asks for {data.min_per_class}. Add images, change data.id.split, or lower data.min_per_class."
+            f"data.id.images: class {name!r} has {count} images, of which {got} are for {part}; data.min_per_class asks for "
+            f"{data.min_per_class}{f' (and {more} more classes)' if more else ''}. Add images, change data.id.split, or lower "
+            "data.min_per_class."
+        )
+
+
+def _too_large(listings: dict[str, dict[str, list[Path]]], data: Data) -> Iterator[str]:
+    """Sets that this machine's memory can't hold, where all that are packed must be held at once."""
+    chain, counts = data.chain, {}
+    for key, source in data.sources().items():
+        if source.source == "folder":
+            counts[key] = 0 if data.stream else sum(folders.even([len(files) for files in listings[key].values()], source.limit))
+        else:
+            counts[key] = getattr(source, "count", None) or 0
+    each = chain.size**2 * (1 if chain.grey else 3) + chain.side**2 * 3
+    needed, there = sum(counts.values()) * each, psutil.virtual_memory().total
+    if needed > there:
+        most = max(counts, key=lambda key: counts[key])
+        yield (
+            f"{most}: {counts[most]:,} images; all sets together need {needed / 2**30:,.0f} GiB of memory, and this machine has "
+            f"{there / 2**30:,.0f}. Lower count or limit, or set data.stream to true: then pictures stay in their files."
         )
 
 
@@ -208,7 +262,11 @@ def _stratified(labels: np.ndarray, shares: list[float], rng: np.random.Generato
     parts: list[list[int]] = [[] for _ in shares]
     for label in np.unique(labels):
         members = rng.permutation(np.flatnonzero(labels == label))
-        cuts = np.rint(np.cumsum(shares)[:-1] * len(members)).astype(int)
-        for part, piece in zip(parts, np.split(members, cuts), strict=True):
+        for part, piece in zip(parts, np.split(members, _cuts(len(members), shares)), strict=True):
             part.extend(piece.tolist())
     return [np.sort(np.array(part, dtype=np.int64)) for part in parts]
+
+
+def _cuts(count: int, shares: list[float]) -> list[int]:
+    """Where a class of so many images is cut."""
+    return np.rint(np.cumsum(shares)[:-1] * count).astype(int).tolist()

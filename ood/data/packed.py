@@ -10,10 +10,13 @@ data/prepared/manifest.json                  source, count and sha256 of every s
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NotRequired
 
 import numpy as np
+from typing_extensions import TypedDict
 
-from ood.handover import read_array, read_figures, read_json
+from ood.errors import InputError
+from ood.handover import read_array, read_json
 
 PREPARED = Path("data/prepared")
 PROOFS = Path("data/proofs")  # painted/*: ID as the diffusion model renders it, in the same layout
@@ -29,6 +32,36 @@ class Info:
     std: list[float]
 
 
+class Origin(TypedDict):
+    """A set's source, as params.yaml had it."""
+
+    source: str
+    name: NotRequired[str | None]
+    path: NotRequired[str | None]
+    listing: NotRequired[str | None]
+
+
+class Entry(TypedDict):
+    """What the manifest says of a set. dropped: how many images gave way to another role; skipped: why -> how many files were left out;
+    classes: of ID, name -> how many; sha256: of images and labels.
+    """
+
+    source: Origin
+    count: int
+    dropped: int
+    skipped: dict[str, int]
+    classes: dict[str, int]
+    sha256: str
+
+
+class Listing(TypedDict):
+    """Where the pictures of a streamed set are (see packing.save_files)."""
+
+    chain: dict[str, Any]
+    files: list[str]
+    sha256: list[str]
+
+
 def path_of(name: str) -> str:
     """Where a set lies below the prepared folder: near, far, corrupted and shifted are test sets."""
     return f"test/{name}" if name.split("/")[0] in ("near", "far", "corrupted", "shifted") else name
@@ -40,7 +73,20 @@ def info(root: Path = PREPARED) -> Info:
     Raises:
         InputError: nothing prepared here.
     """
-    return Info(**read_figures(root / "id" / "info.json", _stage(root), ("classes", "side", "mean", "std")))
+    return read_json(root / "id" / "info.json", _stage(root), Info)
+
+
+def manifest(root: Path = PREPARED) -> dict[str, Entry]:
+    """What was prepared, set by set.
+
+    Raises:
+        InputError: nothing, or not all of ID.
+    """
+    path = root / "manifest.json"
+    found = read_json(path, _stage(root), dict[str, Entry])
+    if missing := {"id/train", "id/val", "id/test"} - found.keys():
+        raise InputError(f"{path}: {min(missing)} is missing in it. Run `python -m stages {_stage(root)}` again.")
+    return found
 
 
 def names(role: str, root: Path = PREPARED) -> list[str]:
@@ -61,23 +107,23 @@ def labels(name: str, root: Path = PREPARED) -> np.ndarray:
     return read_array(base.with_name(f"{base.name}.labels.npy"), _stage(root))
 
 
-def files(name: str, root: Path = PREPARED) -> dict | None:
-    """Where the pictures of a streamed set are (see packing.save_files); None for a set that is packed."""
+def files(name: str, root: Path = PREPARED) -> Listing | None:
+    """Where the pictures of a streamed set are; None for a set that is packed."""
     base = root / path_of(name)
     path = base.with_name(f"{base.name}.files.json")
-    return read_figures(path, _stage(root), ("chain", "files", "sha256")) if path.is_file() else None
+    return read_json(path, _stage(root), Listing) if path.is_file() else None
 
 
 def item_names(name: str, root: Path = PREPARED) -> list[str]:
     """The image ids of a set."""
     base = root / path_of(name)
-    return read_json(base.with_name(f"{base.name}.items.json"), _stage(root))
+    return read_json(base.with_name(f"{base.name}.items.json"), _stage(root), list[str])
 
 
 def words(name: str, root: Path = PREPARED) -> list[str]:
     """What a caption calls each image of a set of the world."""
     base = root / path_of(name)
-    return read_json(base.with_name(f"{base.name}.words.json"), _stage(root))
+    return read_json(base.with_name(f"{base.name}.words.json"), _stage(root), list[str])
 
 
 def _stage(root: Path) -> str:

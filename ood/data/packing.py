@@ -3,23 +3,24 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
 from ood.config.data import Data
 from ood.data.chain import ImageChain
 from ood.data.items import Sets
-from ood.data.packed import path_of
+from ood.data.packed import Entry, Origin, path_of
 from ood.data.streamed import FileImages
 from ood.files import seal
 
 
-def save(sets: Sets, data: Data, dropped: dict[str, int], root: Path) -> dict:
+def save(sets: Sets, data: Data, dropped: dict[str, int], root: Path) -> dict[str, Entry]:
     """Enlarge, write every set and the manifest below `root`; returns the manifest."""
     chain = ImageChain(data.chain)
     for role in ("test/corrupted", "world"):  # folders that other stages depend on, also when no set is in them
         (root / role).mkdir(parents=True, exist_ok=True)
-    manifest = {}
+    manifest: dict[str, Entry] = {}
     for name, items in sets.items():
         if isinstance(items.images, FileImages):
             target, content = save_files(root, name, items.images, items.labels), "".join(items.hashes()).encode()
@@ -34,7 +35,7 @@ def save(sets: Sets, data: Data, dropped: dict[str, int], root: Path) -> dict:
         if name == "id/test" and data.id.test is not None:
             source = data.id.test
         manifest[name] = {
-            "source": source.model_dump(mode="json"),
+            "source": cast(Origin, source.model_dump(mode="json")),
             "count": len(items),
             "dropped": dropped.get(name, 0),
             "skipped": items.skipped,

@@ -8,8 +8,9 @@ tokens.json (how each class word was tokenised).
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from ood.data.batches import Images, PlainBatches, at_once
 from ood.dream.parts import TextEncoder, Tokenizer
 from ood.dream.tokens import anchor, piece_ids, place
 from ood.errors import InputError
-from ood.handover import read_array, read_figures, read_json
+from ood.handover import read_array, read_json
 from ood.nets import Classifier, store
 
 ALIGNED = Path("data/align")
@@ -129,13 +130,21 @@ def anchors_from_file(path: Path, classes: int, width: int) -> Tensor:
     return torch.from_numpy(anchors)
 
 
+@dataclass(frozen=True)
+class Kept:
+    """encoder.json: how to build the encoder, and what cosines are divided by."""
+
+    spec: store.Spec
+    temperature: float
+
+
 def save(
     folder: Path, model: AlignedEncoder, spec: store.Spec, features: Tensor, labels: Tensor, anchors: Tensor, report: list[dict]
 ) -> None:
     """Write the encoder and what phase 2 reads."""
     store.save_weights(folder / "encoder.safetensors", model.encoder.state_dict())
-    kept = {"spec": asdict(spec), "temperature": model.temperature}
-    (folder / "encoder.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    kept = Kept(spec, model.temperature)
+    (folder / "encoder.json").write_text(json.dumps(asdict(kept), indent=1) + "\n", encoding="utf-8")
     np.save(folder / "features.npy", features.float().cpu().numpy())
     np.save(folder / "labels.npy", labels.cpu().numpy())
     np.save(folder / "anchors.npy", anchors.float().cpu().numpy())
@@ -148,11 +157,11 @@ def load_model(device: torch.device, folder: Path = ALIGNED) -> AlignedEncoder:
     Raises:
         InputError: not there yet.
     """
-    kept = read_figures(folder / "encoder.json", "align", ("spec", "temperature"))
-    encoder = store.Spec(**kept["spec"]).build()
+    kept = read_json(folder / "encoder.json", "align", Kept)
+    encoder = kept.spec.build()
     store.load_weights(encoder, folder / "encoder.safetensors")
     anchors = torch.from_numpy(read_array(folder / "anchors.npy", "align"))
-    return AlignedEncoder(encoder, anchors, kept["temperature"]).to(device).eval()
+    return AlignedEncoder(encoder, anchors, kept.temperature).to(device).eval()
 
 
 def load(folder: Path = ALIGNED) -> tuple[NDArray, NDArray, NDArray, list[str]]:
@@ -161,6 +170,6 @@ def load(folder: Path = ALIGNED) -> tuple[NDArray, NDArray, NDArray, list[str]]:
     Raises:
         InputError: not there yet.
     """
-    report = read_json(folder / "tokens.json", "align")
+    report = read_json(folder / "tokens.json", "align", list[dict[str, Any]])
     features, labels, anchors = (read_array(folder / f"{name}.npy", "align") for name in ("features", "labels", "anchors"))
     return features, labels, anchors, [row["class"] for row in report]

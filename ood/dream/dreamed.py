@@ -9,16 +9,26 @@ data/dreamed/<run>/   the same images; manifest.csv, those rows and what the jud
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, NotRequired
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from typing_extensions import TypedDict
 
 from ood.data.batches import ImageSet
 from ood.errors import InputError
-from ood.handover import read_array, read_figures, read_table
+from ood.handover import read_array, read_json, read_numbers, read_table
 
 PAINTED, DREAMED = Path("data/painted"), Path("data/dreamed")
+
+
+class Painted(TypedDict):
+    """info.json of a set: outliers or inliers, the ID classes, and who judged it."""
+
+    mode: Literal["outlier", "inlier"]
+    classes: list[str]
+    judge: NotRequired[str]
 
 
 @dataclass(frozen=True)
@@ -41,14 +51,14 @@ class Dreamed:
         return self.own >= cut if self.mode == "inlier" else self.confidence <= cut
 
 
-def painted(run: str, root: Path = PAINTED) -> tuple[NDArray, list[dict], dict]:
+def painted(run: str, root: Path = PAINTED) -> tuple[NDArray, list[dict], Painted]:
     """Images (read as needed), their rows and info, as they were painted.
 
     Raises:
         InputError: not there yet.
     """
     folder, stage = root / run, f"synthesize {run}"
-    info = read_figures(folder / "info.json", stage, ("mode", "classes"))
+    info = read_json(folder / "info.json", stage, Painted)
     return read_array(folder / "images.npy", stage, mmap_mode="r"), read_table(folder / "pictures.csv", stage, ("class",)), info
 
 
@@ -59,14 +69,15 @@ def load(run: str, root: Path = DREAMED) -> Dreamed:
         InputError: not there yet.
     """
     folder, stage = root / run, f"judge {run}"
-    info = read_figures(folder / "info.json", stage, ("mode", "classes"))
-    rows = read_table(folder / "manifest.csv", stage, ("class", "confidence", "own"))
+    info = read_json(folder / "info.json", stage, Painted)
+    rows = read_table(folder / "manifest.csv", stage, ("class",))
+    opinions = read_numbers(folder / "manifest.csv", stage, ("confidence", "own"))
     position = {name: i for i, name in enumerate(info["classes"])}
     return Dreamed(
         read_array(folder / "images.npy", stage),
         np.array([position[row["class"]] for row in rows], np.int64),
-        np.array([float(row["confidence"]) for row in rows]),
-        np.array([float(row["own"]) for row in rows]),
+        np.array([row["confidence"] for row in opinions]),
+        np.array([row["own"] for row in opinions]),
         info["mode"],
         info["classes"],
     )

@@ -4,18 +4,20 @@ vector was drawn around (-1: none), and the boundary points, as places among the
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
+from typing_extensions import TypedDict
 
 from ood.config.dream import EmbedRun
 from ood.dream import sampling
 from ood.dream.sampling import Drawn
 from ood.files import write_sealed
-from ood.handover import read_array, read_figures
+from ood.handover import read_array, read_json
 from ood.progress import Progress
 from ood.training.checkpoint import unfinished
 
@@ -89,6 +91,14 @@ def figures(drawn: list[Drawn], features: NDArray, labels: NDArray, anchors: NDA
     return {key: float(np.mean(values)) for key, values in rows.items()}
 
 
+class Info(TypedDict):
+    """info.json."""
+
+    mode: Literal["outlier", "inlier"]
+    seeds: list[list[int]]
+    boundary: list[list[int]]
+
+
 def save(folder: Path, drawn: list[Drawn], mode: str) -> None:
     """Write what synthesize reads, one class after the other: at the paper's size the vectors are 3 GB."""
     target = np.lib.format.open_memmap(folder / "vectors.npy", "w+", np.float32, (len(drawn), *drawn[0].vectors.shape))
@@ -106,4 +116,4 @@ def load(run: str) -> tuple[NDArray, str]:
         InputError: not there yet.
     """
     folder, stage = EMBEDDINGS / run, f"embed {run}"
-    return read_array(folder / "vectors.npy", stage, mmap_mode="r"), read_figures(folder / "info.json", stage, ("mode",))["mode"]
+    return read_array(folder / "vectors.npy", stage, mmap_mode="r"), read_json(folder / "info.json", stage, Info)["mode"]

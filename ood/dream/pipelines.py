@@ -10,16 +10,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from typing_extensions import TypedDict
 
 from ood.config.training import Runtime
 from ood.errors import InputError
 from ood.files import write_text
-from ood.handover import checked_folder, read_figures
+from ood.handover import checked_folder, read_json
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
 
 DIFFUSION = Path("data/diffusion")
+
+
+class Source(TypedDict):
+    """source.json."""
+
+    model: str | None
+    revision: str | None
+    weights: str | None
 
 
 def describe(folder: Path, model: str | None, revision: str | None) -> None:
@@ -38,10 +47,10 @@ def load(device: torch.device, runtime: Runtime, root: Path = DIFFUSION) -> "Sta
     Raises:
         InputError: nothing there yet, no pipeline of this format, or a local folder that was changed since `diffusion` looked at it.
     """
-    source = read_figures(root / "source.json", "diffusion", ("model", "revision", "weights"))
+    source = read_json(root / "source.json", "diffusion", Source)
     checked_folder(root, "diffusion")
     model = source["model"]
-    if source["weights"] and _hash(Path(model)) != source["weights"]:
+    if model and source["weights"] and _hash(Path(model)) != source["weights"]:
         raise InputError(f"params.yaml: diffusion.model: {model} has changed since `diffusion` saw it. Run `dvc repro -f diffusion`.")
     half = device.type == "cuda" and model is not None and runtime.precision != "fp64"
     pipeline = open_pipeline(model or str(root / "pipeline"), source["revision"], device, torch.bfloat16 if half else torch.float32)

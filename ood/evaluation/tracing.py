@@ -14,6 +14,7 @@ from ood.detection import scores
 from ood.evaluation.collapse import neural_collapse
 from ood.evaluation.features import extract
 from ood.evaluation.pictures import trace_curves
+from ood.handover import read_numbers
 from ood.nets import Classifier
 from ood.training.devices import Precision
 
@@ -59,10 +60,11 @@ def draw(path: Path, title: str, rows: list[Row], history: Path, summary: dict[s
     """AUROC over epochs above the training loss, which `history` (metrics/training/<run>.csv) holds."""
     groups = [key.removesuffix("_auroc") for key in rows[0] if key.endswith("_auroc")]
     curves = {group: _grid(rows, f"{group}_auroc") for group in groups}
-    logged = np.atleast_1d(np.genfromtxt(history, delimiter=",", names=True))
-    loss: dict[tuple[float, int], float] = {(int(r["seed"]), int(r["epoch"])): r["loss"] for r in logged}
+    logged = read_numbers(history, f"pretrain {history.stem}", ("seed", "epoch", "loss"))
+    loss = {(r["seed"], r["epoch"]): r["loss"] for r in logged}
     epochs = _epochs(rows)
-    losses = np.array([[loss[seed, epoch] for epoch in epochs] for seed in sorted({r["seed"] for r in rows})])
+    # An epoch that the table lacks, because it was cut by hand, is a gap in the curve.
+    losses = np.array([[loss.get((seed, epoch), np.nan) for epoch in epochs] for seed in sorted({r["seed"] for r in rows})])
     oracle = summary.get("oracle_epoch")
     collapsing = {kind: _grid(rows, f"nc1_{kind}") for kind in ("raw", "unit") if f"nc1_{kind}" in rows[0]}
     marks = int(summary["picked_epoch"]), None if oracle is None else int(oracle)

@@ -87,10 +87,7 @@ def load_spec(folder: Path) -> Spec:
     path = folder / "model.json"
     if not path.is_file():
         raise InputError(f"{folder}: no model there. Train it first (`dvc repro`, or `python -m stages` with its stage).")
-    try:
-        return Spec(**read_json(path, None))
-    except TypeError as error:
-        raise InputError(f"{path}: describes no model ({error}). Train it again, or `dvc checkout --force`.") from None
+    return read_json(path, None, Spec)
 
 
 def load(folder: Path, weights: str = "model") -> tuple[nets.Classifier, Spec]:

@@ -2,15 +2,19 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ood.config import Params
 from ood.config.evaluation import Models, Trace
 from ood.config.methods import OE, UM, UMAP, FineTune, Mask
-from ood.handover import read_figures
+from ood.data import packed
+from ood.errors import InputError
+from ood.handover import read_figures, read_json
 from ood.report.dream import Dreams
 from ood.report.tables import Results
 from ood.tables import last_mean
 
+DETAIL = Path("data/evaluation/detail.json")
 MASKED = ("constraint", "constraint_std_over_masks", "dense_loss", "memorised", "share_flipped_by_any_mask", "median_margin_flipped")
 TRACED = ("picked_epoch", "last_epoch", "picked_validation_auroc", "last_validation_auroc")
 Levels = dict[str, tuple[float | None, float | None]]
@@ -24,7 +28,7 @@ class Measured:
     """
 
     results: Results
-    manifest: dict[str, dict]
+    manifest: dict[str, packed.Entry]
     masks: dict[str, dict[str, float | None]]
     traces: dict[str, dict[str, float]]
     levels: Levels
@@ -37,11 +41,13 @@ class Measured:
         Raises:
             InputError: a stage hasn't run.
         """
-        results = read_figures(Path("data/evaluation/detail.json"), "evaluate", tuple(params[Models].root))
+        results = read_json(DETAIL, "evaluate", dict[str, dict[str, Any]])
+        if missing := [model for model in params[Models].root if model not in results]:
+            raise InputError(f"{DETAIL}: {missing[0]} is missing in it. Run `python -m stages evaluate` again.")
         masks = {run: read_figures(Path(f"metrics/mask/{run}.json"), f"mask {run}", MASKED) for run in params[Mask].runs}
         return cls(
             results={model: results[model] for model in params[Models].root},
-            manifest=read_figures(Path("data/prepared/manifest.json"), "prepare", ("id/train", "id/val", "id/test")),
+            manifest=packed.manifest(),
             masks=masks,
             traces={run: read_figures(Path(f"metrics/trace/{run}.json"), f"trace {run}", TRACED) for run in params[Trace].runs},
             levels=levels(params, masks),

@@ -1,6 +1,6 @@
 """The tables of figures: methods, controls beside their methods, every OOD set by itself."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -154,7 +154,7 @@ def set_table(results: Results, key: str, siblings: set[str]) -> str:
     return markdown_table(["model", *[f"{n}{' †' if n in siblings else ''}" for n in names]], rows)
 
 
-def siblings_of(manifest: dict[str, dict]) -> set[str]:
+def siblings_of(manifest: Mapping[str, Any]) -> set[str]:
     """Test sets that come from the same kind of source as an auxiliary set, or as a set of the world that the painter learned.
 
     One kind: rendered alike, patches of photos, one library's data set, or parts of one folder (tin32/aux and tin32/test).

@@ -1,9 +1,20 @@
 """The level b at which a run's loss on ID is held: set by hand, or what the mask stage estimated."""
 
+from typing_extensions import TypedDict
+
 from ood.config.methods import FineTune
 from ood.errors import InputError
-from ood.handover import read_figures
-from ood.unmask.constraint import ESTIMATES
+from ood.handover import read_json
+from ood.unmask.constraint import ESTIMATES, Constraint
+
+
+class Estimate(TypedDict):
+    """What the mask stage writes of a seed: the constraint, the loss without a mask, and whether that is small enough."""
+
+    constraint: Constraint
+    dense_loss: float
+    memorised: bool
+
 
 Levels = dict[int, float | None]  # seed -> b, None for plain cross-entropy
 
@@ -29,4 +40,4 @@ def estimate(constraint: str, seed: int) -> float:
     path = ESTIMATES / constraint / f"{seed}.json"
     if not path.is_file():
         raise InputError(f"{path}: no estimate there. Run `python -m stages mask {constraint}` first, or set a threshold in params.yaml.")
-    return float(read_figures(path, f"mask {constraint}", ("constraint",))["constraint"]["mean"])
+    return read_json(path, f"mask {constraint}", Estimate)["constraint"].mean

@@ -231,12 +231,23 @@ def _exists(path: Path) -> bool:
         return False
 
 
+def even(counts: list[int], limit: int | None) -> list[int]:
+    """How many of each class's items are taken when `limit` of all are, class by class in turn."""
+    if limit is None or limit >= sum(counts):
+        return counts
+    low, high = 0, max(counts)  # the largest number of rounds that all of the limit's are in
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if sum(min(count, middle) for count in counts) <= limit else (low, middle - 1)
+    taken = [min(count, low) for count in counts]
+    for i in [i for i, count in enumerate(counts) if count > low][: limit - sum(taken)]:
+        taken[i] += 1
+    return taken
+
+
 def _even(labels: np.ndarray, limit: int, rng: np.random.Generator) -> np.ndarray:
-    """Indices of `limit` items, drawn class by class in turn; sorted."""
-    queues = [list(rng.permutation(np.flatnonzero(labels == label))) for label in np.unique(labels)]
-    chosen: list[int] = []
-    while len(chosen) < limit:
-        for queue in queues:
-            if queue and len(chosen) < limit:
-                chosen.append(int(queue.pop()))
-    return np.sort(np.array(chosen))
+    """Indices of `limit` items, drawn evenly from the classes; sorted."""
+    found = np.unique(labels)
+    members = [rng.permutation(np.flatnonzero(labels == label)) for label in found]
+    taken = even([len(some) for some in members], limit)
+    return np.sort(np.concatenate([some[len(some) - count :] for some, count in zip(members, taken, strict=True)]))
