@@ -1,6 +1,7 @@
 """Files and folders that appear whole: readers see the old content or the new, never half of it, and can tell whether it was written so.
 
-Several processes may write the same target at once: temporary names are each process's own, and the last whole one stays.
+Several processes may write the same target at once: temporary names are each process's own, and the last whole one stays. What is renamed
+into its place is on the disk by then, so that a power cut takes no finished work. What can't be written is an InputError of one line.
 """
 
 import errno
@@ -8,22 +9,140 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ood.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 SUMS = "sums.json"  # in a sealed folder: path of every other file in it -> sha256
 
 
-def atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, then put it in place: readers see the old file or the new, never half."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+REMEDIES = {
+    errno.ENOSPC: "Make room on the disk",
+    errno.EDQUOT: "Make room, or have the quota raised",
+    errno.EFBIG: "Allow larger files (ulimit -f)",
+    errno.EROFS: "Have the disk mounted for writing",
+    errno.EACCES: "Make the folder writable",
+    errno.EPERM: "Make the folder writable",
+    errno.EIO: "Have a look at the disk",
+    errno.ENOTDIR: "Remove the file that is where a folder must be",
+    errno.EEXIST: "Remove the file that is where a folder must be",
+    errno.EISDIR: "Remove the folder that is where a file must be",
+    errno.ENAMETOOLONG: "Choose a shorter name",
+}
+# What libraries say when the disk took less than they gave: NumPy, torch, safetensors.
+TAKEN_SHORT = ("requested and", "unexpected pos", "PytorchStreamWriter", "I/O error", "Error while serializing")
+
+
+class RefusedError(InputError):
+    """A file or folder can't be written."""
+
+    def __init__(self, target: Path, reason: str, remedy: str):
+        stays = "What was there, and all that is done so far, stays"
+        super().__init__(f"{target}: can't be written ({reason}). {stays}. {remedy}; then the same command goes on.")
+        self.target, self.reason, self.remedy = target, reason, remedy
+
+
+def refusal(error: BaseException, target: Path) -> "RefusedError | None":
+    """The line for what kept `target` from being written; None of an error that says something else."""
+    if isinstance(error, RefusedError) and f".{os.getpid()}.new" in str(error.target):
+        reason, remedy = error.reason, error.remedy  # of a part of it
+    elif isinstance(error, InputError):
+        return None
+    elif isinstance(error, OSError) and error.errno in REMEDIES:
+        if error.filename is not None and not _on_the_way(Path(os.fsdecode(error.filename)).absolute(), target.absolute()):
+            return None  # something else couldn't be read
+        reason, remedy = str(error.strerror), REMEDIES[error.errno]
+    elif any(words in str(error) for words in TAKEN_SHORT):
+        reason, remedy = "the disk didn't take all of it", REMEDIES[errno.ENOSPC]
+    else:
+        return None
+    return RefusedError(target, reason, remedy)
+
+
+def _on_the_way(path: Path, target: Path) -> bool:
+    """Whether `path` is where the target will be, beside it, or above it."""
+    return path.is_relative_to(target.parent) or target.is_relative_to(path)
+
+
+@contextmanager
+def writing(target: Path) -> Iterator[None]:
+    """Within, `target` is written: what keeps it from that becomes an InputError."""
     try:
-        write(temporary)
-        os.replace(temporary, path)
+        yield
+    except Exception as error:
+        refused = refusal(error, target)
+        if refused is None:
+            raise
+        raise refused from error
+
+
+def must_take(targets: Iterable[Path]) -> None:
+    """Make the folders that files or folders will be written in.
+
+    Raises:
+        InputError: one can't be made, or takes no files.
+    """
+    for target in targets:
+        with writing(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if not os.access(target.parent, os.W_OK | os.X_OK):
+                number = errno.EROFS if os.statvfs(target.parent).f_flag & os.ST_RDONLY else errno.EACCES
+                raise OSError(number, os.strerror(number), str(target.parent))
+
+
+def _to_disk(path: Path) -> None:
+    """A file, or a folder with all that is in it, is on the disk when this returns."""
+    for file in [*path.rglob("*"), path] if path.is_dir() else [path]:
+        stream = os.open(file, os.O_RDONLY)
+        try:
+            os.fsync(stream)
+        finally:
+            os.close(stream)
+
+
+def _renamed(path: Path) -> None:
+    """That `path` has this name is on the disk when this returns."""
+    stream = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(stream)
     finally:
-        temporary.unlink(missing_ok=True)
+        os.close(stream)
+
+
+def atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary file beside `path`, then put it in place: readers see the old file or the new, never half.
+
+    Raises:
+        InputError: it can't be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            write(temporary)
+            _to_disk(temporary)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _renamed(path)
+
+
+def write_rows(path: Path, rows: Iterable["np.ndarray"], shape: tuple[int, ...], dtype: "np.dtype | type") -> None:
+    """A NumPy file of `shape`, written piece by piece: what needn't be in memory at once. (In a memory map a full disk is a crash.)"""
+    import numpy as np
+
+    with path.open("wb") as stream:
+        np.lib.format.write_array_header_1_0(
+            stream, {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
+        )
+        for row in rows:
+            stream.write(np.ascontiguousarray(row, dtype).data)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -71,32 +190,59 @@ def seal(folder: Path) -> None:
 
 
 @contextmanager
+def published(*files: Path, folder: Path | None = None, sealed: bool = True) -> Iterator[tuple[Path, ...]]:
+    """Within: an empty folder, where one is wanted, and names to write files under; then all take their places together.
+
+    The folder is sealed first. On an error everything stays as it was.
+
+    Raises:
+        InputError: something can't be written; where a folder takes no files, before anything is done.
+    """
+    targets = (*([folder] if folder else []), *files)
+    must_take(targets)
+    with writing(targets[0]):
+        fresh = [_beside(target, "new") for target in targets]
+        if folder:
+            fresh[0].mkdir()
+        try:
+            yield tuple(fresh)
+            if folder and sealed:
+                seal(fresh[0])
+            for path in fresh:
+                _to_disk(path)
+            for path, target in zip(fresh, targets, strict=True):
+                _swap(path, target)
+        finally:
+            for path in fresh:
+                remove(path)
+
+
+@contextmanager
 def in_place_of(target: Path, *, sealed: bool = True) -> Iterator[Path]:
-    """Within: an empty folder beside `target` to fill; then, sealed, it takes target's place. On an error target stays as it was."""
-    fresh = _beside(target, "new")
-    fresh.mkdir(parents=True)
-    try:
+    """As `published`, of a folder alone."""
+    with published(folder=target, sealed=sealed) as (fresh,):
         yield fresh
-        if sealed:
-            seal(fresh)
-        _swap(fresh, target)
-    finally:
-        remove(fresh)
 
 
 def replace_with(source: Path, target: Path) -> None:
-    """Put a file, or a folder (sealed then), in the place of `target`, which is never half there. `source` stays."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = _beside(target, "new")
-    try:
-        if source.is_dir():
-            shutil.copytree(source, fresh, copy_function=link_or_copy)
-            seal(fresh)
-        else:
-            link_or_copy(source, fresh)
-        _swap(fresh, target)
-    finally:
-        remove(fresh)
+    """Put a file, or a folder (sealed then), in the place of `target`, which is never half there. `source` stays.
+
+    Raises:
+        InputError: it can't be written.
+    """
+    must_take([target])
+    with writing(target):
+        fresh = _beside(target, "new")
+        try:
+            if source.is_dir():
+                copy_folder(source, fresh)
+                seal(fresh)
+            else:
+                link_or_copy(source, fresh)
+            _to_disk(fresh)
+            _swap(fresh, target)
+        finally:
+            remove(fresh)
 
 
 def _beside(target: Path, ending: str) -> Path:
@@ -133,10 +279,13 @@ def _swap(fresh: Path, target: Path) -> None:
         try:
             os.replace(fresh, target)
             break
-        except OSError as error:  # another process put its own there between the two
+        except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR, errno.ENOTDIR):
+                with suppress(OSError):
+                    os.replace(old, target)
                 raise
-            remove(old)
+            remove(old)  # another process put its own there between the two
+    _renamed(target)
     remove(old)
 
 
@@ -146,6 +295,16 @@ def link_or_copy(source: str | Path, target: str | Path) -> None:
         os.link(source, target)
     except OSError:
         shutil.copyfile(source, target)
+
+
+def copy_folder(source: Path, target: Path) -> None:
+    """A folder with all that is in it; files are linked where that goes, for none is ever written to again."""
+    target.mkdir()
+    for path in sorted(source.rglob("*")):
+        if path.is_dir():
+            (target / path.relative_to(source)).mkdir()
+        else:
+            link_or_copy(path, target / path.relative_to(source))
 
 
 def empty(folder: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import typer
 
 from ood.errors import InputError
+from ood.files import refusal
 
 HELPERS = {"__init__", "__main__", "console"}
 
@@ -21,6 +22,18 @@ def stage_names() -> dict[str, str]:
             doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
             names[path.stem.replace("_", "-")] = doc.split("\n")[0]
     return names
+
+
+def _plainly(error: Exception) -> InputError | None:
+    """What the machine refused, in a line; None of an error that a person can't mend."""
+    if isinstance(error, InputError):
+        return error
+    if isinstance(error, OSError) and error.filename:
+        return refusal(error, Path(os.fsdecode(error.filename)))
+    if isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error):
+        said = str(error).strip().split("\n")[0] or "no more is free"
+        return InputError(f"not enough memory ({said}). Lower batch_size where this stage has one, or take a machine with more.")
+    return None
 
 
 def main() -> None:
@@ -41,7 +54,10 @@ def main() -> None:
     command.command()(module.main)
     try:
         command(prog_name=f"python -m stages {name}")
-    except InputError as error:
+    except (InputError, OSError, MemoryError, RuntimeError) as raised:
+        error = _plainly(raised)
+        if error is None:
+            raise
         print(f"\nerror: {error}", file=sys.stderr)
         if os.environ.get("DVC_STAGE") and name != "check":
             print(

@@ -40,7 +40,7 @@ def main() -> None:
     settings, inputs = [setting, prompts, runtime, augment, net], [packed.PREPARED / "id", pipelines.DIFFUSION]
     inputs += [setting.anchors] if setting.anchors else []
     mark = fingerprint("stages/align.py", settings, inputs, device.type)
-    with Scratch("align", mark, owner=accelerator.is_main_process) as scratch:
+    with Scratch("align", mark, [alignment.ALIGNED, FIGURES], owner=accelerator.is_main_process) as scratch:
         accelerator.wait_for_everyone()
         torch.manual_seed(generator_for(setting.seed, 0, 20).initial_seed())
         spec = replace(store.spec_for(net, info, normalize=False), classes=[str(i) for i in range(anchors.shape[1])])

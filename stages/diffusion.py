@@ -27,7 +27,7 @@ def main() -> None:
     settings = [setting.model_dump(mode="json"), naming.model_dump(), runtime.model_dump()]
     inputs = [packed.PREPARED / "id", packed.PREPARED / "world"]
     mark = fingerprint("stages/diffusion.py", settings, inputs, accelerator.device.type)
-    with Scratch("diffusion", mark, owner=accelerator.is_main_process) as scratch:
+    with Scratch("diffusion", mark, [pipelines.DIFFUSION, FIGURES], owner=accelerator.is_main_process) as scratch:
         accelerator.wait_for_everyone()
         figures: dict[str, float] = {}
         if setting.model is None:

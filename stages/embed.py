@@ -30,15 +30,15 @@ def main(run: Annotated[str, typer.Argument(help="one of embed.runs")]) -> None:
     mark = fingerprint("stages/embed.py", settings, inputs, accelerator.device.type, processes=False)
     if accelerator.is_main_process:  # of several processes only one draws: it takes seconds a class
         space = embeddings.Space(*alignment.load(), _rows(setting.names, prompts, runtime) if setting.names else None)
-        with Scratch(f"embed-{run}", mark) as scratch:
+        outputs = [embeddings.EMBEDDINGS / run, Path(f"metrics/dream/embed-{run}.json"), Path(f"metrics/pictures/embeddings-{run}.png")]
+        with Scratch(f"embed-{run}", mark, outputs) as scratch:
             drawn = embeddings.draw_all(space, setting, embed.seed, accelerator.device, scratch.path / "classes", console)
             figures = embeddings.figures(drawn, space.features, space.labels, space.anchors)
             made, table, picture = scratch.fresh("made"), scratch.path / "figures.json", scratch.path / "map.png"
             embeddings.save(made, drawn, setting.mode)
             write_text(table, json.dumps(figures, indent=1) + "\n")
             map_of_embeddings(picture, space.features, space.labels, space.anchors, drawn, space.classes, setting.mode)
-            targets = {table: Path(f"metrics/dream/embed-{run}.json"), picture: Path(f"metrics/pictures/embeddings-{run}.png")}
-            scratch.publish({made: embeddings.EMBEDDINGS / run, **targets})
+            scratch.publish(dict(zip((made, table, picture), outputs, strict=True)))
         console.note(", ".join(f"{key} {value:.3f}" for key, value in figures.items()))
     accelerator.end_training()
 

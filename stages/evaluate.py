@@ -8,13 +8,14 @@ from ood.config.evaluation import Evaluate, Models, Scores
 from ood.config.training import Runtime, Seeds
 from ood.evaluation.curves import histogram_rows, roc_rows
 from ood.evaluation.models import evaluate_model, headline, overall_rows
-from ood.files import in_place_of, write_text
+from ood.files import must_take, published, write_text
 from ood.tables import to_csv
 from ood.training.devices import set_up_cpu
 from stages.console import Console
 
 METRICS = Path("metrics")
 DETAIL = Path("data/evaluation")
+TABLES = (METRICS / "scores.csv", METRICS / "plots" / "roc.csv", METRICS / "plots" / "histograms.csv")
 
 
 def main() -> None:
@@ -22,6 +23,8 @@ def main() -> None:
     params = Params()
     seeds, models = params[Seeds].root, params[Models].root
     scores, setting = params[Scores], params[Evaluate]
+    headlines = [METRICS / f"{model}.json" for model in models]
+    must_take([DETAIL, *TABLES, *headlines])
     set_up_cpu(params[Runtime])
     console = Console("evaluate")
     console.begin(len(models), "model")
@@ -32,10 +35,9 @@ def main() -> None:
         curves += roc_rows(model, result.own_scores)
         histograms += histogram_rows(model, result.own_scores)
         console.advance(f"{model}: validation picks {result.summary['picked']}")
-    with in_place_of(DETAIL) as folder:
+    with published(*TABLES, *headlines, folder=DETAIL) as (folder, *tables):
         write_text(folder / "detail.json", json.dumps(results) + "\n")
-    write_text(METRICS / "scores.csv", to_csv(overall_rows(results)))
-    write_text(METRICS / "plots" / "roc.csv", to_csv(curves))
-    write_text(METRICS / "plots" / "histograms.csv", to_csv(histograms))
-    for model, summary in results.items():
-        write_text(METRICS / f"{model}.json", json.dumps(headline(summary), indent=1) + "\n")
+        for path, rows in zip(tables[: len(TABLES)], (overall_rows(results), curves, histograms), strict=True):
+            write_text(path, to_csv(rows))
+        for path, summary in zip(tables[len(TABLES) :], results.values(), strict=True):
+            write_text(path, json.dumps(headline(summary), indent=1) + "\n")

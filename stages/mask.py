@@ -12,7 +12,7 @@ from ood.config.methods import Mask
 from ood.config.training import Common
 from ood.data import packed
 from ood.data.batches import Images, PlainBatches, at_once, augmented_copy, generator_for, load
-from ood.files import in_place_of, write_text
+from ood.files import published, write_text
 from ood.nets import store
 from ood.tables import mean_where_known, pick, to_csv
 from ood.training.devices import accelerator_for, placed
@@ -37,7 +37,7 @@ def main(run: Annotated[str, typer.Argument(help="one of mask.runs")]) -> None:
     console = Console(f"mask {run}")
     console.begin(len(common.seeds) * masking.masks, "mask")
     summaries, pictured = [], []
-    with in_place_of(ESTIMATES / run) as folder:
+    with published(FOLDER / f"{run}.json", PICTURES / f"atypical-{run}.png", folder=ESTIMATES / run) as (folder, table, sheet):
         for seed in common.seeds:
             net, _ = store.load(store.MODELS / chosen.init / str(seed))
             placed(net, device, common.runtime)
@@ -58,9 +58,9 @@ def main(run: Annotated[str, typer.Argument(help="one of mask.runs")]) -> None:
             summaries.append(figures | atypical.figures())
             pictured.append(atypical)
             console.step()
-    total = mean_where_known(summaries)
-    write_text(FOLDER / f"{run}.json", json.dumps(total, indent=1) + "\n")
-    picture(run, train, pictured[0], classes, min(mask.pictured, len(train) // 2))
+        total = mean_where_known(summaries)
+        write_text(table, json.dumps(total, indent=1) + "\n")
+        picture(sheet, train, pictured[0], classes, min(mask.pictured, len(train) // 2))
     console.note(f"loss constraint {total['constraint']:.4f} +- {total['constraint_std_over_masks']:.4f}, dense {total['dense_loss']:.4f}")
     if total["memorised"] != 1:
         console.note(
@@ -69,10 +69,10 @@ def main(run: Annotated[str, typer.Argument(help="one of mask.runs")]) -> None:
         )
 
 
-def picture(run: str, train: Images, found: Atypical, classes: list[str], count: int) -> None:
+def picture(path: Path, train: Images, found: Atypical, classes: list[str], count: int) -> None:
     """The most and the least atypical images, and what masks do to each."""
     rows = zip(train.labels.tolist(), found.masked_loss.tolist(), found.flip_rate.tolist(), strict=True)
     captions = [(classes[label], f"{loss:.3f}  {flips:.0%}") for label, loss, flips in rows]
     order = found.order()
     shown = torch.cat([order[:count], order.flip(0)[:count]])
-    sheet_of_atypical(PICTURES / f"atypical-{run}.png", train.some(shown).numpy(), [captions[i] for i in shown])
+    sheet_of_atypical(path, train.some(shown).numpy(), [captions[i] for i in shown])

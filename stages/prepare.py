@@ -9,7 +9,7 @@ from ood.data import catalog, packing
 from ood.data.packed import PREPARED
 from ood.data.pictures import sheet_of_sets
 from ood.data.sources.folders import told
-from ood.files import in_place_of, write_text
+from ood.files import must_take, published, write_text
 from stages.console import Console
 
 COUNTS = Path("metrics/data.json")
@@ -21,12 +21,13 @@ def main() -> None:
     data = Params()[Data]
     catalog.check(data)
     console = Console("prepare")
+    must_take([PREPARED, COUNTS, PICTURE])
     sets, dropped = catalog.build(data, console.step)
-    with in_place_of(PREPARED, sealed=False) as folder:
+    with published(COUNTS, PICTURE, folder=PREPARED, sealed=False) as (folder, counts, picture):
         manifest = packing.save(sets, data, dropped, folder)
         console.step()
-    write_text(COUNTS, json.dumps({name: entry["count"] for name, entry in manifest.items()}, indent=1) + "\n")
-    sheet_of_sets(PICTURE, sets)
+        write_text(counts, json.dumps({name: entry["count"] for name, entry in manifest.items()}, indent=1) + "\n")
+        sheet_of_sets(picture, sets)
     for name, entry in manifest.items():
         left_out = {"already in a role that comes first": entry["dropped"], **entry["skipped"]}
         why = told(left_out)

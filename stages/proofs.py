@@ -18,7 +18,7 @@ from ood.drawing import notice
 from ood.dream import absent, alignment, pipelines
 from ood.dream.pictures import sheet_of_prompts
 from ood.dream.studio import Studio
-from ood.files import in_place_of, write_text
+from ood.files import must_take, published, write_text
 from ood.training.devices import accelerator_for
 from stages.console import Console
 
@@ -32,6 +32,7 @@ def main() -> None:
     if not params[Diffusion].enabled:
         notice(PICTURE, absent.NOTICE)
         return absent.leave(packed.PROOFS, FIGURES, console)
+    must_take([packed.PROOFS, FIGURES, PICTURE])
     chain, classes = ImageChain(params[Data].chain), packed.info().classes
     device = accelerator_for(runtime).device
     studio = Studio(pipelines.load(device, runtime), params[Prompts], params[Painting], chain)
@@ -44,17 +45,17 @@ def main() -> None:
     console.advance("round trip")
     plain = studio.plain(classes, setting.samples, setting.seed, console)
     agreed = alignment.agreement(alignment.load_model(device), plain, device)
-    with in_place_of(packed.PROOFS) as folder:
-        save_images(folder, "painted/round-trip", back, test.labels[chosen].numpy())
-        kept = plain.images[agreed].permute(0, 2, 3, 1).numpy()
-        if len(kept):
-            save_images(folder, "painted/plain-prompts", kept, plain.labels[agreed].numpy())
     figures = {
         "round_trip_rmse": float(np.sqrt(np.mean((change / 255) ** 2))),
         "round_trip_pixels_changed": float((change > 0).mean()),
         "prompts_agreed": float(agreed.mean()),
         "prompts_agreed_by_class": {name: float(agreed[(plain.labels == i).numpy()].mean()) for i, name in enumerate(classes)},
     }
-    write_text(FIGURES, json.dumps(figures, indent=1) + "\n")
-    sheet_of_prompts(PICTURE, plain.images.numpy(), agreed, [studio.prompts.word(name) for name in classes])
+    with published(FIGURES, PICTURE, folder=packed.PROOFS) as (folder, table, picture):
+        save_images(folder, "painted/round-trip", back, test.labels[chosen].numpy())
+        kept = plain.images[agreed].permute(0, 2, 3, 1).numpy()
+        if len(kept):
+            save_images(folder, "painted/plain-prompts", kept, plain.labels[agreed].numpy())
+        write_text(table, json.dumps(figures, indent=1) + "\n")
+        sheet_of_prompts(picture, plain.images.numpy(), agreed, [studio.prompts.word(name) for name in classes])
     console.note(f"the aligned encoder agrees with {agreed.mean():.1%} of the plain prompts' pictures")

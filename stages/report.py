@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ood.config import Params
-from ood.files import write_text
+from ood.files import published, write_text
 from ood.report.measured import Measured
 from ood.report.page import overview, page
 from ood.report.pictures import methods_overview
@@ -17,5 +17,6 @@ def main() -> None:
     """Write metrics/report.md from what the other stages measured."""
     params = Params()
     measured = Measured.read(params)
-    write_text(PAGE, page(measured, params))
-    methods_overview(PICTURE, overview(measured.shown), groups_in(measured.results))
+    with published(PAGE, PICTURE) as (text, picture):
+        write_text(text, page(measured, params))
+        methods_overview(picture, overview(measured.shown), groups_in(measured.results))

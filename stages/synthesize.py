@@ -33,7 +33,7 @@ def main(run: Annotated[str, typer.Argument(help="one of synthesize.runs")]) -> 
     settings = [setting, synthesize.seed, painting, prompts, runtime, chain.config]
     inputs = [pipelines.DIFFUSION, embeddings.EMBEDDINGS / setting.embed]
     mark = fingerprint("stages/synthesize.py", settings, inputs, accelerator.device.type, processes=False)
-    with Scratch(f"synthesize-{run}", mark, owner=accelerator.is_main_process) as scratch:
+    with Scratch(f"synthesize-{run}", mark, [PAINTED / run], owner=accelerator.is_main_process) as scratch:
         accelerator.wait_for_everyone()
         studio = Studio(pipelines.load(accelerator.device, runtime), prompts, painting, chain)
         wanted = synthesis.order(len(classes), setting.count, vectors.shape[1], synthesize.seed)

@@ -16,7 +16,7 @@ from ood.evaluation import tracing
 from ood.evaluation.features import extract
 from ood.evaluation.groups import OOD_GROUPS
 from ood.evaluation.metrics import detection_metrics
-from ood.files import write_text
+from ood.files import must_take, published, write_text
 from ood.nets import store
 from ood.tables import HISTORIES, pick, to_csv
 from ood.training.devices import accelerator_for, placed
@@ -31,6 +31,8 @@ def main(run: Annotated[str, typer.Argument(help="one of trace.runs")]) -> None:
     params = Params()
     seeds, trace = params[Seeds].root, params[Trace]
     score, evaluate = pick(trace.runs, run, "trace.runs"), params[Evaluate]
+    outputs = [FOLDER / f"{run}.csv", FOLDER / f"{run}.json", PICTURES / f"trace-{run}.png"]
+    must_take(outputs)
     runtime = params[Runtime]
     accelerator = accelerator_for(runtime)
     device, precision = accelerator.device, accelerator.autocast
@@ -57,8 +59,9 @@ def main(run: Annotated[str, typer.Argument(help="one of trace.runs")]) -> None:
                 row |= {f"{group}_{key}": float(np.mean([m[key] for m in each])) for key in tracing.KEYS}
             rows.append(row | (tracing.collapse(net, train, size, console.step, precision) if train is not None else {}))
             console.advance(f"seed {seed} epoch {row['epoch']} validation AUROC {row['validation_auroc']:.4f}")
-    write_text(FOLDER / f"{run}.csv", to_csv(rows))
     summary = tracing.summarise(rows, list(groups))
-    write_text(FOLDER / f"{run}.json", json.dumps(summary, indent=1) + "\n")
-    tracing.draw(PICTURES / f"trace-{run}.png", f"{run}: {score} over epochs", rows, HISTORIES / f"{run}.csv", summary)
+    with published(*outputs) as (table, figures, picture):
+        write_text(table, to_csv(rows))
+        write_text(figures, json.dumps(summary, indent=1) + "\n")
+        tracing.draw(picture, f"{run}: {score} over epochs", rows, HISTORIES / f"{run}.csv", summary)
     console.note(", ".join(f"{k} {v:.4g}" for k, v in summary.items() if k.startswith(("picked", "last"))))

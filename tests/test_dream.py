@@ -572,9 +572,8 @@ def test_shards_are_painted_once_by_whoever_comes(pipeline, tmp_path, monkeypatc
     wanted, vectors = synthesis.order(2, 5, 6, 0), torch.randn(2, 6, 32, generator=torch.Generator().manual_seed(0)).numpy()
     arguments = (studio, wanted, vectors, ["zero", "one"], 3)
     synthesis.paint_shards(*arguments, tmp_path / "one", Silent())
-    alone = synthesis.collect(tmp_path / "one", wanted, 3, tmp_path / "one.npy")
-    assert np.array_equal(np.load(tmp_path / "one.npy"), alone)
-    assert alone.shape == (10, 8, 8, 3)
+    synthesis.collect(tmp_path / "one", wanted, 3, tmp_path / "one.npy")
+    assert np.load(tmp_path / "one.npy").shape == (10, 8, 8, 3)
     monkeypatch.setattr(synthesis, "world_size", lambda: 2)
     for process in (0, 1):
         monkeypatch.setattr(synthesis, "rank", lambda process=process: process)
@@ -583,7 +582,8 @@ def test_shards_are_painted_once_by_whoever_comes(pipeline, tmp_path, monkeypatc
             assert sorted(p.name for p in (tmp_path / "two").iterdir()) == ["000000.npy", "000002.npy"]
             with pytest.raises(InputError, match="not whole"):
                 synthesis.collect(tmp_path / "two", wanted, 3, tmp_path / "two.npy")
-    assert np.array_equal(synthesis.collect(tmp_path / "two", wanted, 3, tmp_path / "two.npy"), alone)
+    synthesis.collect(tmp_path / "two", wanted, 3, tmp_path / "two.npy")
+    assert (tmp_path / "two.npy").read_bytes() == (tmp_path / "one.npy").read_bytes()
 
 
 def dreamed(mode="outlier"):

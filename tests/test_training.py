@@ -162,7 +162,7 @@ def test_every_training_of_a_network_draws_its_own_batches(tmp_path, monkeypatch
 
 
 def test_a_loss_that_explodes_is_an_error(tmp_path):
-    trainer = Trainer(Accelerator(cpu=True), Runtime(device="cpu"), recipe(lr=1e12, epochs=3), tmp_path, Silent())
+    trainer = Trainer(Accelerator(cpu=True), Runtime(device="cpu"), recipe(lr=1e3, epochs=12), tmp_path, Silent())
     with pytest.raises(InputError, match="Lower the learning rate"):
         trainer.fit(net(), Objective(), TrainingBatches(images(), 8, Augment()), 0)
 
@@ -406,7 +406,7 @@ def test_kill_during_a_checkpoint_write(trained: Workspace, prepared: Workspace,
     for die_at in ("2", "3"):
         result = workspace.run(sys.executable, "-c", DIE_IN_SAVE, check=False, DIE_AT=die_at, STAGE="pretrain ce")
         assert result.returncode == -signal.SIGKILL
-        assert not (workspace.path / "data/models").exists()
+        assert not (workspace.path / "data/models/ce").exists()
         assert list(workspace.path.rglob(".*.json.*.tmp" if die_at == "3" else ".checkpoint.pt.*.tmp")), (
             "the kill must have hit an unfinished write"
         )

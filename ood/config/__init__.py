@@ -6,12 +6,13 @@ typo is found by reading one line.
 """
 
 import difflib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, ClassVar, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, RootModel, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import ScalarNode
@@ -27,6 +28,17 @@ def distinct(values: list) -> list:
     if twice is not None:
         raise ValueError(f"{twice!r} stands twice; list everything once")
     return values
+
+
+def place(path: Any) -> Any:
+    """A path's validator: a file may be called so."""
+    raw = os.fspath(path).encode("utf-8", "surrogatepass")
+    if b"\0" in raw or len(raw) > 4000 or any(len(part) > 255 for part in raw.split(b"/")):
+        raise ValueError("no file or folder can be called so. Correct the path")
+    return path
+
+
+Place = Annotated[Path, Field(strict=False), AfterValidator(place)]
 
 
 class Keyed(BaseModel):
@@ -119,7 +131,7 @@ def _unmakable(text: str, error: Exception) -> str:
 def _problems(error: ValidationError, prefix: str, kind: Any) -> Iterator[str]:
     for item in error.errors(include_url=False):
         path, known = _resolve(kind, item["loc"])
-        key = ".".join([prefix, *map(str, path)])
+        key = ".".join([prefix, *map(spelt, path)])
         if item["type"] == "extra_forbidden":
             close = difflib.get_close_matches(str(path[-1]), known, n=1)
             yield f"{key}: unknown key. " + (f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known)}.")
@@ -128,6 +140,12 @@ def _problems(error: ValidationError, prefix: str, kind: Any) -> Iterator[str]:
         else:
             given = "" if isinstance(item["input"], dict | list) else f" (given: {_shown(item['input'])})"
             yield f"{key.removesuffix('.[key]')}: {_plainly(item)}{given}"
+
+
+def spelt(key: object) -> str:
+    """A key on one line, however it is called."""
+    text = str(key)
+    return text if text.isprintable() and text and len(text) <= 80 else _shown(key)
 
 
 def _shown(value: object) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from ood.config import Section, distinct
+from ood.config import Place, Section, distinct
 from ood.config.bounds import Below, Count, Limit, Seed, Share, Side, Unit
 from ood.config.training import Name
 
@@ -130,9 +130,9 @@ class Folder(Section):
     """
 
     source: Literal["folder"]
-    path: Annotated[Path, Field(strict=False)]
+    path: Place
     classes: Annotated[list[str], Field(min_length=1), AfterValidator(distinct)] | None = None
-    listing: Annotated[Path, Field(strict=False)] | None = None
+    listing: Place | None = None
     limit: Limit | None = None
 
 
@@ -142,14 +142,14 @@ class Shifted(Folder):
     numbered: a folder whose sorted class folders the numbers here count (ImageNet-V2: those of ImageNet), where these are numbers.
     """
 
-    numbered: Annotated[Path, Field(strict=False)] | None = None
+    numbered: Place | None = None
 
 
 class Array(Section):
     """Images in one NumPy file, uint8 (N, H, W, 3) or (N, H, W), as OE's 300,000 random images are published; `limit` of them at random."""
 
     source: Literal["array"]
-    path: Annotated[Path, Field(strict=False)]
+    path: Place
     limit: Limit | None = None
 
 
@@ -159,7 +159,7 @@ class Torchvision(Section):
     source: Literal["torchvision"]
     name: Literal["CIFAR10", "CIFAR100", "SVHN", "MNIST", "FashionMNIST", "KMNIST", "Omniglot", "DTD", "GTSRB", "Places365"]
     split: Literal["train", "test", "all"] = "test"
-    root: Annotated[Path, Field(strict=False)] = Path("downloads")
+    root: Place = Path("downloads")
     download: bool = True
     classes: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1), AfterValidator(distinct)] | None = None
     limit: Limit | None = None
@@ -184,7 +184,7 @@ class PytorchOOD(Section):
         "LSUNCrop", "LSUNResize", "TinyImageNetCrop", "TinyImageNetResize", "TinyImages300k", "Textures", "Places365", "iNaturalist",
         "SSBHard", "NINCO", "OpenImagesO", "ImageNetO", "Chars74k", "FoolingImages",
     ]  # fmt: skip
-    root: Annotated[Path, Field(strict=False)] = Path("downloads")
+    root: Place = Path("downloads")
     download: bool = True
     limit: Limit | None = None
 

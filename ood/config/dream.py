@@ -1,12 +1,11 @@
 """Sections of DREAM-OOD: prompts, the diffusion model, aligned features, outlier embeddings, painting."""
 
-from pathlib import Path
 from string import Formatter
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from ood.config import Section
+from ood.config import Place, Section, place
 from ood.config.bounds import Batch, Below, Count, Limit, Rate, Seed, Share, Steps, Temperature
 from ood.config.nets import Net
 from ood.config.training import Name, Training
@@ -125,7 +124,7 @@ class Diffusion(Section, key="diffusion"):
     """
 
     enabled: bool = True
-    model: str | None = None
+    model: Annotated[str, AfterValidator(place)] | None = None
     revision: str | None = None
     seed: Seed = 0
     small: Small
@@ -139,7 +138,7 @@ class Align(Section, key="align"):
     """
 
     net: Net | None = None
-    anchors: Annotated[Path, Field(strict=False)] | None = None
+    anchors: Place | None = None
     seed: Seed = 0
     temperature: Temperature = 0.1
     training: Training

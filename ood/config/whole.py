@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from ood.config import Keyed, Params
+from ood.config import Keyed, Params, spelt
 from ood.config.data import Data
 from ood.config.dream import Align, Diffusion, Embed, Judge, Painting, Prompts, Proofs, Synthesize
 from ood.config.evaluation import Evaluate, Features, Models, Report, ScoreName, Scores, Trace
@@ -58,7 +58,7 @@ def check(params: Params) -> None:
     sections: dict[str, Any] = {}
     for name in params.raw:
         if name not in SECTIONS:
-            problems.append(f"{params.path}: {name}: unknown section. Remove it; known are {', '.join(SECTIONS)}.")
+            problems.append(f"{params.path}: {spelt(name)}: unknown section. Remove it; known are {', '.join(SECTIONS)}.")
     for name, kind in SECTIONS.items():
         try:
             sections[name] = params[kind]
@@ -270,13 +270,13 @@ def _prompts(classes: list[str] | None, *, prompts: Prompts, diffusion: Diffusio
     for key in ("names", "words"):
         for label in getattr(prompts, key):
             if classes is not None and label not in classes:
-                yield f"prompts.{key}.{label}: no such ID class. Known: {_known(classes)}."
+                yield f"prompts.{key}.{spelt(label)}: no such ID class. Known: {_known(classes)}."
     beyond = []
     for label in classes or {**prompts.names, **prompts.words}:
         prompt, word = prompts.prompt(label), prompts.word(label)
         places = list(re.finditer(rf"(?<!\w){re.escape(word)}(?!\w)", prompt, re.IGNORECASE))
         if not places:
-            yield f"prompts.words.{label}: {word!r} isn't in the prompt {prompt!r}. Correct one of the two."
+            yield f"prompts.words.{spelt(label)}: {word!r} isn't in the prompt {prompt!r}. Correct one of the two."
         elif len(PIECES.findall(prompt[: places[-1].start()])) >= READ - 2:  # between the marks of begin and end
             beyond.append(word)
     if beyond:

@@ -16,7 +16,7 @@ from typing_extensions import TypedDict
 from ood.config.dream import EmbedRun
 from ood.dream import sampling
 from ood.dream.sampling import Drawn
-from ood.files import write_sealed
+from ood.files import write_rows, write_sealed
 from ood.handover import read_array, read_json
 from ood.progress import Progress
 from ood.training.checkpoint import unfinished
@@ -101,10 +101,7 @@ class Info(TypedDict):
 
 def save(folder: Path, drawn: list[Drawn], mode: str) -> None:
     """Write what synthesize reads, one class after the other: at the paper's size the vectors are 3 GB."""
-    target = np.lib.format.open_memmap(folder / "vectors.npy", "w+", np.float32, (len(drawn), *drawn[0].vectors.shape))
-    for row, one in zip(target, drawn, strict=True):
-        row[:] = one.vectors.numpy()
-    target.flush()
+    write_rows(folder / "vectors.npy", (one.vectors.numpy() for one in drawn), (len(drawn), *drawn[0].vectors.shape), np.float32)
     info = {"mode": mode, "seeds": [d.seeds.tolist() for d in drawn], "boundary": [d.boundary.tolist() for d in drawn]}
     (folder / "info.json").write_text(json.dumps(info) + "\n", encoding="utf-8")
 

@@ -12,7 +12,7 @@ from ood.data.batches import generator_for
 from ood.distributed import rank, world_size
 from ood.dream.studio import Studio, seed_of
 from ood.errors import InputError
-from ood.files import read_sealed, write_sealed
+from ood.files import read_sealed, write_rows, write_sealed
 from ood.progress import Progress
 from ood.training.checkpoint import unfinished
 
@@ -64,25 +64,25 @@ def paint_shards(studio: Studio, wanted: Order, vectors: NDArray, classes: list[
         progress.advance(f"picture {min((number + 1) * batch, len(wanted))} of {len(wanted)}")
 
 
-def collect(folder: Path, wanted: Order, batch: int, target: Path) -> NDArray:
-    """All pictures in order, written to `target` and read from there as needed: uint8 (N, side, side, 3).
+def collect(folder: Path, wanted: Order, batch: int, target: Path) -> None:
+    """All pictures in order, written to `target`: uint8 (N, side, side, 3).
 
     Raises:
         InputError: a shard is missing or of the wrong length, which only another process's failure can cause.
     """
-    together = None
-    for number, start in enumerate(range(0, len(wanted), batch)):
-        path = folder / f"{number:06d}.npy"
-        content = read_sealed(path) if path.is_file() else None
-        images = np.empty(0) if content is None else np.load(io.BytesIO(content))
-        if len(images) != min(batch, len(wanted) - start):
-            raise InputError(f"{path}: this batch of pictures is not whole. Run the stage again: it paints what is missing.")
-        if together is None:
-            together = np.lib.format.open_memmap(target, "w+", np.uint8, (len(wanted), *images.shape[1:]))
-        together[start : start + len(images)] = images
-    assert together is not None  # there is a picture of every class
-    together.flush()
-    return together
+    starts = range(0, len(wanted), batch)
+    first = _shard(folder, 0, min(batch, len(wanted)))
+    shards = (_shard(folder, number, min(batch, len(wanted) - start)) for number, start in enumerate(starts))
+    write_rows(target, shards, (len(wanted), *first.shape[1:]), np.uint8)
+
+
+def _shard(folder: Path, number: int, length: int) -> NDArray:
+    path = folder / f"{number:06d}.npy"
+    content = read_sealed(path)
+    images = np.empty(0) if content is None else np.load(io.BytesIO(content))
+    if len(images) != length:
+        raise InputError(f"{path}: this batch of pictures is not whole. Run the stage again: it paints what is missing.")
+    return images
 
 
 def provenance(wanted: Order, studio: Studio, classes: list[str]) -> list[dict]:

@@ -22,7 +22,7 @@ import torch
 from ood.closure import hashes
 from ood.distributed import world_size
 from ood.errors import InputError
-from ood.files import read_sealed, remove, replace_with, set_aside, sha256, write_sealed
+from ood.files import must_take, read_sealed, refusal, remove, replace_with, set_aside, sha256, write_sealed
 from ood.progress import Progress
 
 LOCK_PATIENCE = 60.0  # seconds that a new run waits for one that is about to stop
@@ -90,11 +90,12 @@ class Scratch:
 
     Args:
         name: stage and run.
+        outputs: what will be published: a folder that takes no files is found out before the work, not after it.
         owner: False on all but the main process of several: they read along, and neither lock nor publish.
     """
 
-    def __init__(self, name: str, fingerprint: str, *, owner: bool = True, patience: float = LOCK_PATIENCE):
-        self.name, self.owner, self.patience = name, owner, patience
+    def __init__(self, name: str, fingerprint: str, outputs: Iterable[Path] = (), *, owner: bool = True, patience: float = LOCK_PATIENCE):
+        self.name, self.outputs, self.owner, self.patience = name, list(outputs), owner, patience
         folder = scratch_root() / name
         self.path, self._trash = folder / fingerprint, folder / f"{fingerprint}.trash"
         self._locks = [folder / f"{fingerprint}.lock", Path(".scratch") / "outputs" / f"{name}.lock"]
@@ -102,6 +103,7 @@ class Scratch:
 
     def __enter__(self) -> "Scratch":
         if self.owner:
+            must_take([*self.outputs, self.path])
             try:
                 for lock in self._locks:
                     self._streams.append(self._acquire(lock))
@@ -114,10 +116,12 @@ class Scratch:
         self.path.mkdir(parents=True, exist_ok=True)
         return self
 
-    def __exit__(self, *_exc: object) -> None:
+    def __exit__(self, _kind: type[BaseException] | None = None, error: BaseException | None = None, _trace: object = None) -> None:
         for stream in self._streams:
             stream.close()  # closing releases the lock, as does any death of this process
         self._streams.clear()
+        if error is not None and (refused := refusal(error, self.path)):
+            raise refused from error
 
     def _acquire(self, lock: Path) -> TextIO:
         lock.parent.mkdir(parents=True, exist_ok=True)

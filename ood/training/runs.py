@@ -9,7 +9,7 @@ from pathlib import Path
 from ood.config.training import Runtime, Training
 from ood.data.batches import TrainingBatches
 from ood.errors import InputError
-from ood.files import atomically, link_or_copy, read_sealed, seal, set_aside, write_sealed
+from ood.files import atomically, copy_folder, read_sealed, seal, set_aside, write_sealed
 from ood.handover import checked_folder
 from ood.nets import Classifier
 from ood.nets.store import MODELS, Spec, States, save
@@ -55,6 +55,11 @@ class Run:
     inputs: list[Path]
     keep: Callable[[int], bool] = lambda epoch: False
 
+    @property
+    def outputs(self) -> list[Path]:
+        """Where its models and their histories will be."""
+        return [MODELS / self.name, HISTORIES / f"{self.name}.csv"]
+
     def train(self, start: Callable[[int], Start], batches: TrainingBatches, progress: Progress) -> None:
         """Train every seed and write data/models/<name>/<seed>/ and metrics/training/<name>.csv.
 
@@ -67,7 +72,7 @@ class Run:
         main = accelerator.is_main_process
         mark = fingerprint(self.entry, [self.name, self.settings], self.inputs, accelerator.device.type)
         name = f"{Path(self.entry).stem}-{self.name}"
-        with Scratch(name, mark, owner=main) as scratch:
+        with Scratch(name, mark, self.outputs, owner=main) as scratch:
             progress.begin(self.recipe.epochs * len(self.seeds), "epoch")
             for seed in self.seeds:
                 folder = scratch.path / str(seed)
@@ -106,7 +111,7 @@ class Run:
         spec = replace(begin.spec, history=history[-1] if history else {}, trainings=begin.spec.trainings + bool(history))
         save(model, begin.states(begin.net), spec)
         if (folder / "epochs").is_dir():
-            shutil.copytree(folder / "epochs", model / "epochs", copy_function=link_or_copy)
+            copy_folder(folder / "epochs", model / "epochs")
         seal(model)
         write_sealed(folder / FINISHED, json.dumps(history).encode())
 
@@ -114,11 +119,12 @@ class Run:
         rows = []
         models = scratch.path / "models"
         shutil.rmtree(models, ignore_errors=True)
+        models.mkdir()
         for seed in self.seeds:
             folder = scratch.path / str(seed)
             history = json.loads(read_sealed(folder / FINISHED) or b"[]")
             rows += [{"seed": seed, "epoch": i, **row} for i, row in enumerate(history, start=1)]
-            shutil.copytree(folder / "model", models / str(seed), copy_function=link_or_copy)
+            copy_folder(folder / "model", models / str(seed))
         table = scratch.path / "history.csv"
         atomically(table, lambda path: path.write_text(to_csv(rows), encoding="utf-8"))
-        scratch.publish({models: MODELS / self.name, table: HISTORIES / f"{self.name}.csv"})
+        scratch.publish(dict(zip((models, table), self.outputs, strict=True)))

@@ -93,17 +93,18 @@ def family_of(font: str) -> str:
     return next((name for name in ("DejaVu", "STIX") if font.startswith(name)), "Computer Modern")
 
 
+@cache
 def font_path(font: str, key: str = "fonts") -> Path:
     """The file of a font by its stem, e.g. 'DejaVuSans-Bold'."""
     spec = importlib.util.find_spec("matplotlib")
     assert spec is not None  # a dependency,
     assert spec.submodule_search_locations  # and a package
     folder = Path(spec.submodule_search_locations[0]) / "mpl-data" / "fonts" / "ttf"
-    path = folder / f"{font}.ttf"
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in folder.glob("*.ttf") if p.stem.startswith(("DejaVu", "cm", "STIXGeneral"))))
-        raise InputError(f"{key}.fonts: matplotlib ships no font {font!r}. Known: {known}.")
-    return path
+    fonts = {path.stem: path for path in folder.glob("*.ttf")}
+    if font not in fonts:
+        known = ", ".join(sorted(stem for stem in fonts if stem.startswith(("DejaVu", "cm", "STIXGeneral"))))
+        raise InputError(f"{key}.fonts: matplotlib ships no font {font[:80]!r}. Known: {known}.")
+    return fonts[font]
 
 
 def _digit_reason(character: str, fonts: list[str]) -> str | None:
