@@ -56,6 +56,21 @@ T = TypeVar("T")
 Figures = dict[str, float | dict[str, float] | None]
 
 
+def listed(folder: Path, stage: str | None) -> list[Path]:
+    """The files that were written in a folder and below it, sorted; of somebody's own, which isn't sealed, those that are there.
+
+    Raises:
+        InputError: one of them is missing.
+    """
+    top = next((above for above in (folder, *folder.parents[:3]) if (above / SUMS).is_file()), None)
+    found = folder.rglob("*") if top is None else (top / name for name in _sums(top, stage))
+    files = [path for path in found if path.is_relative_to(folder) and not path.is_dir()]
+    for path in files:
+        if not path.is_file():
+            raise InputError(f"{path}: not there, but it was written. {_again(stage)}")
+    return sorted(files)
+
+
 def read_json(path: Path, stage: str | None, kind: type[T]) -> T:
     """A JSON file's content.
 

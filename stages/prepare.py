@@ -22,12 +22,14 @@ def main() -> None:
     catalog.check(data)
     console = Console("prepare")
     must_take([PREPARED, COUNTS, PICTURE])
-    sets, dropped = catalog.build(data, console.step)
+    sets, dropped, notices = catalog.build(data, console.step)
     with published(COUNTS, PICTURE, folder=PREPARED, sealed=False) as (folder, counts, picture):
         manifest = packing.save(sets, data, dropped, folder)
         console.step()
         write_text(counts, json.dumps({name: entry["count"] for name, entry in manifest.items()}, indent=1) + "\n")
         sheet_of_sets(picture, sets)
+    for notice in notices:
+        console.note(notice)
     for name, entry in manifest.items():
         left_out = {"already in a role that comes first": entry["dropped"], **entry["skipped"]}
         why = told(left_out)

@@ -3,7 +3,12 @@
 import os
 import random
 import signal
+from collections.abc import Callable
+from typing import TypeVar
 
+from ood.errors import InputError
+
+T = TypeVar("T")
 CASES = int(os.environ.get("FUZZ", "300"))
 SECONDS = 20  # that one case may take
 
@@ -12,14 +17,23 @@ class TooSlowError(Exception):
     """A case hangs."""
 
 
-def in_time(seconds: int = SECONDS) -> None:
-    """From now on, so many seconds; 0: as long as it takes."""
+def outcome(case: str, work: Callable[[], T], seconds: int = SECONDS) -> tuple[T | None, str]:
+    """What some work gives, or the line of its InputError; any other end fails the test."""
 
     def stop(*_: object) -> None:
         raise TooSlowError
 
-    signal.signal(signal.SIGALRM, stop)
+    before = signal.signal(signal.SIGALRM, stop)
     signal.alarm(seconds)
+    try:
+        return work(), ""
+    except InputError as error:
+        return None, str(error)
+    except BaseException as error:
+        raise AssertionError(f"{case}: {type(error).__name__}: {error}") from error
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def damaged(content: bytes, rng: random.Random) -> bytes:

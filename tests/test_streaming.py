@@ -168,7 +168,7 @@ def test_every_stage_gives_the_same_figures_from_files_and_from_memory(tmp_path)
 def test_a_changed_file_and_a_broken_one_are_named(tmp_path):
     paths = write(tmp_path / "a", count=3)
     files = FileImages(paths, CHAIN)
-    assert files.look(1000, lambda: None) == {}
+    assert files.look(1000, lambda: None, lambda *_: None) == {}
     assert files[1].shape == (16, 16, 3)
     content = bytearray(Path(paths[1]).read_bytes())
     content[-20] ^= 1  # of equal size
@@ -178,7 +178,7 @@ def test_a_changed_file_and_a_broken_one_are_named(tmp_path):
     (tmp_path / "a" / "02.png").write_bytes(b"x")
     with pytest.raises(InputError, match=r"02\.png: cannot be read"):
         FileImages(paths, CHAIN)[2]
-    assert list(files.look(1000, lambda: None)) == [1, 2]
+    assert list(files.look(1000, lambda: None, lambda *_: None)) == [1, 2]
 
 
 @pytest.mark.parametrize("workers", [0, 2])

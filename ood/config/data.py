@@ -231,7 +231,8 @@ class Data(Section, key="data"):
 
     unreadable: what to do about files in a folder that can't be read as pictures: an error that lists them, or skip and count them.
     max_pixels: pictures of more aren't decoded. stream: folders of images are left where they are and decoded when they are needed,
-    instead of being packed into memory.
+    instead of being packed into memory. near_duplicates: of ID pictures in folders that look the same (re-encoded, resized, shot twice in a
+    row), keep all on one side of the split: together; or split one by one: apart.
     corrupted: ID test images under a corruption, labels kept. shifted: other pictures of ID classes, for accuracy alone. world: captioned
     images that the small diffusion model learns beside ID; a caption is a glyph's name, a folder's or data set's class, else the set's own
     name.
@@ -240,6 +241,7 @@ class Data(Section, key="data"):
     seed: Seed = 0
     duplicates: Literal["error", "drop"] = "error"
     unreadable: Literal["error", "skip"] = "error"
+    near_duplicates: Literal["together", "apart"] = "together"
     max_pixels: int = Field(200_000_000, ge=1, le=10**11)
     min_per_class: Limit = 5
     stream: bool = False

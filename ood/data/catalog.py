@@ -11,7 +11,7 @@ import numpy as np
 import psutil
 
 from ood.config.data import Data, Digits, Folder, Labelled, Source
-from ood.data import roles
+from ood.data import alike, near, roles
 from ood.data.chain import ImageChain
 from ood.data.items import ItemSet, Sets, rng_for
 from ood.data.sources import arrays, corruptions, digits, folders, glyphs, noise, photos, vision
@@ -19,21 +19,23 @@ from ood.errors import InputError
 
 WATCHED = Path("images")  # a dependency of `prepare`
 KEPT = Path("downloads")  # published data, which doesn't change
+TRIES = 50  # orders that are drawn for a class whose near-duplicates stay together; the one nearest to the wanted sizes is taken
 ROLES = ("auxiliary", "validation", "near", "far", "world")
 
 
-def build(data: Data, tick: Callable[[], None] = lambda: None) -> tuple[Sets, dict[str, int]]:
+def build(data: Data, tick: Callable[[], None] = lambda: None) -> tuple[Sets, dict[str, int], list[str]]:
     """Every set by its name: id/train, id/val, id/test, auxiliary/*, validation/*, near/*, far/*, world/*, corrupted/*, shifted/*; native
     images, roles separated.
 
     Returns:
-        The sets, and how many images of each were dropped as duplicates (data.duplicates: drop).
+        The sets, how many images of each were dropped as duplicates (data.duplicates: drop), and what else a person should know.
 
     Raises:
         InputError: a source can't be read, an image plays two roles, a class has too few images.
     """
     chain = ImageChain(data.chain)
-    sets = _in_distribution(data, chain, tick)
+    notices: list[str] = []
+    sets = _in_distribution(data, chain, tick, notices)
     sources = {f"{role}/{name}": source for role in ROLES for name, source in getattr(data, role).items()}
     for name, source in sources.items():
         if source.source != "corruption":
@@ -55,7 +57,7 @@ def build(data: Data, tick: Callable[[], None] = lambda: None) -> tuple[Sets, di
     _enough(sets, data.min_per_class)
     for name, source in data.corrupted.items():  # ID test images once more, for accuracy alone: they play no role of their own
         sets[f"corrupted/{name}"] = corruptions.load_labelled(source, sets["id/test"], chain, rng_for(data.seed, f"corrupted/{name}"))
-    return sets, {name: dropped.get(name, 0) + again.get(name, 0) for name in {**dropped, **again}}
+    return sets, {name: dropped.get(name, 0) + again.get(name, 0) for name in {**dropped, **again}}, notices
 
 
 class Facts(NamedTuple):
@@ -74,8 +76,9 @@ def check(data: Data) -> Facts:
     listings: dict[str, dict[str, list[Path]]] = {}
     problems = list(_problems(data, listings))
     counts = _counts(data, listings)
+    problems += _too_few(counts, data)
     if not problems:
-        problems = [*_too_few(counts, data), *_too_large(listings, data)]
+        problems += _too_large(listings, data)
     if problems:
         raise InputError("\n".join(f"params.yaml: {problem}" for problem in problems))
     return Facts(list(counts) if counts else None, sum(shares_of(n, data)[0] for n in counts.values()) if counts else None)
@@ -195,18 +198,23 @@ def _too_large(listings: dict[str, dict[str, list[Path]]], data: Data) -> Iterat
         )
 
 
-def _in_distribution(data: Data, chain: ImageChain, tick: Callable[[], None]) -> Sets:
-    rng = rng_for(data.seed, "id")
-    images = roles.one_class_each(_labelled(data.id.images, data, chain, rng, tick), data.duplicates)
+def _in_distribution(data: Data, chain: ImageChain, tick: Callable[[], None], notices: list[str]) -> Sets:
+    rng, looking = rng_for(data.seed, "id"), data.near_duplicates == "together"
+    images = roles.one_class_each(_labelled(data.id.images, data, chain, rng, tick, looks=looking), data.duplicates)
     shares = [data.id.split.train, data.id.split.val, data.id.split.test]
-    parts = dict(zip(("train", "val", "test"), _stratified(images.labels, shares, rng), strict=True))
+    found = alike.pairs(images.looks) if images.looks else near.NONE
+    units = near.units(found, images.labels)
+    parts = dict(zip(("train", "val", "test"), _stratified(images.labels, shares, rng, units), strict=True))
     sets = {f"id/{name}": images.take(index) for name, index in parts.items()}
     for name in ("id/val", "id/test"):
         sets[name] = replace(sets[name], skipped={})  # counted once, with id/train
     if data.id.test is not None:
-        sets["id/test"] = _labelled(data.id.test, data, chain, rng, tick)
+        sets["id/test"] = _labelled(data.id.test, data, chain, rng, tick, looks=looking)
         if sets["id/test"].classes != images.classes:
             raise InputError("params.yaml: data.id.test: its classes differ from those of data.id.images; they must agree.")
+    notices += near.told(images, found, units)
+    if data.id.test is not None:
+        notices += near.told_across(sets)
     return sets
 
 
@@ -223,11 +231,13 @@ def _enough(sets: Sets, least: int) -> None:
             )
 
 
-def _labelled(source: Labelled, data: Data, chain: ImageChain, rng: np.random.Generator, tick: Callable[[], None]) -> ItemSet:
+def _labelled(
+    source: Labelled, data: Data, chain: ImageChain, rng: np.random.Generator, tick: Callable[[], None], *, looks: bool = False
+) -> ItemSet:
     if source.source == "digits":
         return digits.load(source, chain)
     if source.source == "folder":
-        return folders.load(source, data, chain, rng, tick)
+        return folders.load(source, data, chain, rng, tick, looks=looks)
     return vision.load(source, chain, rng, tick)
 
 
@@ -257,12 +267,22 @@ def _outliers(source: Source, name: str, data: Data, chain: ImageChain, tick: Ca
             )
 
 
-def _stratified(labels: np.ndarray, shares: list[float], rng: np.random.Generator) -> list[np.ndarray]:
-    """Indices of each share, drawn class by class, so that every part has the classes in the same proportion."""
+def _stratified(labels: np.ndarray, shares: list[float], rng: np.random.Generator, units: np.ndarray) -> list[np.ndarray]:
+    """Indices of each share, drawn class by class, so that every part has the classes in the same proportion.
+
+    Args:
+        units: a number per image; those of one class with the same number stay on one side.
+    """
     parts: list[list[int]] = [[] for _ in shares]
     for label in np.unique(labels):
-        members = rng.permutation(np.flatnonzero(labels == label))
-        for part, piece in zip(parts, np.split(members, _cuts(len(members), shares)), strict=True):
+        members = np.flatnonzero(labels == label)
+        wanted = _cuts(len(members), shares)
+        drawn, cuts = rng.permutation(members), wanted
+        if len(np.unique(units[members])) < len(members):
+            tries = [near.together(drawn, units, wanted)]
+            tries += [near.together(rng.permutation(members), units, wanted) for _ in range(TRIES)]
+            drawn, cuts = min(tries, key=lambda tried: np.abs(np.subtract(tried[1], wanted)).max(initial=0))
+        for part, piece in zip(parts, np.split(drawn, cuts), strict=True):
             part.extend(piece.tolist())
     return [np.sort(np.array(part, dtype=np.int64)) for part in parts]
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from ood.data.alike import Looks
 from ood.data.streamed import FileImages, digest
 
 
@@ -16,6 +17,7 @@ class ItemSet:
     images: uint8 (N, H, W, C), or FileImages, which look like it; labels: int64 (N,), -1 outside ID; names: one per image, unique within
     a source ("digits/17"); keys: per image, the things that no other role may share (its photo, its glyph's shape, the image itself).
     words: per image, what a caption calls it; empty where no one asked. skipped: why -> how many files of its source were left out.
+    looks: what they look like, where near-duplicates are looked for.
     """
 
     images: np.ndarray | FileImages
@@ -25,6 +27,7 @@ class ItemSet:
     classes: list[str] = field(default_factory=list)
     words: list[str] = field(default_factory=list)
     skipped: dict[str, int] = field(default_factory=dict)
+    looks: Looks | None = None
 
     def __post_init__(self) -> None:
         counts = {len(self.images), len(self.labels), len(self.names), len(self.keys)}
@@ -43,6 +46,7 @@ class ItemSet:
             names=[self.names[i] for i in index],
             keys=[self.keys[i] for i in index],
             words=[self.words[i] for i in index] if self.words else [],
+            looks=self.looks and self.looks.take(index),
         )
 
     def hashes(self) -> list[str]:

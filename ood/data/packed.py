@@ -16,7 +16,7 @@ import numpy as np
 from typing_extensions import TypedDict
 
 from ood.errors import InputError
-from ood.handover import read_array, read_json
+from ood.handover import listed, read_array, read_json
 
 PREPARED = Path("data/prepared")
 PROOFS = Path("data/proofs")  # painted/*: ID as the diffusion model renders it, in the same layout
@@ -92,7 +92,8 @@ def manifest(root: Path = PREPARED) -> dict[str, Entry]:
 def names(role: str, root: Path = PREPARED) -> list[str]:
     """The sets of a role ('auxiliary', 'validation', 'near', 'far'), sorted."""
     folder = (root / path_of(f"{role}/any")).parent
-    return sorted(f"{role}/{p.name[: -len('.labels.npy')]}" for p in folder.glob("*.labels.npy"))
+    files = [path.name for path in listed(folder, _stage(root)) if path.parent == folder]
+    return sorted(f"{role}/{name.removesuffix('.labels.npy')}" for name in files if name.endswith(".labels.npy"))
 
 
 def arrays(name: str, root: Path = PREPARED) -> tuple[np.ndarray, np.ndarray]:

@@ -73,11 +73,11 @@ class FileImages:
         left, top, wide, tall = box_for(*picture.size)
         return self.chain.finish(self.chain.native(picture, (left, top, left + wide, top + tall))[None])[0]
 
-    def look(self, most: int, tick: Callable[[], None]) -> dict[int, str]:
+    def look(self, most: int, tick: Callable[[], None], seen: Callable[[int, np.ndarray], None]) -> dict[int, str]:
         """Decode every picture once, several at a time: index -> what is wrong with it. The others' hashes and digests are known then.
 
         Args:
-            most: pixels above which a picture isn't decoded.
+            most: pixels above which a picture isn't decoded. seen: is given each native image with its index, from several threads.
         """
         wrong: dict[int, str] = {}
 
@@ -85,7 +85,9 @@ class FileImages:
             path = Path(self.entries[index])
             try:
                 content = read_bytes(path)
-                return hash_of(content), digest(self.chain.native(read_image(path, most, self.chain.config.white, content)))
+                native = self.chain.native(read_image(path, most, self.chain.config.white, content))
+                seen(index, native)
+                return hash_of(content), digest(native)
             except UnreadableError as error:
                 return error
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ood.config.data import Data, Folder, Shifted
+from ood.data import alike
 from ood.data.chain import ImageChain
 from ood.data.items import ItemSet
 from ood.data.reading import UnreadableError, read_image, shown, suffixes
@@ -27,13 +28,18 @@ class Listing:
     skipped: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
 
-def load(source: Folder, data: Data, chain: ImageChain, rng: np.random.Generator, tick: Callable[[], None]) -> ItemSet:
+def load(
+    source: Folder, data: Data, chain: ImageChain, rng: np.random.Generator, tick: Callable[[], None], *, looks: bool = False
+) -> ItemSet:
     """All images, or a random `limit` of them spread evenly over the classes; labels in the order of the sorted class names.
+
+    Args:
+        looks: write down what they look like, where they are large enough to tell.
 
     Raises:
         InputError: as list_images; files that can't be read, all of them listed, unless data.unreadable says to skip them.
     """
-    return _read(source, list_images(source), data, chain, rng, tick)
+    return _read(source, list_images(source), data, chain, rng, tick, looks=looks and chain.config.size >= alike.LEAST)
 
 
 def load_known(
@@ -71,14 +77,31 @@ def known(source: Shifted, classes: list[str]) -> Listing:
     return Listing({name: files for name, files in found.items() if name in classes}, listing.skipped)
 
 
-def _read(source: Folder, listing: Listing, data: Data, chain: ImageChain, rng: np.random.Generator, tick: Callable[[], None]) -> ItemSet:
+def _read(
+    source: Folder,
+    listing: Listing,
+    data: Data,
+    chain: ImageChain,
+    rng: np.random.Generator,
+    tick: Callable[[], None],
+    *,
+    looks: bool = False,
+) -> ItemSet:
     classes, skipped = list(listing.classes), dict(listing.skipped)
     files = [(path, label) for label, name in enumerate(classes) for path in listing.classes[name]]
     if source.limit is not None and source.limit < len(files):
         files = [files[i] for i in _even(np.array([label for _, label in files]), source.limit, rng)]
     lazy = FileImages([path.as_posix() for path, _ in files], chain)
     rows: dict[int, np.ndarray] = {}
-    wrong = lazy.look(data.max_pixels, tick) if data.stream else _decode([path for path, _ in files], data, chain, rows, tick)
+    seen: dict[int, bytes] = {}
+
+    def note(index: int, native: np.ndarray) -> None:
+        if looks:
+            seen[index] = alike.look(native)
+        if not data.stream:
+            rows[index] = native
+
+    wrong = lazy.look(data.max_pixels, tick, note) if data.stream else _decode([path for path, _ in files], data, chain, note, tick)
     if wrong:
         _complain(list(wrong.values()), skip=data.unreadable == "skip")
         skipped["unreadable"] = len(wrong)
@@ -89,15 +112,19 @@ def _read(source: Folder, listing: Listing, data: Data, chain: ImageChain, rng: 
     images = lazy if data.stream else np.stack([rows[i] for i in sorted(rows)])
     names = [_name(path, source.path) for path, _ in files]
     keys = [(f"file:{path.resolve()}",) for path, _ in files]
-    return ItemSet(images, np.array([label for _, label in files], np.int64), names, keys, classes, skipped=skipped)
+    labels = np.array([label for _, label in files], np.int64)
+    found = alike.looks([seen[i] for i in sorted(seen)]) if looks else None
+    return ItemSet(images, labels, names, keys, classes, skipped=skipped, looks=found)
 
 
-def _decode(paths: list[Path], data: Data, chain: ImageChain, rows: dict[int, np.ndarray], tick: Callable[[], None]) -> dict[int, str]:
-    """Fill `rows` with native images; index -> what is wrong with a file."""
+def _decode(
+    paths: list[Path], data: Data, chain: ImageChain, note: Callable[[int, np.ndarray], None], tick: Callable[[], None]
+) -> dict[int, str]:
+    """Hand each native image to `note`; index -> what is wrong with a file."""
     wrong = {}
     for i, path in enumerate(paths):
         try:
-            rows[i] = chain.native(read_image(path, data.max_pixels, chain.config.white))
+            note(i, chain.native(read_image(path, data.max_pixels, chain.config.white)))
         except UnreadableError as error:
             wrong[i] = str(error)
         tick()

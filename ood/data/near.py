@@ -1,0 +1,74 @@
+"""Near-duplicates (ood.data.alike) and the split: pictures that look the same stay on one side of it."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ood.data import alike
+from ood.data.items import ItemSet, Sets
+
+NONE = np.empty((0, 2), np.int64)
+MOST = 0.5  # share of a class in one unit, from which likeness is the class's nature: one object before one camera
+
+
+def units(pairs: NDArray, labels: NDArray) -> NDArray:
+    """What is split as one: a number per image, int64 (N,), equal for images of one class that are joined by likeness.
+
+    A class of which most is one such unit is split image by image.
+    """
+    within = pairs[labels[pairs[:, 0]] == labels[pairs[:, 1]]]
+    found = alike.groups(len(labels), within) if len(within) else np.arange(len(labels))
+    for label in np.unique(labels[within[:, 0]]):
+        members = np.flatnonzero(labels == label)
+        if np.unique(found[members], return_counts=True)[1].max() > MOST * len(members):
+            found[members] = len(labels) + members
+    return found
+
+
+def together(order: NDArray, units: NDArray, cuts: list[int]) -> tuple[NDArray, list[int]]:
+    """An order of images in which those of a unit follow each other, where the first of them stands; cuts moved to a unit's nearer end."""
+    first: dict[int, int] = {}
+    for place, image in enumerate(order):
+        first.setdefault(int(units[image]), place)
+    places = np.array([first[int(units[image])] for image in order])
+    sorted_ = np.argsort(places, kind="stable")
+    order, places = order[sorted_], places[sorted_]
+    ends = [i for i in range(len(order) + 1) if i in (0, len(order)) or places[i] != places[i - 1]]
+    return order, [min(ends, key=lambda end: abs(end - cut)) for cut in cuts]
+
+
+def told(images: ItemSet, pairs: NDArray, units: NDArray) -> list[str]:
+    """What is to be said of pictures that look the same."""
+    lines = []
+    _, sizes = np.unique(units, return_counts=True)
+    if (joined := sizes[sizes > 1]).size:
+        lines.append(
+            f"{joined.sum()} ID pictures look like another of their class, {len(joined)} groups; each stays on one side of the split"
+        )
+    apart = [pair for pair in pairs if images.labels[pair[0]] == images.labels[pair[1]] and units[pair[0]] != units[pair[1]]]
+    for label in sorted({int(images.labels[one]) for one, _ in apart}):
+        lines.append(f"most pictures of class {images.classes[label]!r} look alike; they are split one by one")
+    crossing = [pair for pair in pairs if images.labels[pair[0]] != images.labels[pair[1]]]
+    if crossing:
+        first, other = (images.names[image] for image in crossing[0])
+        some = f"{len(crossing)} pairs of ID pictures look the same but are of two classes"
+        lines.append(f"{some} (first: {first}, {other}); have a look at their labels")
+    return lines
+
+
+def told_across(sets: Sets) -> list[str]:
+    """What is to be said of test pictures, from a source of their own, that look like one for training or validation."""
+    seen, test = sets["id/train"], sets["id/test"]
+    if seen.looks is None or test.looks is None:
+        return []
+    val = sets["id/val"].looks
+    assert val is not None  # of one source with the training images
+    both = alike.Looks(
+        np.concatenate([seen.looks.hashes, val.hashes, test.looks.hashes]),
+        np.concatenate([seen.looks.thumbnails, val.thumbnails, test.looks.thumbnails]),
+    )
+    start = len(seen) + len(val.hashes)
+    pairs = alike.pairs(both)
+    found = np.unique(pairs[(pairs[:, 0] < start) & (pairs[:, 1] >= start), 1]) - start
+    if not len(found):
+        return []
+    return [f"{len(found)} of {len(test)} ID test pictures look like one for training or validation (first: {test.names[found[0]]})"]
