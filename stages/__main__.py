@@ -28,8 +28,8 @@ def _plainly(error: Exception) -> InputError | None:
     """What the machine refused, in a line; None of an error that a person can't mend."""
     if isinstance(error, InputError):
         return error
-    if isinstance(error, OSError) and error.filename:
-        return refusal(error, Path(os.fsdecode(error.filename)))
+    if isinstance(error, OSError):
+        return refusal(error, Path(os.fsdecode(error.filename)) if error.filename else Path.cwd())
     if isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error):
         said = str(error).strip().split("\n")[0] or "no more is free"
         return InputError(f"not enough memory ({said}). Lower batch_size where this stage has one, or take a machine with more.")

@@ -407,3 +407,61 @@ def test_check_says_what_dvc_does_not_watch(tmp_path, monkeypatch):
     assert len(said(tmp_path / "elsewhere")) == 1
     (tmp_path / "images/mine/b").symlink_to(tmp_path / "elsewhere/a")
     assert said("images/mine")[0].startswith("data.far.mine.path: images/mine/b is a link to a folder")
+
+
+# --- too few, or too many
+
+
+def folder_of(tmp_path, *counts):
+    for label, count in enumerate(counts):
+        (tmp_path / f"{label:04d}").mkdir()
+        for i in range(count):
+            (tmp_path / f"{label:04d}/{i}.png").touch()  # `check` reads none of them
+    return tmp_path
+
+
+def checked(path, limit=None, **changes):
+    split = changes.pop("split", None) or DATA.id.split
+    own = DATA.id.model_copy(update={"images": Folder(source="folder", path=path, limit=limit), "split": split})
+    return catalog.check(DATA.model_copy(update={"id": own, "validation": {}, **changes}))
+
+
+@pytest.mark.parametrize(
+    ("counts", "limit", "least", "said"),
+    [
+        ((100, 3), None, 1, "class '0001' has 3 images, of which 0 are for val"),
+        ([2] * 1000, None, 1, r"class '0000' has 2 images, of which 0 are for test; .* \(and 999 more classes\)"),
+        ((40, 40), 20, 3, "class '0000' has 10 images, of which 2 are for val"),
+        ((100, 30), None, 5, "class '0001' has 30 images, of which 4 are for val"),
+        ((100,), None, 5, "holds one class"),
+    ],
+)
+def test_check_counts_what_the_split_will_give(tmp_path, counts, limit, least, said):
+    with pytest.raises(InputError, match=said):
+        checked(folder_of(tmp_path, *counts), limit, min_per_class=least)
+
+
+def test_check_knows_how_many_images_will_train(tmp_path):
+    facts = checked(folder_of(tmp_path, 100, 37), min_per_class=5)
+    assert facts.classes == ["0000", "0001"]
+    assert facts.training == 60 + 22
+    assert checked(tmp_path, limit=60, min_per_class=4).training == 18 + 18
+
+
+@pytest.mark.parametrize("counts", [[5, 1, 3], [1] * 7, [10, 0, 2, 9], [4, 4]])
+def test_a_limit_takes_class_by_class_in_turn(counts):
+    for limit in range(sum(counts) + 1):
+        left, taken = list(counts), [0] * len(counts)
+        while sum(taken) < limit:
+            for i in range(len(counts)):
+                if left[i] and sum(taken) < limit:
+                    left[i], taken[i] = left[i] - 1, taken[i] + 1
+        assert folders.even(list(counts), limit) == taken
+    assert folders.even(list(counts), None) == counts
+
+
+def test_sets_that_no_memory_holds_are_found_before_they_are_read(tmp_path):
+    chain = DATA.chain.model_copy(update={"size": 4096, "upsize": None, "levels": None, "grey": False})
+    noise = {"noise": DATA.far["gaussian"].model_copy(update={"count": 10**6})}
+    with pytest.raises(InputError, match=r"data\.far\.noise: 1,000,000 images; all sets together need .* GiB .* data\.stream"):
+        checked(folder_of(tmp_path, 100, 100), chain=chain, far=noise)

@@ -22,7 +22,7 @@ import torch
 from ood.closure import hashes
 from ood.distributed import world_size
 from ood.errors import InputError
-from ood.files import must_take, read_sealed, refusal, remove, replace_with, set_aside, sha256, write_sealed
+from ood.files import must_take, read_sealed, refusal, remove, replace_with, set_aside, sha256, write_sealed, writing
 from ood.progress import Progress
 
 LOCK_PATIENCE = 60.0  # seconds that a new run waits for one that is about to stop
@@ -102,19 +102,24 @@ class Scratch:
         self._streams: list[TextIO] = []
 
     def __enter__(self) -> "Scratch":
-        if self.owner:
-            must_take([*self.outputs, self.path])
-            try:
-                for lock in self._locks:
-                    self._streams.append(self._acquire(lock))
-            except InputError:
-                self.__exit__()
-                raise
-            shutil.rmtree(self._trash, ignore_errors=True)
-            for leftover in self.path.rglob(".*.tmp"):
-                leftover.unlink(missing_ok=True)
-        self.path.mkdir(parents=True, exist_ok=True)
+        with writing(self.path):
+            if self.owner:
+                self._own()
+            self.path.mkdir(parents=True, exist_ok=True)
         return self
+
+    def _own(self) -> None:
+        """Take the locks, and remove what a killed process left half written."""
+        must_take([*self.outputs, self.path])
+        try:
+            for lock in self._locks:
+                self._streams.append(self._acquire(lock))
+        except BaseException:
+            self.__exit__()
+            raise
+        shutil.rmtree(self._trash, ignore_errors=True)
+        for leftover in self.path.rglob(".*.tmp"):
+            leftover.unlink(missing_ok=True)
 
     def __exit__(self, _kind: type[BaseException] | None = None, error: BaseException | None = None, _trace: object = None) -> None:
         for stream in self._streams:
