@@ -89,18 +89,18 @@ def read_json(path: Path, stage: str | None, kind: type[T]) -> T:
         raise InputError(f"{path}: can't be read ({where + ': ' if where else ''}{wrong['msg']}). {_again(stage)}") from None
 
 
-def read_figures(path: Path, stage: str | None, needed: tuple[str, ...] = ()) -> dict[str, Any]:
+def read_figures(path: Path, stage: str | None, needed: tuple[str, ...] = (), nullable: tuple[str, ...] = ()) -> dict[str, Any]:
     """A JSON file of figures by name.
 
     Args:
-        needed: names that must be among them, each of a number or null.
+        needed: names that must be among them, each of a number. nullable: the same, or null.
 
     Raises:
         InputError: as `read_json`; one is missing.
     """
     found = read_json(path, stage, Figures)
-    for name in needed:
-        if name not in found or isinstance(found[name], dict):
+    for name in (*needed, *nullable):
+        if name not in found or isinstance(found[name], dict) or (found[name] is None and name in needed):
             raise InputError(f"{path}: {name} is missing in it. {_again(stage)}")
     return found
 

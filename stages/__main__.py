@@ -4,7 +4,10 @@ import ast
 import importlib
 import os
 import sys
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -36,6 +39,19 @@ def _plainly(error: Exception) -> InputError | None:
     return None
 
 
+def _heard(stage: Callable[..., None]) -> Callable[..., None]:
+    """The stage, whose EOFError is an error: click takes one for Ctrl-D, and would say "Aborted." alone."""
+
+    @wraps(stage)
+    def run(*arguments: Any, **options: Any) -> None:
+        try:
+            stage(*arguments, **options)
+        except EOFError as error:
+            raise RuntimeError("a file ends too early") from error
+
+    return run
+
+
 def main() -> None:
     """Run the stage that the first argument names; errors that the user can mend come without a traceback."""
     names = stage_names()
@@ -51,7 +67,7 @@ def main() -> None:
     name = sys.argv.pop(1)
     module = importlib.import_module(f"stages.{name.replace('-', '_')}")
     command = typer.Typer(add_completion=False)
-    command.command()(module.main)
+    command.command()(_heard(module.main))
     try:
         command(prog_name=f"python -m stages {name}")
     except (InputError, OSError, MemoryError, RuntimeError) as raised:

@@ -65,7 +65,8 @@ def test_a_folder_without_hashes_is_somebodys_own(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{", "[1]", "null", '{"b": 1}', '{"a": "1"}', '{"a": {}}', '{"a": [1]}', "\x00\x01", "9" * 5000, "[" * 100_000]
+    "content",
+    ["", "{", "[1]", "null", '{"b": 1}', '{"a": "1"}', '{"a": {}}', '{"a": null}', '{"a": [1]}', "\x00\x01", "9" * 5000, "[" * 100_000],
 )
 def test_figures_that_are_none_are_named(tmp_path, content):
     (tmp_path / "x.json").write_text(content)

@@ -214,11 +214,16 @@ def painter(folder: Path, prompts: Prompts, classes: list[str]) -> None:
     train(Captioned(images, torch.arange(len(classes)), captions, len(classes)), small, 0, Accelerator(cpu=True), folder, Silent())
 
 
+SMALLER = {224: 64, 64: 32}  # pixels that the same networks take as well
+
+
 def shrink(params: dict, project: Project, name: str) -> None:
-    """A recipe's params, for a few pictures and a few steps a stage; its size, classes, networks, runs and DAG stay."""
-    data, side = params["data"], params["data"]["chain"]["size"]
-    count = CLASSES[name]
+    """A recipe's params, for a few pictures and a few steps a stage; its classes, networks, runs and DAG stay, of few classes its size."""
+    data, chain, count = params["data"], params["data"]["chain"], CLASSES[name]
     many = count >= 100  # every class needs its pictures, so an epoch takes minutes: what the small recipes show isn't shown again
+    if many and chain["size"] > 32:
+        chain |= {"size": SMALLER[chain["size"]], "short": None}
+    side = chain["size"]
     few = 3 if many else 6
     named = {"cifar10": CIFAR10, "cifar100": CIFAR100}.get(name) or data["id"]["images"].get("classes")
     classes = named or [f"c{i:03}" for i in range(count)]
@@ -284,7 +289,7 @@ def shrink(params: dict, project: Project, name: str) -> None:
         run["count"] = 1
     params["painting"] |= {"steps": 2, "batch_size": 50}
     params["proofs"] |= {"round_trip": 8, "samples": 1}
-    if side == 224:  # the paper's stem would take a minute a picture here, and ResNet-34 is trained by other recipes
+    if name in ("folder", "imagenet100"):  # the paper's stem would take a minute a picture here, and ResNet-34 is trained by other recipes
         params["net"] |= {"stem": "imagenet", "name": "resnet18"}
     # Not every one need be traced and evaluated to know that this works.
     kept = [*([] if many else ["ce", "umap"]), "dream" if "dream" in params["models"] else "oe"]

@@ -2,10 +2,12 @@
 
 import pytest
 
+from ood.config.methods import Mask
 from ood.detection.detectors import NAMES
 from ood.errors import InputError
 from ood.evaluation import metrics
 from ood.report.dream import Dreams
+from ood.report.page import mask_text
 from ood.report.tables import control_table, error_table, main_table, norm_table, oe_calibration_table, siblings_of
 from ood.tables import last_mean
 
@@ -123,3 +125,16 @@ def test_a_training_that_is_missing_is_named_with_its_stage(tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=rf"metrics/training/{run}\.csv: not there\. Run `python -m stages {stage} {run}` first"):
         last_mean(run, stage, "ce")
+
+
+def test_a_mask_that_flips_every_image_or_none_has_its_words():
+    figures = {"constraint": 1.5, "constraint_std_over_masks": 0.1, "dense_loss": 0.01, "memorised": 1.0, "share_flipped_by_any_mask": 1.0}
+    mask = Mask(keep=0.99, masks=2, runs={"um": {"init": "ce"}})
+    for flipped, rest, words, missing in (
+        (0.5, None, "0.5 (logits).", "others"),
+        (0.5, 3.0, "others' 3.0", "None"),
+        (None, 3.0, "mask.", "margin"),
+    ):
+        text = mask_text(figures | {"median_margin_flipped": flipped, "median_margin_rest": rest}, mask, mask.runs["um"])
+        assert words in text
+        assert missing not in text

@@ -15,7 +15,8 @@ from ood.report.tables import Results
 from ood.tables import last_mean
 
 DETAIL = Path("data/evaluation/detail.json")
-MASKED = ("constraint", "constraint_std_over_masks", "dense_loss", "memorised", "share_flipped_by_any_mask", "median_margin_flipped")
+MASKED = ("constraint", "constraint_std_over_masks", "dense_loss", "memorised", "share_flipped_by_any_mask")
+MARGINS = ("median_margin_flipped", "median_margin_rest")  # null where no image was flipped, or all were
 TRACED = ("picked_epoch", "last_epoch", "picked_validation_auroc", "last_validation_auroc")
 Levels = dict[str, tuple[float | None, float | None]]
 
@@ -44,7 +45,7 @@ class Measured:
         results = read_json(DETAIL, "evaluate", dict[str, dict[str, Any]])
         if missing := [model for model in params[Models].root if model not in results]:
             raise InputError(f"{DETAIL}: {missing[0]} is missing in it. Run `python -m stages evaluate` again.")
-        masks = {run: read_figures(Path(f"metrics/mask/{run}.json"), f"mask {run}", MASKED) for run in params[Mask].runs}
+        masks = {run: read_figures(Path(f"metrics/mask/{run}.json"), f"mask {run}", MASKED, MARGINS) for run in params[Mask].runs}
         return cls(
             results={model: results[model] for model in params[Models].root},
             manifest=packed.manifest(),

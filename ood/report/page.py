@@ -152,7 +152,8 @@ def mask_text(masks: dict[str, float | None], mask: Mask, run: MaskRun) -> str:
     )
     if masks["median_margin_flipped"] is not None:
         flipped, rest = masks["median_margin_flipped"], masks["median_margin_rest"]
-        text += f"; their median margin in the unmasked net is {flipped:.1f} (logits), the others' {rest:.1f}"
+        text += f"; their median margin in the unmasked net is {flipped:.1f} (logits)"
+        text += "" if rest is None else f", the others' {rest:.1f}"
     text += "."
     if masks["memorised"] != 1:
         text += " **The base model has not memorised its training set, so the constraint means little: train it longer.**"
