@@ -1,7 +1,7 @@
 """Files and folders that appear whole: readers see the old content or the new, never half of it, and can tell whether it was written so.
 
 Several processes may write the same target at once: temporary names are each process's own, and the last whole one stays. What is renamed
-into its place is on the disk by then, so that a power cut takes no finished work. What can't be written is an InputError of one line.
+into its place is on the disk by then, so that a power cut takes no finished work. What can't be written is one line (ood.refusals).
 """
 
 import errno
@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ood.errors import InputError
+from ood.refusals import must_take, writing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,97 +22,19 @@ if TYPE_CHECKING:
 SUMS = "sums.json"  # in a sealed folder: path of every other file in it -> sha256
 
 
-REMEDIES = {
-    errno.ENOSPC: "Make room on the disk",
-    errno.EDQUOT: "Make room, or have the quota raised",
-    errno.EFBIG: "Allow larger files (ulimit -f)",
-    errno.EROFS: "Have the disk mounted for writing",
-    errno.EACCES: "Make the folder writable",
-    errno.EPERM: "Make the folder writable",
-    errno.EIO: "Have a look at the disk",
-    errno.ENOTDIR: "Remove the file that is where a folder must be",
-    errno.EEXIST: "Remove the file that is where a folder must be",
-    errno.EISDIR: "Remove the folder that is where a file must be",
-    errno.ENAMETOOLONG: "Choose a shorter name",
-}
-# What libraries say when the disk took less than they gave: NumPy, torch, safetensors.
-TAKEN_SHORT = ("requested and", "unexpected pos", "PytorchStreamWriter", "I/O error", "Error while serializing")
-
-
-class RefusedError(InputError):
-    """A file or folder can't be written."""
-
-    def __init__(self, target: Path, reason: str, remedy: str):
-        stays = "What was there, and all that is done so far, stays"
-        super().__init__(f"{target}: can't be written ({reason}). {stays}. {remedy}; then the same command goes on.")
-        self.target, self.reason, self.remedy = target, reason, remedy
-
-
-def refusal(error: BaseException, target: Path) -> "RefusedError | None":
-    """The line for what kept `target` from being written; None of an error that says something else."""
-    if isinstance(error, RefusedError) and f".{os.getpid()}.new" in str(error.target):
-        reason, remedy = error.reason, error.remedy  # of a part of it
-    elif isinstance(error, InputError):
-        return None
-    elif isinstance(error, OSError) and error.errno in REMEDIES:
-        if error.filename is not None and not _on_the_way(Path(os.fsdecode(error.filename)).absolute(), target.absolute()):
-            return None  # something else couldn't be read
-        reason, remedy = str(error.strerror), REMEDIES[error.errno]
-    elif any(words in str(error) for words in TAKEN_SHORT):
-        reason, remedy = "the disk didn't take all of it", REMEDIES[errno.ENOSPC]
-    else:
-        return None
-    return RefusedError(target, reason, remedy)
-
-
-def _on_the_way(path: Path, target: Path) -> bool:
-    """Whether `path` is where the target will be, beside it, or above it."""
-    return path.is_relative_to(target.parent) or target.is_relative_to(path)
-
-
-@contextmanager
-def writing(target: Path) -> Iterator[None]:
-    """Within, `target` is written: what keeps it from that becomes an InputError."""
+def _sync(path: Path) -> None:
+    """A file's content, or the names in a folder, are on the disk when this returns."""
+    stream = os.open(path, os.O_RDONLY)
     try:
-        yield
-    except Exception as error:
-        refused = refusal(error, target)
-        if refused is None:
-            raise
-        raise refused from error
-
-
-def must_take(targets: Iterable[Path]) -> None:
-    """Make the folders that files or folders will be written in.
-
-    Raises:
-        InputError: one can't be made, or takes no files.
-    """
-    for target in targets:
-        with writing(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if not os.access(target.parent, os.W_OK | os.X_OK):
-                number = errno.EROFS if os.statvfs(target.parent).f_flag & os.ST_RDONLY else errno.EACCES
-                raise OSError(number, os.strerror(number), str(target.parent))
+        os.fsync(stream)
+    finally:
+        os.close(stream)
 
 
 def _to_disk(path: Path) -> None:
     """A file, or a folder with all that is in it, is on the disk when this returns."""
     for file in [*path.rglob("*"), path] if path.is_dir() else [path]:
-        stream = os.open(file, os.O_RDONLY)
-        try:
-            os.fsync(stream)
-        finally:
-            os.close(stream)
-
-
-def _renamed(path: Path) -> None:
-    """That `path` has this name is on the disk when this returns."""
-    stream = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(stream)
-    finally:
-        os.close(stream)
+        _sync(file)
 
 
 def atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -126,11 +48,11 @@ def atomically(path: Path, write: Callable[[Path], object]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             write(temporary)
-            _to_disk(temporary)
+            _sync(temporary)
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
-        _renamed(path)
+        _sync(path.parent)
 
 
 def write_rows(path: Path, rows: Iterable["np.ndarray"], shape: tuple[int, ...], dtype: "np.dtype | type") -> None:
@@ -285,7 +207,7 @@ def _swap(fresh: Path, target: Path) -> None:
                     os.replace(old, target)
                 raise
             remove(old)  # another process put its own there between the two
-    _renamed(target)
+    _sync(target.parent)
     remove(old)
 
 

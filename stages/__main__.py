@@ -12,7 +12,7 @@ from typing import Any
 import typer
 
 from ood.errors import InputError
-from ood.files import refusal
+from ood.refusals import refusal
 
 HELPERS = {"__init__", "__main__", "console"}
 

@@ -8,7 +8,8 @@ from ood.config.evaluation import Evaluate, Models, Scores
 from ood.config.training import Runtime, Seeds
 from ood.evaluation.curves import histogram_rows, roc_rows
 from ood.evaluation.models import evaluate_model, headline, overall_rows
-from ood.files import must_take, published, write_text
+from ood.files import published, write_text
+from ood.refusals import must_take
 from ood.tables import to_csv
 from ood.training.devices import set_up_cpu
 from stages.console import Console

@@ -14,8 +14,9 @@ from ood.data.batches import load
 from ood.data.packed import item_names
 from ood.dream import dreamed, judging
 from ood.dream.pictures import sheet_of_dreams
-from ood.files import link_or_copy, must_take, published, write_text
+from ood.files import link_or_copy, published, write_text
 from ood.nets import store
+from ood.refusals import must_take
 from ood.tables import to_csv
 from ood.training.devices import accelerator_for
 from stages.console import Console

@@ -9,7 +9,8 @@ from ood.data import catalog, packing
 from ood.data.packed import PREPARED
 from ood.data.pictures import sheet_of_sets
 from ood.data.sources.folders import told
-from ood.files import must_take, published, write_text
+from ood.files import published, write_text
+from ood.refusals import must_take
 from stages.console import Console
 
 COUNTS = Path("metrics/data.json")

@@ -18,7 +18,8 @@ from ood.drawing import notice
 from ood.dream import absent, alignment, pipelines
 from ood.dream.pictures import sheet_of_prompts
 from ood.dream.studio import Studio
-from ood.files import must_take, published, write_text
+from ood.files import published, write_text
+from ood.refusals import must_take
 from ood.training.devices import accelerator_for
 from stages.console import Console
 

@@ -16,9 +16,10 @@ from ood.evaluation import tracing
 from ood.evaluation.features import extract
 from ood.evaluation.groups import OOD_GROUPS
 from ood.evaluation.metrics import detection_metrics
-from ood.files import must_take, published, write_text
+from ood.files import published, write_text
 from ood.handover import listed
 from ood.nets import store
+from ood.refusals import must_take
 from ood.tables import HISTORIES, pick, to_csv
 from ood.training.devices import accelerator_for, placed
 from stages.console import Console

@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 
 from ood import files
 from ood.errors import InputError
-from ood.files import atomically, must_take, published, replace_with, write_rows, write_sealed, write_text
+from ood.files import atomically, published, replace_with, write_rows, write_sealed, write_text
+from ood.refusals import must_take
 
 
 @pytest.fixture

@@ -22,8 +22,9 @@ import torch
 from ood.closure import hashes
 from ood.distributed import world_size
 from ood.errors import InputError
-from ood.files import must_take, read_sealed, refusal, remove, replace_with, set_aside, sha256, write_sealed, writing
+from ood.files import read_sealed, remove, replace_with, set_aside, sha256, write_sealed
 from ood.progress import Progress
+from ood.refusals import must_take, refusal, writing
 
 LOCK_PATIENCE = 60.0  # seconds that a new run waits for one that is about to stop
 
