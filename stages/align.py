@@ -14,7 +14,7 @@ from ood.data import packed
 from ood.data.batches import TrainingBatches, augmented_copy, generator_for, load
 from ood.dream import absent, alignment, pipelines
 from ood.files import write_text
-from ood.nets import store
+from ood.nets import store, weights
 from ood.training.checkpoint import Scratch, fingerprint
 from ood.training.devices import accelerator_for
 from ood.training.loop import Trainer
@@ -39,12 +39,16 @@ def main() -> None:
     del pipeline
     settings, inputs = [setting, prompts, runtime, augment, net], [packed.PREPARED / "id", pipelines.DIFFUSION]
     inputs += [setting.anchors] if setting.anchors else []
+    inputs += [Path(net.weights)] if net.weights and Path(net.weights).is_file() else []
     mark = fingerprint("stages/align.py", settings, inputs, device.type)
     with Scratch("align", mark, [alignment.ALIGNED, FIGURES], owner=accelerator.is_main_process) as scratch:
         accelerator.wait_for_everyone()
         torch.manual_seed(generator_for(setting.seed, 0, 20).initial_seed())
         spec = replace(store.spec_for(net, info, normalize=False), classes=[str(i) for i in range(anchors.shape[1])])
-        model = alignment.AlignedEncoder(spec.build(), anchors, setting.temperature)
+        encoder = spec.build()
+        if net.weights:
+            weights.fill(encoder, net, net.weights, whole=False, classes=info.classes)
+        model = alignment.AlignedEncoder(encoder, anchors, setting.temperature)
         train, recipe = load("id/train", workers=runtime.workers), setting.training
         console.begin(recipe.epochs, "epoch")
         trainer = Trainer(accelerator, runtime, recipe, scratch.path / "training", console)

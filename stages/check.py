@@ -4,14 +4,38 @@ from pathlib import Path
 
 from ood.config import Params, basis
 from ood.config.data import Data
+from ood.config.dream import Align, Diffusion
 from ood.config.methods import NO_CONSTRAINT
+from ood.config.nets import Net
+from ood.config.training import Pretrain
 from ood.config.whole import check, check_against
 from ood.data import catalog
+from ood.errors import InputError
 from ood.files import empty, in_place_of
 from stages.console import Console
 
 BASIS, NO_MASK = Path("data/basis"), Path("data/mask") / NO_CONSTRAINT
 SHOWN = 3  # stages that are named of those which a change reaches
+
+
+def _given(params: Params, classes: list[str] | None) -> list[str]:
+    """Look at networks and weights that come from elsewhere; what is to be said of them.
+
+    Raises:
+        InputError: what `ood.nets.weights.check` finds.
+    """
+    pretrain, net, align = params[Pretrain], params[Net], params[Align]
+    encoder = (align.net or net) if params[Diffusion].enabled else None
+    used = [*((run.net or net) for run in pretrain.runs.values()), *([encoder] if encoder else [])]
+    if not any(one.timm or one.weights for one in used) and not any(run.weights for run in pretrain.runs.values()):
+        return []
+    from ood.nets import weights  # and with it torch, which takes seconds
+
+    chain = params[Data].chain
+    problems = [f"{params.path}: {problem}" for problem in weights.check(pretrain, net, encoder, chain, classes)]
+    if problems:
+        raise InputError("\n".join(problems))
+    return list(weights.advice(pretrain, net, chain))
 
 
 def main() -> None:
@@ -25,6 +49,8 @@ def main() -> None:
     check(params)
     facts = catalog.check(params[Data])
     check_against(params, facts.classes, facts.training)
+    for notice in _given(params, facts.classes):
+        console.note(notice)
     for notice in catalog.unwatched(params[Data]):
         console.note(notice)
     old, new = basis.read(BASIS), basis.bases(params)

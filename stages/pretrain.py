@@ -1,5 +1,6 @@
-"""Pretrain a classifier on ID data: cross-entropy, plain or on L2-normalised features."""
+"""Pretrain a classifier on ID data, from scratch or from given weights: cross-entropy, plain or on L2-normalised features."""
 
+from pathlib import Path
 from typing import Annotated
 
 import torch
@@ -10,6 +11,7 @@ from ood.config.nets import Net
 from ood.config.training import Common, Pretrain
 from ood.data import packed
 from ood.data.batches import TrainingBatches, generator_for, load
+from ood.nets import weights
 from ood.nets.store import spec_for
 from ood.tables import pick
 from ood.training.objectives import LogitNorm, Objective
@@ -18,16 +20,20 @@ from stages.console import Console
 
 
 def main(run: Annotated[str, typer.Argument(help="one of pretrain.runs")]) -> None:
-    """Train every seed of a run from scratch; keeps the weights of its epochs."""
+    """Train every seed of a run; keeps the weights of its epochs."""
     params = Params()
     common, pretrain = Common.read(params), params[Pretrain]
     setting = pick(pretrain.runs, run, "pretrain.runs")
     net, recipe = setting.net or params[Net], setting.over(pretrain.training)
-    spec = spec_for(net, packed.info(), setting.normalize)
+    info, source = packed.info(), setting.weights or net.weights
+    spec = spec_for(net, info, setting.normalize)
 
     def start(seed: int) -> Start:
         torch.manual_seed(generator_for(seed, 0, 2).initial_seed())
-        return Start(spec.build(), spec, Objective() if setting.tau is None else LogitNorm(setting.tau))
+        classifier = spec.build()
+        if source is not None:
+            weights.fill(classifier, net, source, whole=setting.weights is not None, classes=info.classes)
+        return Start(classifier, spec, Objective() if setting.tau is None else LogitNorm(setting.tau))
 
     train = load("id/train", workers=common.runtime.workers)
     Run(
@@ -37,7 +43,7 @@ def main(run: Annotated[str, typer.Argument(help="one of pretrain.runs")]) -> No
         recipe=recipe,
         runtime=common.runtime,
         settings=[common, net, setting, recipe],
-        inputs=[packed.PREPARED / "id"],
+        inputs=[packed.PREPARED / "id", *([Path(source)] if source and Path(source).is_file() else [])],
         keep=lambda epoch: pretrain.keeps(epoch, recipe.epochs),
     ).train(
         start,

@@ -10,7 +10,7 @@ from ood.config import Params
 from ood.config.methods import NO_CONSTRAINT, UM, UMAP
 from ood.config.training import Runtime
 from ood.config.whole import SECTIONS
-from ood.files import write_text
+from ood.files import sha256, write_text
 
 # What each stage reads of params.yaml. {run}: it has a basis for each run of that section.
 SETTINGS = {
@@ -51,10 +51,11 @@ def bases(params: Params) -> dict[str, Basis]:
         if DEVICES in code:  # all but what no result depends on
             settings |= _leaves("runtime", params[Runtime].model_dump(mode="json", exclude={"workers"}))
         if shared == listed:
-            found[stage] = settings | code
+            found[stage] = settings | code | (_given(_at(whole, stage), whole["net"]) if "net" in listed else {})
         for section in (key.removesuffix(".{run}") for key in listed if "{run}" in key):
             for run, own in _at(whole, section).items():
-                found[f"{stage}@{run}"] = _counting(settings, section.split(".")[0], own) | _leaves(f"{section}.{run}", own) | code
+                basis = _counting(settings, section.split(".")[0], own) | _leaves(f"{section}.{run}", own) | code
+                found[f"{stage}@{run}"] = basis | (_given(own, whole["net"]) if "net" in listed else {})
     return found
 
 
@@ -84,6 +85,12 @@ def changes(old: dict[str, Basis], new: dict[str, Basis]) -> dict[str, list[str]
                 said = key if "/" in key or key == LOCK else f"{key} {json.dumps(before.get(key))} -> {json.dumps(after.get(key))}"
                 found.setdefault(said, []).append(stage)
     return found
+
+
+def _given(own: Any, net: Any) -> Basis:
+    """The file of weights that a training starts from, if any, with its hash: another under the same name is another start."""
+    source = own.get("weights") or (own.get("net") or net)["weights"]
+    return {source: sha256(Path(source))} if source and Path(source).is_file() else {}
 
 
 def _at(tree: Any, key: str) -> Any:

@@ -11,12 +11,13 @@ from ood.config.training import Epochs, Overrides, Pretrain, PretrainRun, Traini
 @dataclass(frozen=True)
 class Node:
     """A run. key: its section's ('um.runs'). init: the run whose weights it starts from, None where it starts untrained. recipe: how it
-    is trained; of a kept epoch its run's.
+    is trained; of a kept epoch its run's. given: whether it starts from the weights of a finished classifier.
     """
 
     key: str
     init: str | None
     recipe: Training
+    given: bool = False
 
 
 class Lineage:
@@ -44,14 +45,14 @@ class Lineage:
     def _add(self, name: str, key: str, init: str | None, run: Overrides, training: Training) -> None:
         if name in self.nodes:
             self.twice.append(name)
-        self.nodes[name] = Node(key, init, run.over(training))
+        self.nodes[name] = Node(key, init, run.over(training), getattr(run, "weights", None) is not None)
 
     def __contains__(self, name: object) -> bool:
         return name in self.nodes
 
     def trained(self) -> list[str]:
-        """Runs that have learned something, themselves or where they start."""
-        return [name for name in self.nodes if self.trainings(name)]
+        """Runs that have learned something, themselves or where they start, here or elsewhere."""
+        return [name for name in self.nodes if self.trainings(name) or any(self.nodes[one].given for one in self.line(name))]
 
     def line(self, name: str) -> Iterator[str]:
         """The run, the one it starts from, and so on; stops where a name is unknown, or comes again."""

@@ -1,11 +1,11 @@
-"""The networks by name: which there are, which image sizes they take, which options they know. Imports no torch."""
+"""The networks by name: which there are, which image sizes they take, which options they know. Imports neither torch nor timm."""
 
 import re
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field, model_validator
 
-from ood.config import Section
+from ood.config import Section, place
 from ood.config.bounds import Below
 
 
@@ -39,6 +39,7 @@ class Family(NamedTuple):
 
 _PLAIN = frozenset({"dropout", "affine"})
 _SHAPED = frozenset({"affine", "spectral", "slope", "shortcut"})
+LITE0, PUBLISHED = "lite0", "published"  # weights that are no file
 DEEPEST = 1300  # of published nets one has more than a thousand layers
 FAMILIES = {
     "wrn": Family(r"wrn_(\d{1,4})_(\d{1,4})", "wrn_<depth>_<width>", 4, 8, None, _PLAIN, 4, 64),
@@ -49,15 +50,16 @@ FAMILIES = {
     "vgg": Family(r"vgg16", "vgg16", 32, 32, None, frozenset({"affine", "spectral", "slope"})),
     "cct": Family(r"cct_7_3x1", "cct_7_3x1", 4, 8, None, frozenset({"dropout", "drop_path"})),
     "convnext": Family(r"convnext_tiny", "convnext_tiny", 32, 32, None, frozenset({"drop_path"})),
+    "timm": Family(r"timm/([\w.\-]+)", "timm/<any of timm's names>", 1, 4, None, frozenset({"dropout", "drop_path"})),
     "mnist_convnet": Family(r"mnist_convnet", "mnist_convnet", 28, 28, 28, frozenset({"dropout"})),
 }
 
 
-def _parsed(name: str) -> tuple[str, list[int]]:
-    """The key of a network's Family, and the numbers in its name; a ValueError where there is none."""
+def _parsed(name: str) -> tuple[str, list[int | str]]:
+    """The key of a network's Family, and what its name says beside (numbers, timm's name); a ValueError where there is none."""
     for key, family in FAMILIES.items():
         if found := re.fullmatch(family.pattern, name):
-            return key, [int(number) for number in found.groups()]
+            return key, [part if key == "timm" else int(part) for part in found.groups()]
     raise ValueError(f"no such network. Known: {', '.join(family.shown for family in FAMILIES.values())}")
 
 
@@ -65,7 +67,7 @@ def _makes_a_network(name: str) -> str:
     key, numbers = _parsed(name)
     family = FAMILIES[key]
     if family.ends is not None:
-        depth, width = numbers
+        depth, width = (int(number) for number in numbers)
         if depth <= family.ends or (depth - family.ends) % 6 or width < 1:
             shown = ", ".join(str(family.ends + 6 * blocks) for blocks in range(1, 7))
             raise ValueError(f"{family.shown} needs a depth of {shown}, ... and a width of at least 1")
@@ -79,7 +81,9 @@ class Net(Section, key="net"):
 
     stem: of resnet18, 34, 50: small (3x3, stride 1, no pooling) or imagenet (7x7, stride 2, pooling). spectral: largest spectral norm of
     every convolution (null: not held); slope: of Leaky ReLU (0: ReLU); shortcut: where ResNets change shape, a 1x1 convolution or average
-    pooling with zero-padded channels (the L2 paper's nets). drop_path: largest rate of stochastic depth.
+    pooling with zero-padded channels (the L2 paper's nets). drop_path: largest rate of stochastic depth. weights: what the backbone starts
+    from; null: untrained. A file (safetensors, or a state dict that torch.save wrote), published (timm's hub), or lite0 (of
+    timm/tf_efficientnet_lite0, from a package, without any hub).
     """
 
     name: Annotated[str, AfterValidator(_makes_a_network)]
@@ -90,6 +94,7 @@ class Net(Section, key="net"):
     slope: Below = 0.0
     shortcut: Literal["convolution", "average"] = "convolution"
     drop_path: Below = 0.0
+    weights: Annotated[str, AfterValidator(place)] | None = None
 
     @property
     def family(self) -> str:
@@ -97,17 +102,24 @@ class Net(Section, key="net"):
         return _parsed(self.name)[0]
 
     @property
-    def numbers(self) -> list[int]:
-        """The numbers in its name, which its constructor takes."""
+    def arguments(self) -> list[int | str]:
+        """What its name says beside the family, which its constructor takes."""
         return _parsed(self.name)[1]
 
     @property
-    def features(self) -> int:
-        """How many features its head sees."""
-        match self.family, self.numbers:
-            case "wrn" | "cifar_resnet", [_, width]:
+    def timm(self) -> str | None:
+        """Its name in timm, if it is one of timm's."""
+        return str(self.arguments[0]) if self.family == "timm" else None
+
+    @property
+    def features(self) -> int | None:
+        """How many features its head sees; None: only timm knows."""
+        match self.family, self.arguments:
+            case "timm", _:
+                return None
+            case "wrn" | "cifar_resnet", [_, int(width)]:
                 return 64 * width
-            case "densenet_bc", [depth, growth]:
+            case "densenet_bc", [int(depth), int(growth)]:
                 blocks, channels = (depth - 4) // 6, 2 * growth
                 for _ in range(2):
                     channels = (channels + blocks * growth) // 2
@@ -128,6 +140,6 @@ class Net(Section, key="net"):
     def _only_known_options(self) -> "Net":
         known = FAMILIES[self.family].options
         for name, field in type(self).model_fields.items():
-            if name != "name" and name not in known and getattr(self, name) != field.default:
+            if name not in ("name", "weights") and name not in known and getattr(self, name) != field.default:
                 raise ValueError(f"{self.name} has no option {name}; it knows {', '.join(sorted(known))}. Set it to {field.default!r}")
         return self

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Optional
 
 from pydantic import AfterValidator, Field, RootModel, create_model, model_validator
 
-from ood.config import STRICT, Keyed, Params, Section, distinct
+from ood.config import STRICT, Keyed, Params, Section, distinct, place
 from ood.config.bounds import Batch, Below, Cores, Rate, Seed, Share, Temperature, Unit
 from ood.config.bounds import Epochs as EpochCount
 from ood.config.nets import Net
@@ -171,13 +171,15 @@ class Overrides(create_model("Optional", __base__=Section, **_OPTIONAL)):  # typ
 class PretrainRun(Overrides):
     """net, augment: its own; null: the sections of that name. normalize: L2-normalise the features before the last layer (L2 paper).
 
-    tau: LogitNorm instead (Wei et al. 2022): cross-entropy of normalised logits, divided by tau.
+    tau: LogitNorm instead (Wei et al. 2022): cross-entropy of normalised logits, divided by tau. weights: of a whole classifier for the
+    data's classes, its head too: a file, as net.weights; with epochs 0 it is taken as it is.
     """
 
     net: Net | None = None
     augment: Augment | None = None
     normalize: bool = False
     tau: Temperature | None = None
+    weights: Annotated[str, AfterValidator(place)] | None = None
 
     @model_validator(mode="after")
     def _one_norm(self) -> "PretrainRun":

@@ -171,6 +171,8 @@ def _runs(*, pretrain: Pretrain, epochs: Epochs, um: UM, umap: UMAP, oe: OE, mas
     for name in trace.runs:
         if name not in pretrained:
             yield f"trace.runs.{name}: not a pretraining run with at least one epoch. Known: {_known(pretrained)}."
+        elif not pretrain.runs[name].over(pretrain.training).epochs:
+            yield f"trace.runs.{name}: it is taken as it is given (epochs: 0), so there are no epochs to trace. Take it out."
         elif pretrain.keep_epochs == 0:
             yield f"trace.runs.{name}: nothing to trace, pretrain.keep_epochs is 0. Set it to 1 or more."
 
@@ -233,7 +235,7 @@ def _dreams(
             keys = ", ".join(needy)
             yield f"{keys}: needs DREAM-OOD, but diffusion.enabled is false. Empty or remove what is named here, or set it to true."
         return
-    trained = [name for name, run in pretrain.runs.items() if run.over(pretrain.training).epochs]
+    trained = [name for name, run in pretrain.runs.items() if run.weights or run.over(pretrain.training).epochs]
     if diffusion.model is None and diffusion.small.size < data.chain.side:
         side, size = data.chain.side, diffusion.small.size
         yield f"diffusion.small.size: it draws {size} pixels, but images have {side} (data.chain). Set it to {side} or more."
@@ -303,9 +305,10 @@ def _neighbours(
             yield f"scores.{key}: {k} neighbours, but there are {training} training images. Lower it."
     runs = Lineage(pretrain, epochs, um, umap, oe)
     if "vim" in used and scores.vim_dim is not None:
-        least = min((runs.net(name, net).features, name) for name in models.root)
-        if scores.vim_dim >= least[0]:
-            yield f"scores.vim_dim: {scores.vim_dim} dimensions leave nothing of the {least[0]} features of {least[1]}. Lower it."
+        widths = {name: width for name in models.root if (width := runs.net(name, net).features) is not None}
+        least = min(widths, key=lambda name: widths[name], default=None)
+        if least is not None and scores.vim_dim >= widths[least]:
+            yield f"scores.vim_dim: {scores.vim_dim} dimensions leave nothing of the {widths[least]} features of {least}. Lower it."
 
 
 def _known(names: Iterable[str]) -> str:

@@ -99,7 +99,7 @@ def build(
     if reason := spec.misfit(size):
         raise InputError(f"net.name: {reason}. Change data.chain.size (or upsize), or the net.")
     given = {name: getattr(spec, name) for name in FAMILIES[spec.family].options}
-    backbone, width = constructor(spec.family)(*spec.numbers, size=size, **given)
+    backbone, width = constructor(spec.family)(*spec.arguments, size=size, **given)
     return Classifier(backbone, width, num_classes, size=size, normalize=normalize, mean=mean, std=std)
 
 
@@ -138,6 +138,10 @@ def constructor(family: str) -> Callable[..., tuple[nn.Module, int]]:
             from ood.nets import convnext
 
             return convnext.backbone
+        case "timm":
+            from ood.nets import given
+
+            return given.backbone
         case _:
             from ood.nets import mnist
 

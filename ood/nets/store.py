@@ -54,8 +54,8 @@ class Spec:
 
 
 def spec_for(net: Net, info: Info, normalize: bool) -> Spec:
-    """The Spec of a new network for a data set."""
-    return Spec(net.model_dump(), info.classes, info.side, info.mean, info.std, normalize)
+    """The Spec of a new network for a data set; where its weights came from is no part of it."""
+    return Spec(net.model_copy(update={"weights": None}).model_dump(), info.classes, info.side, info.mean, info.std, normalize)
 
 
 States = dict[str, dict[str, Tensor]]  # file name without ending -> its tensors; 'model' is the network's own
