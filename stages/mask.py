@@ -6,16 +6,18 @@ from typing import Annotated
 
 import torch
 import typer
+from torch import nn
 
 from ood.config import Params
 from ood.config.methods import Mask
 from ood.config.training import Common
 from ood.data import packed
-from ood.data.batches import Images, PlainBatches, at_once, augmented_copy, generator_for, load
+from ood.data.batches import FeatureSet, Images, PlainBatches, at_once, augmented_copy, generator_for, load
 from ood.files import published, write_text
 from ood.nets import store
 from ood.tables import mean_where_known, pick, to_csv
 from ood.training.devices import accelerator_for, placed
+from ood.training.frozen import Head, features
 from ood.unmask.atypical import Atypical, atypical_samples
 from ood.unmask.constraint import ESTIMATES, estimate_constraint
 from ood.unmask.pictures import sheet_of_atypical
@@ -42,9 +44,13 @@ def main(run: Annotated[str, typer.Argument(help="one of mask.runs")]) -> None:
             net, _ = store.load(store.MODELS / chosen.init / str(seed))
             placed(net, device, common.runtime)
             shown = augmented_copy(train, common.augment, generator_for(seed, 0, 4)) if masking.augment else train
-            views, plain = (PlainBatches(images.to(device), at_once(device, train.side)) for images in (shown, train))
-            constraint = estimate_constraint(net, views, masking.keep, masking.masks, seed, console.advance, precision)
-            atypical = atypical_samples(net, plain, masking.keep, masking.masks, seed, precision)
+            masked: nn.Module = net
+            sets: list[Images | FeatureSet] = [shown, train]
+            if masking.layers == "head":
+                masked, sets = Head(net), [features(net, images, device, console) for images in (shown, train)]
+            views, plain = (PlainBatches(images.to(device), at_once(device, train.side)) for images in sets)
+            constraint = estimate_constraint(masked, views, masking.keep, masking.masks, seed, console.advance, precision)
+            atypical = atypical_samples(masked, plain, masking.keep, masking.masks, seed, precision)
             dense = float(atypical.loss.mean())
             record = {"constraint": constraint._asdict(), "dense_loss": dense, "memorised": dense < mask.memorised}
             write_text(folder / f"{seed}.json", json.dumps(record, indent=1) + "\n")

@@ -262,7 +262,7 @@ def corrupt_image(project: Project) -> None:
 BAD = {
     "unknown key": (lambda p: p.set({"um.treshold": 0.3}), "um um", ["um.treshold", "Did you mean 'threshold'"]),
     "wrong type": (lambda p: p.set({"pretrain.training.epochs": "many"}), "pretrain ce", ["pretrain.training.epochs", "'many'"]),
-    "out of range": (lambda p: p.set({"mask.keep": 1.7}), "mask um", ["mask.keep", "less than or equal to 1"]),
+    "out of range": (lambda p: p.set({"mask.keep": 1.7}), "mask um", ["mask.keep", "at most 1"]),
     "missing folder": (
         lambda p: p.set({"data.near.mine": {"source": "folder", "path": "images/none"}}), "prepare", ["images/none", "no such folder"],
     ),

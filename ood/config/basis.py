@@ -18,7 +18,10 @@ SETTINGS = {
     "pretrain": ["seeds", "net", "augment", "pretrain.keep_epochs", "pretrain.training", "pretrain.runs.{run}"],
     "trace": ["seeds", "trace.every", "trace.collapse", "evaluate.roles", "evaluate.fpr_rule", "trace.runs.{run}"],
     "epoch": ["seeds", "epochs.{run}"],
-    "mask": ["seeds", "augment", "mask.keep", "mask.masks", "mask.augment", "mask.memorised", "mask.pictured", "mask.runs.{run}"],
+    "mask": [
+        *("seeds", "augment", "mask.keep", "mask.masks", "mask.augment", "mask.layers", "mask.memorised", "mask.pictured"),
+        "mask.runs.{run}",
+    ],
     "um": ["seeds", "augment", "um.threshold", "um.training", "um.runs.{run}"],
     "umap": ["seeds", "augment", "umap.threshold", "umap.keep", "umap.training", "umap.runs.{run}"],
     "diffusion": ["prompts.template", "prompts.names", "diffusion"],

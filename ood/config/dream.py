@@ -143,6 +143,12 @@ class Align(Section, key="align"):
     temperature: Temperature = 0.1
     training: Training
 
+    @model_validator(mode="after")
+    def _everything_learns(self) -> "Align":
+        if self.training.frozen:
+            raise ValueError("training.freeze: the encoder learns another space here, with its backbone. Set it to none")
+        return self
+
 
 class Proofs(Section, key="proofs"):
     """ID as the pipeline renders it: `round_trip`, at most so many ID test images through its autoencoder; `samples` pictures of every

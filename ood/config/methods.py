@@ -13,11 +13,16 @@ NO_CONSTRAINT = "none"
 
 
 class Masking(Section):
-    """How weights are masked at random. keep: share of every layer's weights that a mask keeps. augment: the images of the estimate."""
+    """How weights are masked at random.
+
+    keep: share of every layer's weights that a mask keeps. augment: the images of the estimate. layers: all, or the head alone, as fits a
+    network whose backbone is frozen.
+    """
 
     keep: Share
     masks: Annotated[int, Field(ge=1, le=10**4)]
     augment: bool = True
+    layers: Literal["all", "head"] = "all"
 
 
 class MaskRun(Section):
@@ -27,6 +32,7 @@ class MaskRun(Section):
     keep: Share | None = None
     masks: Annotated[int, Field(ge=1, le=10**4)] | None = None
     augment: bool | None = None
+    layers: Literal["all", "head"] | None = None
 
 
 class Mask(Masking, key="mask"):

@@ -119,6 +119,8 @@ class Training(Section):
     schedule: how the learning rate falls from `lr`: cosine-step, every step down to `lr_end` (OE); cosine-epoch, the same once per epoch
     (UM); steps, times `factor` after each epoch of `milestones` (L2); constant. Before that it rises over `warmup` epochs, step by step
     from `lr_end`; at the end it stays at `lr_end` for `cooldown` epochs. strong: label smoothing and strong augmentation (CCT).
+    freeze: backbone: only the head learns, on features that are computed once, where images are augmented of so many `views` of each; none:
+    everything learns.
     """
 
     epochs: EpochCount
@@ -135,6 +137,19 @@ class Training(Section):
     nesterov: bool = True
     weight_decay: float = Field(5e-4, ge=0, le=10)
     strong: Strong = Strong()
+    freeze: Literal["backbone", "none"] = "none"
+    views: int = Field(4, ge=1, le=100)
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the head learns alone."""
+        return self.freeze == "backbone"
+
+    @model_validator(mode="after")
+    def _features_are_not_mixed(self) -> "Training":
+        if self.frozen and self.strong.softens_by_mixing:
+            raise ValueError("freeze: backbone trains on features, and mixup and cutmix mix images. Take one of the two out")
+        return self
 
     @model_validator(mode="after")
     def _steps_have_milestones(self) -> "Training":

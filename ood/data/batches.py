@@ -155,6 +155,25 @@ class _Decoded(Dataset["Tensor | InputError"]):
         return images if views.seeds is None else views.applied(images)
 
 
+@dataclass(frozen=True)
+class FeatureSet:
+    """What a backbone makes of a set of images, in their place. values: float (N, D); labels: int64 (N,)."""
+
+    values: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def to(self, device: torch.device) -> "FeatureSet":
+        """The set on a device."""
+        return FeatureSet(self.values.to(device), self.labels.to(device))
+
+    def batches(self, plan: Sequence[Views]) -> Iterator[Tensor]:
+        """The features of the images at each Views' index."""
+        return (rows_at(self.values, views.index) for views in plan)
+
+
 Images = ImageSet | FileSet
 
 
@@ -207,8 +226,8 @@ def rows_at(values: Tensor, index: Tensor) -> Tensor:
 
 
 def to_float(images: Tensor) -> Tensor:
-    """uint8 -> float32 in [0, 1]."""
-    return images.float() / 255
+    """uint8 -> float32 in [0, 1]; features, which are numbers already, as they are."""
+    return images.float() / 255 if images.dtype == torch.uint8 else images
 
 
 def at_once(device: torch.device, side: int) -> int:
@@ -223,7 +242,7 @@ def at_once(device: torch.device, side: int) -> int:
 class PlainBatches:
     """Un-augmented batches in order, as often as they are asked for: float images in [0, 1] and labels."""
 
-    images: Images
+    images: Images | FeatureSet
     size: int
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -250,10 +269,10 @@ class TrainingBatches:
 
     def __init__(
         self,
-        inliers: Images,
+        inliers: Images | FeatureSet,
         batch_size: int,
         augment: Augment,
-        outliers: Images | None = None,
+        outliers: Images | FeatureSet | None = None,
         outlier_batch: int = 0,
         strong: Strong = PLAIN,
     ):

@@ -15,9 +15,11 @@ from ood.data.batches import DROPOUT, Batch, TrainingBatches, draws
 from ood.distributed import shard
 from ood.errors import InputError
 from ood.files import atomically, set_aside, sha256
+from ood.nets import Classifier
 from ood.nets.store import save_weights
 from ood.progress import Progress
 from ood.training.checkpoint import state_from, state_to
+from ood.training.frozen import FrozenBatches, Head, frozen
 from ood.training.objectives import Objective, accuracy, soft_labels
 
 ROLLING = "checkpoint.pt"
@@ -90,6 +92,7 @@ class Trainer:
     keep: Callable[[int], bool] = field(default=lambda epoch: False)
     scale: dict | None = field(default=None, init=False)
     kept: dict[str, str] = field(default_factory=dict, init=False)  # files of kept epochs -> their hashes
+    whole: nn.Module = field(default_factory=nn.Module, init=False)  # the network that is trained, also where its head learns alone
 
     def fit(self, net: nn.Module, objective: Objective, batches: TrainingBatches, seed: int, turn: int = 0) -> list[dict[str, float]]:
         """Train `net` in place; returns one row per epoch: lr and the epoch's means of loss, its terms, accuracy.
@@ -100,8 +103,16 @@ class Trainer:
             turn: how many trainings the network has been through before (see data.batches.draws).
         """
         device = self.accelerator.device
-        batches = batches.to(device)
-        step_module = _Step(net.to(device), objective.to(device), self.recipe.strong.label_smoothing)
+        self.whole = learner = net
+        plan: TrainingBatches | FrozenBatches = batches
+        if self.recipe.frozen and self.recipe.epochs:
+            assert isinstance(net, Classifier)  # of which alone it is asked
+            with self.accelerator.main_process_first():  # the others find what it has computed
+                net = net.double() if self.runtime.precision == "fp64" else net
+                plan = frozen(net, batches, self.recipe.views, device, self.progress)
+            learner = Head(net)
+        plan = plan.to(device)
+        step_module = _Step(learner.to(device), objective.to(device), self.recipe.strong.label_smoothing)
         if self.runtime.precision == "fp64":
             step_module.double()
         if self.runtime.channels_last:
@@ -116,7 +127,7 @@ class Trainer:
         run, optimizer = self.accelerator.prepare(run, optimizer)
         self._restore_scale()
         for epoch in range(len(history), self.recipe.epochs):
-            history.append(self._epoch(run, optimizer, batches, seed, epoch, turn))
+            history.append(self._epoch(run, optimizer, plan, seed, epoch, turn))
             self._save(step_module, optimizer, history)
             row = history[-1]
             self.progress.advance(
@@ -125,7 +136,7 @@ class Trainer:
         return history
 
     def _epoch(
-        self, run: nn.Module, optimizer: torch.optim.Optimizer, batches: TrainingBatches, seed: int, epoch: int, turn: int
+        self, run: nn.Module, optimizer: torch.optim.Optimizer, batches: TrainingBatches | FrozenBatches, seed: int, epoch: int, turn: int
     ) -> dict[str, float]:
         torch.manual_seed(draws(seed, epoch, turn, DROPOUT).initial_seed())
         run.train()
@@ -182,7 +193,7 @@ class Trainer:
         epoch = len(history)
         if self.keep(epoch):
             name = f"epochs/{epoch:03d}.safetensors"
-            atomically(self.folder / name, lambda path: save_weights(path, module.net.state_dict()))
+            atomically(self.folder / name, lambda path: save_weights(path, self.whole.state_dict()))
             self.kept[name] = sha256(self.folder / name)
         state = {"module": module.state_dict(), "optimizer": optimizer.state_dict(), "history": history, "kept": self.kept}
         if self.accelerator.scaler is not None:

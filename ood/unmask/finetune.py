@@ -9,6 +9,7 @@ from ood.nets import Classifier
 from ood.nets.store import Spec
 from ood.progress import Progress
 from ood.training.finetune import fine_tune
+from ood.training.frozen import Head
 from ood.training.objectives import Objective
 from ood.training.runs import Start
 from ood.unmask.levels import Levels
@@ -35,7 +36,7 @@ def forget(
         begin = Start(net, replace(spec, constraint=b[seed], mask_keep=keep), Objective(b[seed]))
         if keep is not None:
             dense = {key: tensor.clone() for key, tensor in net.state_dict().items()}
-            learn_masks(net, keep, generator_for(seed, 0, 3))
+            learn_masks(Head(net) if recipe.frozen else net, keep, generator_for(seed, 0, 3))
             begin.states = lambda trained: learned_states(trained, dense)
         return begin
 
