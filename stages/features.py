@@ -3,16 +3,18 @@
 from typing import Annotated
 
 import typer
+from torch import Tensor
 
 from ood.config import Params
 from ood.config.evaluation import Features
 from ood.config.training import Runtime, Seeds
 from ood.data import packed
-from ood.data.batches import load
-from ood.evaluation.features import FEATURES, LABELLED, extract, extract_odin, save, scored
+from ood.data.batches import Images, load
+from ood.evaluation.features import FEATURES, LABELLED, extract, extract_odin, save, scored, through_head
 from ood.files import in_place_of
-from ood.nets import store
+from ood.nets import Classifier, store
 from ood.training.devices import accelerator_for, placed
+from ood.training.frozen import features as features_of
 from stages.console import Console
 
 
@@ -29,19 +31,25 @@ def main(model: Annotated[str, typer.Argument(help="one of models")]) -> None:
     sets |= {name: load(name, packed.PROOFS).to(device) for name in packed.names("painted", packed.PROOFS)}
     console = Console(f"features {model}")
     console.begin(len(seeds), "seed")
+
+    def through(net: Classifier, images: Images, *, frozen: bool) -> dict[str, Tensor]:
+        """A set's outputs; other models have the same backbone where it is frozen, so its part is there already."""
+        if frozen:
+            return through_head(net, features_of(net, images, device, console))
+        return extract(net, images, setting.batch_size, console.step, precision)
+
     with in_place_of(FEATURES / model) as folder:
         for seed in seeds:
             net, spec = store.load(store.MODELS / model / str(seed))
             placed(net, device, runtime)
             tensors = {}
             for name, images in sets.items():
-                tensors[name] = extract(net, images, setting.batch_size, console.step, precision)
+                tensors[name] = through(net, images, frozen=spec.frozen)
                 if setting.odin and scored(name):
                     tensors[name]["odin"] = extract_odin(net, images, setting.batch_size, setting.odin, console.step, precision)
             if spec.mask_keep is not None:
                 dense = store.load(store.MODELS / model / str(seed), "dense")[0].to(device)
                 for name in ("id/val", "id/test"):
-                    plain = extract(dense, sets[name], setting.batch_size, console.step, precision)
-                    tensors[name]["unmasked_logits"] = plain["logits"]
+                    tensors[name]["unmasked_logits"] = through(dense, sets[name], frozen=spec.frozen)["logits"]
             save(folder / f"{seed}.safetensors", tensors, net)
             console.advance(f"seed {seed}")

@@ -86,7 +86,8 @@ def add(params: str, preset: str, name: str) -> str:
 
 def _changed(params: str, recipe: str) -> list[str]:
     ours, theirs = _Text(params), _Text(recipe)
-    edits = sorted(_edits(ours, theirs, ours.data, theirs.data, SECTIONS, ()), key=lambda edit: edit.start, reverse=True)
+    # From the end, and what replaces lines before what is put in front of them: else the one would overwrite the other.
+    edits = sorted(_edits(ours, theirs, ours.data, theirs.data, SECTIONS, ()), key=lambda edit: (edit.start, edit.end), reverse=True)
     lines = params.splitlines()
     for edit in edits:
         lines[edit.start : edit.end] = edit.lines

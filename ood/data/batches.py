@@ -252,8 +252,8 @@ class PlainBatches:
 
 
 def augmented_copy(images: Images, augment: Augment, generator: torch.Generator) -> Images:
-    """The whole set, augmented once, in its order."""
-    return images.seen(Views.drawn(torch.arange(len(images)), augment, generator))
+    """The whole set, augmented once, in its order; itself where nothing is augmented."""
+    return images if augment == Augment() else images.seen(Views.drawn(torch.arange(len(images)), augment, generator))
 
 
 class TrainingBatches:

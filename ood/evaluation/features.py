@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ood.config.evaluation import Odin
-from ood.data.batches import Images, PlainBatches
+from ood.data.batches import FeatureSet, Images, PlainBatches
 from ood.detection.scores import Head, odin
 from ood.evaluation.groups import group_of
 from ood.handover import read_tensors
@@ -62,6 +62,13 @@ def extract_odin(
             tick()
             scores.append(odin(net, batch.to(device), setting.temperature, setting.epsilon).cpu())
     return torch.cat(scores)
+
+
+@torch.no_grad()
+def through_head(net: Classifier, seen: FeatureSet) -> dict[str, Tensor]:
+    """As `extract`, from features that are known."""
+    device = next(net.parameters()).device
+    return {"logits": net.head(seen.values.to(device)).float().cpu(), "features": seen.values.float(), "labels": seen.labels}
 
 
 def save(path: Path, tensors: dict[str, dict[str, Tensor]], net: Classifier) -> None:

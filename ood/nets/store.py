@@ -27,7 +27,7 @@ class Spec:
     """Everything needed to rebuild a network, and what it was trained for.
 
     constraint: the level b of the loss constraint it was trained with. mask_keep: share of weights its mask keeps (None: no mask).
-    trainings: how many it has been through; each has draws of its own.
+    trainings: how many it has been through; each has draws of its own. frozen: whether in the last of them its head learned alone.
     """
 
     net: dict
@@ -39,6 +39,7 @@ class Spec:
     constraint: float | None = None
     mask_keep: float | None = None
     trainings: int = 0
+    frozen: bool = False
     history: dict = field(default_factory=dict)
 
     def build(self) -> nets.Classifier:
