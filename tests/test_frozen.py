@@ -1,15 +1,18 @@
 """A frozen backbone: only the head learns, on features that are computed once, and it learns what it would have from images."""
 
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from conftest import PLAIN, Stop, StopAfter, Workspace
+from conftest import LAUNCH, PLAIN, Stop, StopAfter, Workspace
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ood import nets
 from ood.config.training import Augment, Runtime, Strong, Training
 from ood.data.batches import ImageSet, TrainingBatches
+from ood.evaluation.features import extract
+from ood.nets import store
 from ood.progress import Silent
 from ood.training import frozen
 from ood.training.loop import Trainer
@@ -153,5 +156,19 @@ def test_every_method_trains_on_frozen_features(trained: Workspace, tmp_path):
     assert len({value.numpy().tobytes() for value in heads.values()}) == len(heads), "each head its own"
     assert set(load_file(workspace.path / "data/models/pruned/0/mask.safetensors")) == {"fc.weight"}
     assert len(list((workspace.path / ".scratch/features").iterdir())) <= 2 * 2 * 4
+    workspace.set({"models.exposed": "msp"})
+    workspace.stage("features exposed")
+    cached = load_file(workspace.path / "data/features/exposed/0.safetensors")
+    shown, labels = (np.load(workspace.path / f"data/prepared/test/near/letters{end}") for end in (".npy", ".labels.npy"))
+    exposed, spec = store.load(workspace.path / "data/models/exposed/0")
+    assert spec.frozen
+    there = ImageSet(torch.from_numpy(shown).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels))
+    for name, value in extract(exposed, there, 100, lambda: None).items():
+        assert torch.allclose(cached[f"near/letters:{name}"].float(), value.float(), atol=1e-4), name
+    two = workspace.copy(tmp_path / "two")
+    two.run("rm", "-rf", ".scratch", "data/models/exposed")
+    two.run(*LAUNCH, "oe", "exposed")
+    head = load_file(two.path / "data/models/exposed/0/model.safetensors")["fc.weight"]
+    assert torch.allclose(head, heads["exposed"], atol=1e-4), "two processes find what one does"
     workspace.set({"align.training.freeze": "backbone"})
     assert "align: training.freeze" in workspace.stage("check", check=False).stderr
