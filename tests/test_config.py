@@ -286,6 +286,22 @@ def test_what_yaml_itself_fails_on_is_one_line_that_says_where(tmp_path, text, w
     assert "ruamel" not in message, message
 
 
+def test_what_only_a_folder_knows_is_checked_before_diffusion_trains(workspace):
+    """Unknown names and prompts beyond the text encoder's tokens were found after it had."""
+    params = Params(workspace.path / "params.yaml")
+    with pytest.raises(InputError, match=r"prompts\.names\.0: no such ID class\. Known: cat, dog"):
+        check_against(params, ["cat", "dog"], 100)
+    workspace.set({"prompts.names": {}, "prompts.words": {}, "prompts.template": "so " * 74 + "{name}", "scores.knn_k": 101})
+    params = Params(workspace.path / "params.yaml")
+    check_against(params, ["cat", "dog"], 101)
+    workspace.set({"prompts.template": "so " * 75 + "{name}"})
+    with pytest.raises(InputError) as caught:
+        check_against(Params(workspace.path / "params.yaml"), ["cat", "dog"], 100)
+    said = str(caught.value)
+    assert "'cat', and 1 more: beyond the 77 tokens" in said
+    assert "scores.knn_k: 101 neighbours, but there are 100 training images" in said
+
+
 def test_the_counts_of_digits_are_those_of_the_library():
     from sklearn.datasets import load_digits
 
