@@ -267,7 +267,7 @@ BAD = {
         lambda p: p.set({"data.near.mine": {"source": "folder", "path": "images/none"}}), "prepare", ["images/none", "no such folder"],
     ),
     "corrupt image": (corrupt_image, "prepare", ["5.png", "cannot be read as an image"]),
-    "too few images": (lambda p: p.set({"data.min_per_class": 60}), "prepare", ["data.min_per_class", "has"]),
+    "too few images": (lambda p: p.set({"data.min_per_class": 60}), "check", ["data.min_per_class", "has"]),
     "another architecture": (None, "um um", ["another architecture", "model.safetensors"]),
 }  # fmt: skip
 
@@ -303,7 +303,7 @@ def test_bad_input(project: Project, tmp_path, case):
     assert result.returncode != 0
     for word in words:
         assert word in result.stdout + result.stderr
-    if case in ("unknown key", "wrong type", "out of range", "missing folder"):
+    if case in ("unknown key", "wrong type", "out of range", "missing folder", "too few images"):
         assert ran == {"check"}
         assert [twin.hashes(f) for f in ("data/models", "data/prepared", "data/mask", "metrics")] == outputs
     else:  # only prepare can find it; it names the way back

@@ -219,11 +219,12 @@ SMALLER = {224: 64, 64: 32}  # pixels that the same networks take as well
 
 
 def shrink(params: dict, project: Project, name: str) -> None:
-    """A recipe's params, for a few pictures and a few steps a stage; its classes, networks, runs and DAG stay, of few classes its size."""
+    """A recipe's params, for a few small pictures and a few steps a stage; its classes, networks, runs and DAG stay."""
     data, chain, count = params["data"], params["data"]["chain"], CLASSES[name]
     many = count >= 100  # every class needs its pictures, so an epoch takes minutes: what the small recipes show isn't shown again
-    if many and chain["size"] > 32:
-        chain |= {"size": SMALLER[chain["size"]], "short": None}
+    if chain["size"] in SMALLER and name != "photos":
+        chain["size"] = SMALLER[chain["size"]]
+        chain["short"] = chain.get("short") and chain["size"] * 8 // 7
     side = chain["size"]
     few = 3 if many else 6
     named = {"cifar10": CIFAR10, "cifar100": CIFAR100}.get(name) or data["id"]["images"].get("classes")
@@ -295,7 +296,7 @@ def shrink(params: dict, project: Project, name: str) -> None:
     # Not every one need be traced and evaluated to know that this works.
     kept = [*([] if many else ["ce", "umap"]), "dream" if "dream" in params["models"] else "oe"]
     params["models"] = {model: params["models"][model] for model in kept}
-    params["trace"]["runs"] = {} if many else {"ce": "energy"}
+    params["trace"]["runs"] = {} if many or not params["pretrain"]["keep_epochs"] else {"ce": "energy"}
     params["report"]["pairs"] = {}
     if params["diffusion"]["enabled"] and params["diffusion"]["model"] is None:
         for name in data["world"]:

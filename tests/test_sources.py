@@ -216,8 +216,8 @@ def test_check_finds_a_missing_array_and_folder(tmp_path):
     with pytest.raises(InputError, match=r"none\.npy") as found:
         catalog.check(data)
     lines = str(found.value).splitlines()
-    assert [line.split(": ")[1] for line in lines] == ["data.auxiliary.random.path", "data.near.n.path", "data.id.images.path"]
-    assert "class 'a' has 1 images, of which val gets 20%" in lines[2]
+    assert [line.split(": ")[1] for line in lines] == ["data.auxiliary.random.path", "data.near.n.path", "data.id.images"]
+    assert "class 'a' has 1 images, of which 1 are for train" in lines[2]
 
 
 def test_check_compares_the_classes_of_test_and_training_folders(tmp_path):
