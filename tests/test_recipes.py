@@ -1,5 +1,6 @@
 """Recipes: what they change and what they leave, and that each runs through `dvc repro` on images of its size and number of classes."""
 
+import re
 from copy import deepcopy
 from pathlib import Path
 
@@ -47,6 +48,13 @@ def test_a_recipe_changes_its_values_and_keeps_every_comment_of_the_others(name)
     head = found.splitlines()
     assert head[0] == f"# Recipe: {name}"
     assert head[1].removeprefix("# ") == recipes.available()[name]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_of_a_recipe_is_lost_where_no_comment_stands_between_two_keys(name):
+    """A new key right before a mapping that is replaced was overwritten with it."""
+    bare, text = re.sub(r"^ *#.*\n", "", SHIPPED, flags=re.MULTILINE), recipes.overlay(name)
+    assert parse(recipes.apply(bare, text, name)) == merged(parse(SHIPPED), parse(text))
 
 
 @pytest.mark.parametrize("name", NAMES)
