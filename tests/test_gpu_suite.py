@@ -1,5 +1,6 @@
 """The suite for one GPU, every piece of it on a CPU in miniature, and its table."""
 
+import re
 import sys
 from argparse import Namespace
 
@@ -7,6 +8,10 @@ import numpy as np
 import pytest
 from conftest import ROOT, warm_python
 from PIL import Image
+from safetensors.torch import save_file
+
+from ood import nets
+from ood.config.nets import Net
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import gpu_suite
@@ -15,6 +20,8 @@ CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 FOLDERS = {
     "cifar10/train": CLASSES,
     "cifar10/test": CLASSES,
+    "cifar10-original/train": CLASSES,
+    "cifar10-original/test": CLASSES,
     "tin32/aux": ["n1", "n2"],
     "tin32/val": ["n3"],
     "tin32/test": ["n4"],
@@ -23,8 +30,19 @@ FOLDERS = {
 }
 
 
+def theirs(name):
+    """What the UM authors call a tensor of our DenseNet."""
+    if found := re.fullmatch(r"backbone\.blocks\.(\d+)\.(.+)", name):
+        block, place = divmod(int(found[1]), 17)
+        part = found[2].replace("bn.", "bn1.").replace("conv.", "conv1.") if place == 16 else f"layer.{place}.{found[2]}"
+        return f"trans{block + 1}.{part}" if place == 16 else f"block{block + 1}.{part}"
+    return name.replace("backbone.stem", "conv1").replace("backbone.bn", "bn1")
+
+
 def archives(root):
-    """Folders by the names and in the layout of the packed images."""
+    """Folders by the names and in the layout of the packed images, and a network like the UM authors'."""
+    net = nets.build(Net(name="densenet_bc_100_12", affine=False), num_classes=10, size=32)
+    save_file({theirs(name): value for name, value in net.state_dict().items() if "num_batches" not in name}, root / gpu_suite.GIVEN)
     rng = np.random.default_rng(0)
     for folder, classes in FOLDERS.items():
         for name in classes:
@@ -38,6 +56,7 @@ def archives(root):
 def test_every_piece_runs_in_miniature_and_none_twice(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "executable", str(warm_python() / "python"))
+    (tmp_path / "images").mkdir()
     data = str(archives(tmp_path / "images"))
 
     def suite(*arguments):
@@ -51,10 +70,12 @@ def test_every_piece_runs_in_miniature_and_none_twice(tmp_path, monkeypatch, cap
     miniature = ["run", "--miniature", "--device", "cpu", "--data", data, "--seeds"]
     assert "commands left" in suite(*miniature, "0", "1", "--limit", "0")
     assert "all done" in suite(*miniature, "0", "1", "--only", "prepare", "wrn", "um")
-    first = suite(*miniature, "0")
+    assert "all done" in suite(*miniature, "0", "--only", "given", "given-um")
+    scratch = list(gpu_suite.SUITES["seed"])
+    first = suite(*miniature, "0", "--only", *scratch)
     assert "all done" in first
     assert "pretrain wrn" not in first, "that was done before"
-    assert suite(*miniature, "0") == "all done\n"
+    assert suite(*miniature, "0", "--only", *scratch) == "all done\n"
     monkeypatch.setattr(sys, "argv", ["gpu_suite.py", "run", "--device", "cpu", "--data", data, "--seeds", "0"])
     with pytest.raises(SystemExit, match="holds a run with other settings"):
         gpu_suite.main()
@@ -68,24 +89,27 @@ def test_every_piece_runs_in_miniature_and_none_twice(tmp_path, monkeypatch, cap
     second = suite(*miniature, "1", "--only", "prepare", "oe")
     assert "all done" in second
     assert "pretrain" not in second, "the model came along"
-    rows = {row.split(" ")[1]: row for row in suite("table").splitlines() if row.startswith("| ")}
-    assert gpu_suite.MODELS.keys() <= rows.keys()
-    assert "| 2 |" in rows["um"]
-    assert "| 2 |" in rows["oe"]
-    assert "| 1 |" in rows["dream"]
-    assert "not run" not in rows["densenet"]
-    assert "33.29 | 93.73" in rows["um"]
+    rows = {tuple(row.split(" ")[1:4:2]): row for row in suite("table").splitlines() if row.startswith("| ")}
+    assert {(name, model) for name, models in gpu_suite.MODELS.items() for model in models} <= rows.keys()
+    assert "| 2 |" in rows["seed", "um"]
+    assert "| 2 |" in rows["seed", "oe"]
+    assert "| 1 |" in rows["seed", "dream"]
+    assert "not run" not in rows["seed", "densenet"]
+    assert "not run" not in rows["given", "um"]
+    assert "not run" in rows["given", "umap"]
+    assert "33.29 | 93.73" in rows["given", "um"]
 
 
 def test_what_fails_takes_along_what_starts_from_it_and_nothing_else():
-    everything = [command for commands in gpu_suite.PIECES.values() for command in commands]
+    pieces = gpu_suite.SUITES["seed"]
+    everything = [command for commands in pieces.values() for command in commands]
 
     def left_out(command):
-        queue = everything[everything.index(command) :]
+        queue = [other for other in everything if other != command]
         before = [*queue]
-        gone = gpu_suite.drop(queue)
+        gone = gpu_suite.drop(command, queue, "seed")
         assert queue == [c for c in before if c not in gone]
-        return gone
+        return [command, *gone]
 
     assert left_out("prepare") == everything
     assert left_out("trace wrn") == ["trace wrn"]
@@ -98,8 +122,8 @@ def test_what_fails_takes_along_what_starts_from_it_and_nothing_else():
     base = set(left_out("pretrain wrn"))
     assert set(everything) - base == {
         "prepare",
-        *gpu_suite.PIECES["l2"],
-        *gpu_suite.PIECES["densenet"],
+        *pieces["l2"],
+        *pieces["densenet"],
         "diffusion",
         "align",
         "proofs",
@@ -120,8 +144,37 @@ def test_pieces_under_way_are_done_again_elsewhere(tmp_path, monkeypatch):
     gpu_suite.pack(Namespace(folder="packed"))
     (tmp_path / "suite").rename(tmp_path / "old")
     gpu_suite.unpack_suite(Namespace(folder="packed"))
-    assert gpu_suite.pending(folder, list(gpu_suite.PIECES)) == [
-        command for piece, commands in gpu_suite.PIECES.items() if piece != "wrn" for command in commands
+    assert gpu_suite.pending("seed", folder, list(gpu_suite.PIECES)) == [
+        command for piece, commands in gpu_suite.SUITES["seed"].items() if piece != "wrn" for command in commands
     ]
     assert (folder / "data/models/wrn/0/model.safetensors").read_text() == "weights"
     assert not (folder / "data/models/wrn/0/epochs").exists()
+
+
+def test_the_authors_names_are_ours():
+    ours = nets.build(Net(name="densenet_bc_100_12", affine=False), num_classes=10, size=32).state_dict()
+    assert [gpu_suite.our_name(theirs(name)) for name in ours] == list(ours)
+    assert gpu_suite.our_name("block3.layer.15.conv2.weight") == "backbone.blocks.49.conv2.weight"
+    assert gpu_suite.our_name("trans1.conv1.weight") == "backbone.blocks.16.conv.weight"
+
+
+def test_made_up_pictures_are_never_taken_for_real_ones(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    gpu_suite.made_up(tmp_path / "suite/made-up")
+    with pytest.raises(FileNotFoundError, match=r"cifar10\.tar\.xz"):
+        gpu_suite.unpack(tmp_path)
+
+
+def test_seeds_after_the_first_link_to_what_it_prepared(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("seed-0", "seed-1"):
+        (tmp_path / name).mkdir()
+    first = gpu_suite.Workspace("seed", tmp_path / "seed-0", {}, ["prepare", "pretrain wrn"])
+    second = gpu_suite.Workspace("seed", tmp_path / "seed-1", {}, ["prepare", "pretrain wrn", "features wrn"])
+    assert first.ready(first) == ["prepare"]
+    assert second.ready(first) == []
+    (tmp_path / "seed-0/data/prepared").mkdir(parents=True)
+    first.queue.remove("prepare")
+    assert first.ready(first) == ["pretrain wrn"]
+    assert second.ready(first) == ["pretrain wrn"]
+    assert (tmp_path / "seed-1/data/prepared").resolve() == tmp_path / "seed-0/data/prepared"
