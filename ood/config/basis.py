@@ -15,6 +15,7 @@ from ood.files import sha256, write_text
 # What each stage reads of params.yaml. {run}: it has a basis for each run of that section.
 SETTINGS = {
     "prepare": ["data"],
+    "look": ["data.max_pixels", "look.net", "look.runs.{run}"],
     "pretrain": ["seeds", "net", "augment", "pretrain.keep_epochs", "pretrain.training", "pretrain.runs.{run}"],
     "trace": ["seeds", "trace.every", "trace.collapse", "evaluate.roles", "evaluate.fpr_rule", "trace.runs.{run}"],
     "epoch": ["seeds", "epochs.{run}"],
@@ -58,7 +59,8 @@ def bases(params: Params) -> dict[str, Basis]:
         for section in (key.removesuffix(".{run}") for key in listed if "{run}" in key):
             for run, own in _at(whole, section).items():
                 basis = _counting(settings, section.split(".")[0], own) | _leaves(f"{section}.{run}", own) | code
-                found[f"{stage}@{run}"] = basis | (_given(own, whole["net"]) if "net" in listed else {})
+                net = whole["look"]["net"] if stage == "look" else whole["net"] if "net" in listed else None
+                found[f"{stage}@{run}"] = basis | (_given(own, net) if net else {})
     return found
 
 

@@ -12,6 +12,7 @@ from ood.config.data import Data
 from ood.config.dream import Align, Diffusion, Embed, Judge, Painting, Prompts, Proofs, Synthesize
 from ood.config.evaluation import Evaluate, Features, Models, Report, ScoreName, Scores, Trace
 from ood.config.lineage import Lineage
+from ood.config.look import Look
 from ood.config.methods import NO_CONSTRAINT, OE, UM, UMAP, Mask
 from ood.config.nets import Net
 from ood.config.training import Augment, Epochs, Pretrain, Runtime, Seeds
@@ -23,6 +24,7 @@ SECTIONS: dict[str, type[Keyed]] = {
         Seeds,
         Runtime,
         Data,
+        Look,
         Net,
         Augment,
         Pretrain,

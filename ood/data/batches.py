@@ -233,9 +233,10 @@ def to_float(images: Tensor) -> Tensor:
 def at_once(device: torch.device, side: int) -> int:
     """Images of `side` pixels at a time where nothing is learned.
 
-    A CPU whose cache they leave takes three times as long (docs/performance.md); a GPU wants many, as far as its memory goes.
+    A CPU whose cache they leave takes three to four times as long (docs/performance.md); a GPU wants many, as far as its memory goes.
     """
-    return max(1, 2000 * 32**2 // max(side, 32) ** 2) if device.type == "cuda" else 200
+    share = 32**2 / max(side, 32) ** 2
+    return max(1, int(2000 * share)) if device.type == "cuda" else max(4, int(200 * share))
 
 
 @dataclass(frozen=True)

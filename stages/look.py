@@ -1,0 +1,89 @@
+"""Look into a folder of pictures before any training: files, copies, doubtful labels, shortcuts, what it can promise."""
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from ood.config import Params
+from ood.config.data import Chain, Data
+from ood.config.look import Look
+from ood.config.nets import Net
+from ood.config.training import NAME, Runtime
+from ood.data.batches import FileSet
+from ood.files import published, write_text
+from ood.look.findings import Findings, told
+from ood.look.folder import Seen, list_files, read
+from ood.look.labels import Doubts, doubts
+from ood.look.pictures import contact_sheet
+from ood.nets import Classifier, build, given, weights
+from ood.refusals import must_take
+from ood.training.devices import accelerator_for, placed
+from ood.training.frozen import features
+from stages.console import Console
+
+FOLDER, PICTURES = Path("metrics/look"), Path("metrics/pictures")
+
+
+def main(folder: Annotated[str, typer.Argument(help="a folder, <folder>/<class>/<image>; or one of look.runs")]) -> None:
+    """Say what is in a folder; writes metrics/look/<name>.json and a contact sheet, metrics/pictures/look-<name>.png."""
+    params = Params()
+    setting, runtime = params[Look], params[Runtime]
+    path = setting.runs[folder].path if folder in setting.runs else Path(folder)
+    name = folder if folder in setting.runs else named(path)
+    table, sheet = FOLDER / f"{name}.json", PICTURES / f"look-{name}.png"
+    must_take([table, sheet])
+    files, _, classes, _ = list_files(path)
+    net, chain = network(setting.net, classes)
+    console = Console(f"look {name}")
+    console.begin(len(files), "file")
+    seen = read(path, chain, params[Data].max_pixels, console.advance)
+    console.note(f"{len(seen.labels)} pictures are read; what {setting.net.name} makes of them is next")
+    found = Findings.of(seen, chain.side, judged(seen, net, runtime, console))
+    with published(table, sheet) as (metrics, picture):
+        write_text(metrics, json.dumps(found.summary(), indent=1, ensure_ascii=False) + "\n")
+        contact_sheet(picture, found, str(path))
+    console.close()
+    typer.echo("\n".join(["", *told(found, str(path)), "", f"all of it in {table}, to look at in {sheet}"]))
+
+
+def named(path: Path) -> str:
+    """A folder's own name as a name of files."""
+    name = re.sub(r"[^a-z0-9]+", "-", path.resolve().name.lower()).strip("-")[:60]
+    return name if re.fullmatch(NAME, name) else "folder"
+
+
+def network(net: Net, classes: list[str]) -> tuple[Classifier, Chain]:
+    """The backbone with its weights, and how it has learned to see pictures.
+
+    Raises:
+        InputError: no such net, or its weights can't be had.
+    """
+    known = given.proposed(net.timm or "")
+    chain = Chain(
+        grey=False,
+        size=known.side,
+        short=known.short,
+        resize=known.resize,
+        levels=None,
+        mean=known.mean,
+        std=known.std,
+    )
+    classifier = build(net, num_classes=max(2, len(classes)), size=chain.side, mean=chain.mean, std=chain.std)
+    if net.weights:
+        weights.fill(classifier, net, net.weights, whole=False, classes=classes)
+    return classifier, chain
+
+
+def judged(seen: Seen, net: Classifier, runtime: Runtime, console: Console) -> Doubts | None:
+    """What heads on the backbone's features say of the labels; None of one class."""
+    if len(seen.classes) < 2:
+        return None
+    device = accelerator_for(runtime).device
+    images = FileSet(seen.images, torch.from_numpy(seen.labels), workers=runtime.workers)
+    placed(net, device, runtime)
+    values = features(net, images, device, console).values
+    return doubts(values.double().numpy(), seen.labels, seen.units, len(seen.classes), console.step)

@@ -1,0 +1,248 @@
+"""What `look` says of a folder, on folders whose faults are known, and of guarantees, against what they are made from."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from conftest import Project, Workspace
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageDraw
+from scipy.stats import binom
+
+from ood.detection import guarantee
+from ood.look import files, folds
+from ood.look.labels import doubts
+from ood.look.shortcut import shortcut
+
+CLASSES = ("disc", "square", "stripes")
+
+
+def drawn(kind: str, rng: np.random.Generator, size: int = 96) -> Image.Image:
+    """A shape of a class's kind in a colour and place of its own, on noise."""
+    picture = Image.fromarray(rng.integers(90, 150, (size, size, 3)).astype(np.uint8))
+    pen, colour = ImageDraw.Draw(picture), tuple(int(v) for v in rng.integers(0, 256, 3))
+    x, y, half = (int(v) for v in (*rng.integers(30, 66, 2), rng.integers(16, 28)))
+    box = (x - half, y - half, x + half, y + half)
+    if kind == "disc":
+        pen.ellipse(box, fill=colour)
+    elif kind == "square":
+        pen.rectangle(box, fill=colour)
+    else:
+        for place in range(0, size, 12):
+            pen.line((0, place + y % 12, size, place + x % 12), fill=colour, width=5)
+    return picture
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory):
+    """Three classes, twelve pictures each."""
+    root, rng = tmp_path_factory.mktemp("shapes"), np.random.default_rng(0)
+    for kind in CLASSES:
+        (root / kind).mkdir()
+        for i in range(12):
+            drawn(kind, rng).save(root / kind / f"{i:02d}.png")
+    return root
+
+
+@pytest.fixture
+def spoilt(shapes, tmp_path):
+    """The same with one fault of every kind."""
+    root = tmp_path / "spoilt"
+    shutil.copytree(shapes, root)
+    (root / "stripes/05.png").rename(root / "disc/wrong.png")  # a wrong label
+    shutil.copy(root / "square/00.png", root / "disc/twice.png")  # the same under two classes
+    shutil.copy(root / "square/01.png", root / "square/copy.png")
+    (root / "square/broken.png").write_bytes((root / "square/02.png").read_bytes()[:300])
+    (root / "square/notes.txt").write_text("no picture")
+    Image.new("RGB", (12, 12), "red").save(root / "stripes/dot.png")
+    return root
+
+
+def looked(path, folder, check=True):
+    """Exit status, what was printed, and the metrics of `look`."""
+    path.mkdir(exist_ok=True)
+    run = Workspace(path).stage(f"look {folder}", check=check)
+    table = path / f"metrics/look/{folder.name}.json"
+    return run, json.loads(table.read_text()) if table.is_file() else None
+
+
+@pytest.mark.slow
+def test_every_planted_fault_is_found(spoilt, tmp_path):
+    run, found = looked(tmp_path / "work", spoilt)
+    listed = found["listed"]
+    assert listed["doubtful_labels"][0].keys() == {"name", "labelled", "looks_like", "believed"}
+    assert {"disc/wrong.png": "stripes", "disc/twice.png": "square"}.items() <= {
+        row["name"]: row["looks_like"] for row in listed["doubtful_labels"]
+    }.items()
+    assert listed["alike_under_two_classes"] == [["disc/twice.png", "square/00.png"]]
+    assert sorted(map(sorted, listed["identical"])) == [["disc/twice.png", "square/00.png"], ["square/01.png", "square/copy.png"]]
+    assert listed["tiny"] == ["stripes/dot.png"]
+    assert len(listed["unreadable"]) == 1
+    assert "square/broken.png" in listed["unreadable"][0]
+    assert found["skipped"] == {"of a kind that is not read (.txt)": 1}
+    assert (found["images"], found["classes"], found["unreadable"]) == (39, 3, 1)
+    for words in ("disc/wrong.png: labelled disc, looks like stripes", "broken.png", "1 of a kind that is not read (.txt)", "it takes 299"):
+        assert words in run.stdout
+    with Image.open(tmp_path / "work/metrics/pictures/look-spoilt.png") as sheet:
+        assert sheet.width > 500
+
+
+@pytest.mark.slow
+def test_one_class_and_a_class_of_one(shapes, tmp_path):
+    run, found = looked(tmp_path / "work", shapes / "disc")
+    assert "one class: nothing to tell apart" in run.stdout
+    assert found["accuracy_of_heads"] is None
+    (tmp_path / "few").mkdir()
+    for kind, count in {"disc": 5, "square": 5, "stripes": 1}.items():
+        (tmp_path / "few" / kind).mkdir()
+        for i in range(count):
+            shutil.copy(shapes / kind / f"{i:02d}.png", tmp_path / "few" / kind)
+    run, found = looked(tmp_path / "work", tmp_path / "few")
+    assert "1 picture not judged" in run.stdout
+    assert found["accuracy_of_heads"] is not None
+
+
+@pytest.mark.slow
+def test_dvc_looks_again_when_a_picture_changes(shapes, tmp_path):
+    project = Project(tmp_path, {"look.runs": {"shapes": {"path": "images/shapes"}}})
+    shutil.copytree(shapes, project.path / "images/shapes", dirs_exist_ok=True)
+    assert "look@shapes" in project.repro("look@shapes")[0]
+    assert project.repro("look@shapes")[0] == set()
+    before = json.loads((project.path / "metrics/look/shapes.json").read_text())
+    (project.path / "images/shapes/disc/00.png").unlink()
+    assert project.repro("look@shapes")[0] == {"check", "look@shapes"}
+    after = json.loads((project.path / "metrics/look/shapes.json").read_text())
+    assert (before["images"], after["images"]) == (36, 35)
+    assert (project.path / "metrics/pictures/look-shapes.png").is_file()
+
+
+def test_a_folder_that_is_no_folder(workspace):
+    run = workspace.stage("look nowhere", check=False)
+    assert run.returncode == 1
+    assert "nowhere: no such folder" in run.stderr
+    workspace.set({"look.net": {"name": "wrn_10_1"}})
+    run = workspace.stage("look nowhere", check=False)
+    assert "look.net" in run.stderr
+    assert "take one of timm's" in run.stderr
+
+
+def test_what_a_file_says(tmp_path):
+    rng = np.random.default_rng(0)
+    picture = Image.fromarray(rng.integers(0, 255, (40, 60, 3)).astype(np.uint8))
+    exif = Image.Exif()
+    exif[files.MAKE], exif[files.MODEL], exif[files.ORIENTATION] = "Acme", "One\0", 6
+    picture.save(tmp_path / "a.jpg", quality=90, exif=exif)
+    picture.save(tmp_path / "b.jpg", quality=30)
+    picture.convert("L").save(tmp_path / "c.png")
+    first, second, third = (files.read(tmp_path / name) for name in ("a.jpg", "b.jpg", "c.png"))
+    assert (first.width, first.height, first.short, first.camera) == (40, 60, 40, "Acme One")
+    assert (second.width, second.height, second.camera) == (60, 40, "none named")
+    assert 0 < first.quality < second.quality
+    assert (third.kind, third.mode, third.quality) == ("PNG", "L", 0.0)
+    columns = files.columns([first, second, third])
+    assert columns["camera Acme One"].tolist() == [1, 0, 0]
+    assert "aspect" in columns
+    assert not files.columns([first, first]), "what does not differ tells nothing"
+
+
+def clouds(rng, per_class=30, classes=4, apart=6.0):
+    """Features of classes that lie apart, their labels, and each image as a unit of its own."""
+    labels = np.repeat(np.arange(classes), per_class)
+    centres = apart * np.eye(classes, 16)
+    return centres[labels] + rng.normal(size=(len(labels), 16)), labels, np.arange(len(labels))
+
+
+def test_wrong_labels_are_found_and_right_ones_left_alone():
+    rng = np.random.default_rng(0)
+    features, labels, units = clouds(rng)
+    assert not len(doubts(features, labels, units, 4, lambda: None).doubtful)
+    wrong = rng.choice(len(labels), 8, replace=False)
+    given_labels = labels.copy()
+    given_labels[wrong] = (labels[wrong] + 1) % 4
+    found = doubts(features, given_labels, units, 4, lambda: None)
+    believed = found.believed(given_labels)
+    assert set(np.argsort(believed)[:8]) == set(wrong), "they are the least believed"
+    assert set(found.doubtful) <= set(wrong)
+    assert len(found.doubtful) >= 7, "how many are wrong is itself an estimate"
+    assert (found.seen_as[wrong] == labels[wrong]).all()
+    assert found.accuracy(labels) > 0.95
+    assert (np.diff(believed[found.doubtful]) >= 0).all(), "the most doubtful first"
+
+
+def test_pictures_that_look_the_same_do_not_vouch_for_each_other():
+    rng = np.random.default_rng(1)
+    features, labels, units = clouds(rng, apart=3.0)
+    burst = np.arange(6)  # one scene, shot six times, all under the wrong class
+    features[burst] = features[0] + 0.01 * rng.normal(size=(6, 16))
+    labels[burst] = 1
+    apart = doubts(features, labels, units, 4, lambda: None)
+    units[burst] = 0
+    together = doubts(features, labels, units, 4, lambda: None)
+    assert set(burst) <= set(together.doubtful)
+    assert together.believed(labels)[burst].max() < apart.believed(labels)[burst].min()
+    for fit, judge in folds.split(labels, units):
+        assert not set(units[fit]) & set(units[judge])
+
+
+def test_a_shortcut_is_told_from_an_accident():
+    rng = np.random.default_rng(0)
+    labels, units = np.repeat(np.arange(4), 30), np.arange(120)
+    sizes = rng.choice([640, 800, 1024], 120).astype(float)
+    by_chance = shortcut({"width": sizes}, labels, units)
+    assert not by_chance.warns
+    sizes[labels == 2] = 333.0
+    found = shortcut({"width": sizes, "height": rng.normal(size=120)}, labels, units)
+    assert found.warns
+    assert found.best == (2, 1.0)
+    assert found.facts[0] == "width"
+    assert found.chance == 0.25
+    assert shortcut({}, labels, units) is None
+
+
+def test_a_burst_in_one_size_is_no_shortcut():
+    """Each class is a few bursts, each burst of a size of its own: held out together, sizes tell nothing."""
+    rng = np.random.default_rng(0)
+    labels, units = np.repeat(np.arange(3), 40), np.arange(120) // 10
+    sizes = rng.permutation(12)[units].astype(float)
+    assert shortcut({"width": sizes}, labels, np.arange(120)).warns
+    assert not shortcut({"width": sizes}, labels, units).warns
+
+
+def test_how_many_images_a_promise_takes():
+    assert (guarantee.marginal_rank(1000, 0.05), guarantee.conditional_rank(1000, 0.05, 0.95)) == (50, 39)
+    assert [guarantee.fewest(rate) for rate in (0.05, 0.01)] == [19, 99]
+    assert [guarantee.fewest(rate, 0.95) for rate in (0.05, 0.01)] == [59, 299]
+    assert guarantee.marginal_rank(18, 0.05) == guarantee.conditional_rank(58, 0.05, 0.95) == guarantee.marginal_rank(0, 0.05) == 0
+    assert guarantee.conditional_rank(0, 0.05, 0.95) == 0
+
+
+@given(st.integers(1, 3000), st.floats(0.001, 0.5), st.floats(0.5, 0.999))
+def test_ranks_are_the_largest_that_hold(count, alpha, confidence):
+    rank = guarantee.marginal_rank(count, alpha)
+    assert rank / (count + 1) <= alpha * (1 + 1e-6)
+    assert (rank + 1) / (count + 1) > alpha * (1 - 1e-6)
+    # With more than rank - 1 of `count` uniform draws below alpha, the rank-th smallest lies there: the same as the beta distribution.
+    sure = guarantee.conditional_rank(count, alpha, confidence)
+    if sure:
+        assert binom.sf(sure - 1, count, alpha) >= confidence - 1e-9
+    if sure < count:
+        assert binom.sf(sure, count, alpha) < confidence + 1e-9
+    assert (rank > 0) == (count >= guarantee.fewest(alpha))
+    assert (sure > 0) == (count >= guarantee.fewest(alpha, confidence))
+    assert guarantee.smallest_rate(count) <= 1
+    if sure:
+        assert guarantee.smallest_rate(count, confidence) <= alpha * (1 + 1e-6)
+
+
+def test_promises_hold_over_draws():
+    rng = np.random.default_rng(0)
+    count, alpha = 200, 0.05
+    calibration = np.sort(rng.random((20_000, count)), axis=1)
+    rates = {}
+    for name, rank in (("marginal", guarantee.marginal_rank(count, alpha)), ("sure", guarantee.conditional_rank(count, alpha, 0.95))):
+        rates[name] = 1 - calibration[:, count - rank]  # share of uniform scores that reach the rank-th largest
+    assert rates["marginal"].mean() == pytest.approx(alpha, abs=0.001)
+    assert (rates["marginal"] > alpha).mean() > 0.3, "no promise for the threshold at hand"
+    assert (rates["sure"] > alpha).mean() <= 0.05
