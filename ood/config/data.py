@@ -101,7 +101,7 @@ class Noise(Section):
 
 
 class Corruption(Section):
-    """ID validation images, spoilt by one of the OE paper's corruptions.
+    """ID images, spoilt by one of the OE paper's corruptions: validation images as validation OOD, training images as auxiliary outliers.
 
     classes: only images of these, by name or by label (their place among the ID classes, from 0); null: all. limit: at most so many,
     evenly spaced through the set.
@@ -257,11 +257,18 @@ class Data(Section, key="data"):
 
     @model_validator(mode="after")
     def _names_and_roles(self) -> "Data":
-        for role in ("auxiliary", "near", "far", "world"):
+        for role in ("near", "far", "world"):
             for name, source in getattr(self, role).items():
                 if source.source == "corruption":
-                    raise ValueError(f"{role}.{name}: corruptions of ID validation images can only be validation OOD")
-        for role in ("validation", "corrupted"):
+                    raise ValueError(f"{role}.{name}: spoilt ID images can only be validation OOD or auxiliary outliers")
+        spoilt = {source.kind: name for name, source in self.validation.items() if source.source == "corruption"}
+        for name, source in self.auxiliary.items():
+            if source.source == "corruption" and source.kind in spoilt:
+                raise ValueError(
+                    f"auxiliary.{name} and validation.{spoilt[source.kind]}: both are {source.kind}; what was trained on must not choose. "
+                    "Take another kind for one of the two"
+                )
+        for role in ("auxiliary", "validation", "corrupted"):
             for name, source in getattr(self, role).items():
                 if source.source == "corruption" and self.chain.grey and source.kind in ("ghost", "invert"):
                     raise ValueError(f"{role}.{name}: {source.kind} rolls colour channels, but data.chain is grey; take it out")

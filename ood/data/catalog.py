@@ -51,7 +51,8 @@ def build(data: Data, tick: Callable[[], None] = lambda: None) -> tuple[Sets, di
     _enough(sets, data.min_per_class)
     for name, source in sources.items():
         if source.source == "corruption":
-            sets[name] = corruptions.load(source, sets["id/val"], chain, rng_for(data.seed, name))
+            parents = sets["id/train" if name.startswith("auxiliary/") else "id/val"]
+            sets[name] = corruptions.load(source, parents, chain, rng_for(data.seed, name))
     ours = [name for name in sets if name.startswith(("id/", "shifted/"))]
     sets, again = roles.separate({name: sets[name] for name in [*ours, *sources]}, data.duplicates)
     _enough(sets, data.min_per_class)
@@ -124,11 +125,10 @@ def _problems(data: Data, listings: dict[str, dict[str, list[Path]]]) -> Iterato
             yield f"data.shifted.{name}.numbered: {source.numbered}: no such folder. Correct the path."
         elif classes is not None and f"data.shifted.{name}" in listings:
             yield from _said(f"data.shifted.{name}", partial(folders.known, source, classes))
-    for name, source in data.validation.items():
-        if source.source == "corruption" and classes is not None:
-            yield from _said(f"data.validation.{name}", partial(corruptions.labels_of, source, classes))
     for role in ROLES:
         for name, source in getattr(data, role).items():
+            if source.source == "corruption" and classes is not None:
+                yield from _said(f"data.{role}.{name}", partial(corruptions.labels_of, source, classes))
             if source.source == "glyphs":
                 key = f"data.{role}.{name}"
                 yield from _said(None, partial(glyphs.check, source, key))
@@ -242,7 +242,7 @@ def _labelled(
 
 
 def _outliers(source: Source, name: str, data: Data, chain: ImageChain, tick: Callable[[], None]) -> ItemSet:
-    assert source.source != "corruption"  # `build` makes these of ID validation images, when the roles are separated
+    assert source.source != "corruption"  # `build` makes these of ID images, when the roles are separated
     rng = rng_for(data.seed, name)
     match source.source:
         case "glyphs":

@@ -1,4 +1,4 @@
-"""Validation OOD by the Outlier Exposure paper: ID validation images, spoilt.
+"""Validation OOD by the Outlier Exposure paper: ID validation images, spoilt. Training images, spoilt, may be auxiliary outliers.
 
 All functions take and return float arrays in [0, 1]. Sizes that the paper gives for 32 pixels scale with the image.
 """
@@ -16,7 +16,7 @@ def load(source: Corruption, parents: ItemSet, chain: ImageChain, rng: np.random
     """One spoilt image per parent image (of the listed classes).
 
     Args:
-        parents: native ID validation images.
+        parents: native ID images.
     """
     chosen = chosen_parents(source, parents)
     images, names, keys = [], [], []

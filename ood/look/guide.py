@@ -1,0 +1,210 @@
+"""From a folder of pictures to a recipe that fits it: what is chosen, and why, in lines that stand above the recipe as well."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
+
+from ood.config.recipes import header
+from ood.data.reading import UnreadableError
+from ood.errors import InputError
+from ood.look import files
+from ood.look.folder import list_files
+
+SHARE, FEW = 0.15, 5  # of the pictures that validate and that test; of a class, fewer of which say little
+LARGER, LEAST = 0.2, 5  # the share where the smallest class has few; the smallest class that can be split
+STEPS, EPOCHS = 1500, (10, 60)  # a head's training on frozen features, in steps; fewest and most epochs
+SAMPLED = 200  # files whose size is read
+CUT = 256 / 224  # short side before the middle is cut out, as the network has learned
+TESTS = 150  # spoilt pictures of a kind
+START, SCORES = 7.0, 25.0  # seconds: a stage's start and a head's training; a model's scores (docs/networks.md)
+
+# Spoilt training pictures that stand in for auxiliary outliers, and the kinds that validation then keeps: none is in both.
+SYNTHETIC, KEPT = ("arithmetic_mean", "jigsaw"), ("geometric_mean", "speckle", "pixelate", "ghost", "invert")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a person gives. images: the classes; outliers: pictures of other things, to train with; unknown: such to test with."""
+
+    images: Path
+    outliers: Path | None = None
+    unknown: Path | None = None
+    size: int | None = None
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the folders hold. counts: pictures of each class; short: middle short side, in pixels; others: in outliers and unknown."""
+
+    counts: dict[str, int]
+    short: int
+    outliers: int = 0
+    unknown: int = 0
+
+    @property
+    def total(self) -> int:
+        """ID pictures."""
+        return sum(self.counts.values())
+
+
+def survey(asked: Asked) -> Known:
+    """List the folders and read the sizes of some pictures.
+
+    Raises:
+        InputError: a folder that is none, holds no pictures, or lies within another; fewer than two classes; a class too small to be split.
+    """
+    _apart(asked)
+    paths, labels, classes, _ = list_files(asked.images)
+    if len(classes) < 2:
+        raise InputError(f"--id {asked.images}: holds one class; a classifier needs at least two, as {asked.images}/<class>/<image>.")
+    counts = dict(zip(classes, np.bincount(labels, minlength=len(classes)).tolist(), strict=True))
+    small = [name for name, count in counts.items() if count < LEAST]
+    if small:
+        name = min(small, key=lambda name: counts[name])
+        more = f" (and {len(small) - 1} more classes)" if len(small) > 1 else ""
+        raise InputError(
+            f"--id {asked.images}: class {name!r} has {counts[name]} pictures{more}; to train, validate and test it takes {LEAST}, "
+            "and some dozens to say much. Add pictures, or take the class out."
+        )
+    others = [len(list_files(folder)[0]) if folder else 0 for folder in (asked.outliers, asked.unknown)]
+    return Known(counts, _middle(paths), *others)
+
+
+def _apart(asked: Asked) -> None:
+    """No folder is another one's, or in it: a picture plays one role."""
+    given = {"--id": asked.images, "--outliers": asked.outliers, "--unknown": asked.unknown}
+    found = [(option, folder.resolve()) for option, folder in given.items() if folder]
+    for option, folder in found:
+        for other, around in found:
+            if option != other and folder.is_relative_to(around):
+                raise InputError(f"{option} {folder} lies within {other} {around}; no picture may play two roles. Move it out.")
+
+
+def _middle(paths: list[Path]) -> int:
+    """The median short side of some of the pictures."""
+    chosen = [paths[i] for i in np.unique(np.linspace(0, len(paths) - 1, min(SAMPLED, len(paths))).astype(int))]
+    sides = []
+    for path in chosen:
+        try:
+            sides.append(files.read(path).short)
+        except (OSError, ValueError, SyntaxError, UnreadableError):  # `look` and `prepare` tell of these
+            continue
+    if not sides:
+        raise InputError(f"{paths[0].parent}: none of {len(chosen)} pictures can be read. `python -m stages look` tells why.")
+    return int(np.median(sides))
+
+
+def propose(recipe: str, asked: Asked, known: Known, seconds: float | None, where: str) -> str:
+    """The recipe's text with the folders in it, and in its first lines what was chosen and why.
+
+    Args:
+        recipe: the text of recipes/folder.yaml. seconds: of reading and looking at a picture; None: not measured. where: on which device.
+    """
+    yaml = YAML()
+    yaml.width = 10_000
+    overlay: CommentedMap = yaml.load("\n".join(recipe.splitlines()[len(header(recipe)) :]))
+    lines = [
+        f"Your own photographs in {asked.images}: {known.total:,} pictures, {len(known.counts)} classes; `recipe folder` chose",
+        "",
+    ]
+    choices: list[Callable[..., list[str]]] = [_split, _size, _outliers, _unknown, _epochs]
+    for choose in choices:
+        lines += choose(overlay, asked, known)
+    lines += _time(overlay, known, seconds, where)
+    overlay["data"]["id"]["images"] = _flow(source="folder", path=asked.images.as_posix())
+    overlay["look"] = CommentedMap(runs=CommentedMap(id=_flow(path=asked.images.as_posix())))
+    text = StringIO()
+    yaml.dump(overlay, text)
+    return "\n".join([*(f"# {line}".rstrip() for line in lines), "", text.getvalue()])
+
+
+def _split(overlay: CommentedMap, _: Asked, known: Known) -> list[str]:
+    least = min(known.counts.values())
+    share = SHARE if least * SHARE >= FEW else LARGER
+    fewest = max(1, min(FEW, math.floor(share * least)))
+    overlay["data"]["id"]["split"] = _flow(train=round(1 - 2 * share, 2), val=share, test=share)
+    overlay["data"]["min_per_class"] = fewest
+    few = "" if fewest >= FEW else f"; its figures per class mean little, for the smallest class has {least} pictures"
+    return [f"split: {1 - 2 * share:.0%} train, {share:.0%} validate, {share:.0%} test{few}"]
+
+
+def _size(overlay: CommentedMap, asked: Asked, known: Known) -> list[str]:
+    size = asked.size or 224
+    chain = overlay["data"]["chain"]
+    chain["size"], chain["short"] = size, round(size * CUT)
+    why = "what the network has learned with" if size == 224 else "as asked; the network has learned with 224"
+    enlarged = f"; yours have {known.short}, so they are enlarged" if known.short < size else ""
+    return [
+        "net: EfficientNet-Lite0, frozen: it needs no hub and no GPU, and every method trains a head on what it sees (docs/networks.md)",
+        f"size: {size} pixels, {why}{enlarged}",
+    ]
+
+
+def _outliers(overlay: CommentedMap, asked: Asked, known: Known) -> list[str]:
+    data = overlay["data"]
+    if asked.outliers is not None:
+        data["auxiliary"] = CommentedMap(others=_flow(source="folder", path=asked.outliers.as_posix()))
+        return [f"outliers to train with: {known.outliers:,} pictures in {asked.outliers}"]
+    data["auxiliary"] = CommentedMap({_named(kind): _spoilt(kind, 2 * TESTS) for kind in SYNTHETIC})
+    data["validation"] = CommentedMap({_named(kind): _spoilt(kind, TESTS) for kind in KEPT})
+    return [
+        "outliers to train with: none given, so mixtures and jigsaws of training pictures stand in, and validation keeps the other kinds.",
+        "  They teach little about things of another kind: read `oe` against `no-outliers`. Pictures of such (--outliers) are worth more",
+    ]
+
+
+def _unknown(overlay: CommentedMap, asked: Asked, known: Known) -> list[str]:
+    data = overlay["data"]
+    if asked.unknown is not None:
+        data["near"] = CommentedMap(unknown=_flow(source="folder", path=asked.unknown.as_posix()))
+        return [f"unknown things to test with: {known.unknown:,} pictures in {asked.unknown}"]
+    data["near"] = CommentedMap({"coloured-noise": _flow(source="noise", kind="blobs", count=100, blur=12.0)})
+    return [
+        "unknown things to test with: none given. Noise alone is left to test with, which every method finds: its figures promise nothing.",
+        "  Some dozens of pictures of what will come one day (--unknown), which training never sees, say how good this is",
+    ]
+
+
+def _epochs(overlay: CommentedMap, _: Asked, known: Known) -> list[str]:
+    training = overlay["pretrain"]["training"]
+    share = float(overlay["data"]["id"]["split"]["train"])
+    a_pass = max(1, math.ceil(share * known.total / training["batch_size"]))
+    training["epochs"] = min(EPOCHS[1], max(EPOCHS[0], math.ceil(STEPS / a_pass)))
+    return [f"epochs: {training['epochs']}, about {training['epochs'] * a_pass:,} steps of {training['batch_size']} pictures each"]
+
+
+def _time(overlay: CommentedMap, known: Known, seconds: float | None, where: str) -> list[str]:
+    if seconds is None:
+        return []
+    data = overlay["data"]
+    spoilt = sum(source.get("limit", 0) for role in ("auxiliary", "validation") for source in data[role].values())
+    noise = sum(source.get("count", 0) for role in ("near", "far") for source in data[role].values())
+    pictures = known.total + known.outliers + known.unknown + spoilt + noise
+    models = len(overlay["models"])
+    runs = models + len(overlay["pretrain"]["runs"]) + 3
+    # Pictures are read to be prepared, then looked at.
+    took = 2 * pictures * seconds + runs * START * len(overlay["seeds"]) / 3 + models * (START + SCORES)
+    shown = f"{took / 60:.0f} minutes" if took < 5400 else f"{took / 3600:.1f} hours"
+    return [f"time: about {shown} here on {where}: {pictures:,} pictures at {seconds:.3f} s (measured on yours), {models} models, 3 seeds"]
+
+
+def _named(kind: str) -> str:
+    return kind.replace("_", "-")
+
+
+def _spoilt(kind: str, limit: int) -> CommentedMap:
+    return _flow(source="corruption", kind=kind, limit=limit)
+
+
+def _flow(**values: Any) -> CommentedMap:
+    """A mapping on one line."""
+    found = CommentedMap(values)
+    found.fa.set_flow_style()
+    return found
