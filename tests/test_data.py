@@ -390,6 +390,18 @@ def test_a_dropped_validation_image_does_not_live_on_as_validation_ood(data, tmp
     assert {item.split("/", 1)[1] for item in built["validation/jigsaw"].names} == set(built["id/val"].names)
 
 
+def test_spoilt_training_images_may_be_auxiliary_outliers(data):
+    """Of training images alone: those of validation images choose, and none is both."""
+    spoilt = {"jigsaw": Corruption(source="corruption", kind="jigsaw", limit=30)}
+    chosen = {"speckle": Corruption(source="corruption", kind="speckle", limit=30)}
+    built, _, _ = catalog.build(data.model_copy(update={"auxiliary": spoilt, "validation": chosen}))
+    parents = {role: {name.split("/", 1)[1] for name in built[role].names} for role in ("auxiliary/jigsaw", "validation/speckle")}
+    assert parents["auxiliary/jigsaw"] <= set(built["id/train"].names)
+    assert parents["validation/speckle"] <= set(built["id/val"].names)
+    assert len(built["auxiliary/jigsaw"]) == 30
+    assert (built["auxiliary/jigsaw"].labels == -1).all()
+
+
 def test_a_set_that_loses_everything_is_an_error():
     with pytest.raises(InputError, match="every image"):
         roles.separate({"auxiliary/x": items(4), "near/x": items(4)}, "drop")

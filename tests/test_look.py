@@ -1,18 +1,22 @@
 """What `look` says of a folder, on folders whose faults are known, and of guarantees, against what they are made from."""
 
 import json
+import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Project, Workspace
+from conftest import ROOT, Project, Workspace, parse
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 from scipy.stats import binom
 
+from ood.config import recipes
 from ood.detection import guarantee
-from ood.look import files, folds
+from ood.errors import InputError
+from ood.look import files, folds, guide
 from ood.look.labels import doubts
 from ood.look.shortcut import shortcut
 
@@ -246,3 +250,101 @@ def test_promises_hold_over_draws():
     assert rates["marginal"].mean() == pytest.approx(alpha, abs=0.001)
     assert (rates["marginal"] > alpha).mean() > 0.3, "no promise for the threshold at hand"
     assert (rates["sure"] > alpha).mean() <= 0.05
+
+
+# --- the guided recipe
+
+
+def folder_of(root, counts, size=240, start=0):
+    """Class folders of pictures, each its own."""
+    for label, (name, count) in enumerate(counts.items()):
+        (root / name).mkdir(parents=True)
+        for i in range(count):
+            rng = np.random.default_rng([start, label, i])
+            Image.fromarray(rng.integers(0, 255, (12, 12, 3)).astype(np.uint8)).resize((size, size)).save(root / name / f"{i:03d}.png")
+    return root
+
+
+def proposed(asked, known, seconds=0.02):
+    """The lines of a proposal and its values."""
+    text = guide.propose(recipes.overlay("folder"), asked, known, seconds, "cpu")
+    return recipes.header(text), parse(text)
+
+
+def known(counts, **others):
+    return guide.Known(counts, **({"short": 300} | others))
+
+
+def test_the_choice_fits_the_folder():
+    asked = guide.Asked(Path("images/mine"), Path("images/other"), Path("images/strange"))
+    lines, found = proposed(asked, known({"a": 400, "b": 90}, outliers=50, unknown=60))
+    assert found["data"]["id"] == {
+        "images": {"source": "folder", "path": "images/mine"}, "test": None, "split": {"train": 0.7, "val": 0.15, "test": 0.15}
+    }  # fmt: skip
+    assert found["data"]["min_per_class"] == 5
+    assert found["data"]["auxiliary"] == {"others": {"source": "folder", "path": "images/other"}}
+    assert found["data"]["near"] == {"unknown": {"source": "folder", "path": "images/strange"}}
+    assert found["look"] == {"runs": {"id": {"path": "images/mine"}}}
+    assert (found["data"]["chain"]["size"], found["data"]["chain"]["short"]) == (224, 256)
+    assert found["pretrain"]["training"]["epochs"] == 60
+    assert any("490 pictures, 2 classes" in line for line in lines)
+    assert any(line.startswith("time: about") and "0.020 s" in line for line in lines)
+
+
+def test_few_pictures_small_ones_and_many():
+    asked = guide.Asked(Path("images/mine"), size=96)
+    lines, found = proposed(asked, known({"a": 12, "b": 40}, short=64), seconds=None)
+    assert found["data"]["id"]["split"] == {"train": 0.6, "val": 0.2, "test": 0.2}
+    assert found["data"]["min_per_class"] == 2
+    assert (found["data"]["chain"]["size"], found["data"]["chain"]["short"]) == (96, 110)
+    assert not any(line.startswith("time") for line in lines)
+    text = " ".join(lines)
+    for words in ("smallest class has 12", "yours have 64, so they are enlarged", "mixtures and jigsaws", "its figures promise nothing"):
+        assert words in text
+    spoilt = {role: {source["kind"] for source in found["data"][role].values()} for role in ("auxiliary", "validation")}
+    assert spoilt["auxiliary"] == {"arithmetic_mean", "jigsaw"}
+    assert not spoilt["auxiliary"] & spoilt["validation"]
+    _, found = proposed(guide.Asked(Path("images/mine")), known({"a": 30_000, "b": 30_000}))
+    assert found["pretrain"]["training"]["epochs"] == 10
+
+
+@pytest.mark.parametrize(
+    ("counts", "given_", "words"),
+    [
+        ({"a": 9}, {}, "holds one class"),
+        ({"a": 9, "b": 4, "c": 3}, {}, "class 'c' has 3 pictures (and 1 more classes)"),
+        ({"a": 9, "b": 9}, {"outliers": "mine/a"}, "lies within --id"),
+        ({"a": 9, "b": 9}, {"unknown": "nowhere"}, "nowhere: no such folder"),
+    ],
+)
+def test_what_can_not_be_trained_on_is_said_at_once(tmp_path, monkeypatch, counts, given_, words):
+    monkeypatch.chdir(tmp_path)
+    folder_of(tmp_path / "mine", counts, size=32)
+    with pytest.raises(InputError, match=re.escape(words)):
+        guide.survey(guide.Asked(Path("mine"), **{name: Path(path) for name, path in given_.items()}))
+
+
+def test_a_folder_is_surveyed(tmp_path):
+    folder_of(tmp_path / "mine", {"a": 6, "b": 7}, size=100)
+    folder_of(tmp_path / "more", {"x": 3}, size=50)
+    (tmp_path / "mine/a/000.png").write_bytes(b"no picture")
+    found = guide.survey(guide.Asked(tmp_path / "mine", unknown=tmp_path / "more"))
+    assert found == guide.Known({"a": 6, "b": 7}, 100, outliers=0, unknown=3)
+
+
+@pytest.mark.slow
+def test_a_recipe_for_a_folder_needs_no_hand(workspace):
+    """Without outliers and unknown things: params.yaml passes check, and its data are prepared as it says."""
+    folder_of(workspace.path / "images/mine", {"a": 12, "b": 12}, size=64)
+    (workspace.path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    shutil.copy(ROOT / "dvc.yaml", workspace.path)
+    wrong = workspace.stage("recipe cifar10 --id images/mine", check=False)
+    assert "belong to `recipe folder --id PATH`" in wrong.stderr
+    said = workspace.stage("recipe folder --id images/mine --size 64").stdout
+    assert "24 pictures, 2 classes" in said
+    assert "still to do" not in said
+    for stage in ("check", "prepare", "look id"):
+        workspace.stage(stage)
+    manifest = json.loads((workspace.path / "metrics/data.json").read_text())
+    assert "auxiliary/jigsaw" in json.dumps(manifest) or "jigsaw" in json.dumps(manifest)
+    assert json.loads((workspace.path / "metrics/look/id.json").read_text())["images"] == 24

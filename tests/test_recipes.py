@@ -299,7 +299,10 @@ def shrink(params: dict, project: Project, name: str) -> None:
         run["count"] = 1
     params["painting"] |= {"steps": 2, "batch_size": 50}
     params["proofs"] |= {"round_trip": 8, "samples": 1}
-    if name in ("folder-scratch", "imagenet100"):  # the paper's stem would take a minute a picture here, and ResNet-34 is trained by other recipes
+    if name in (
+        "folder-scratch",
+        "imagenet100",
+    ):  # the paper's stem would take a minute a picture
         params["net"] |= {"stem": "imagenet", "name": "resnet18"}
     # Not every one need be traced and evaluated to know that this works.
     kept = [*([] if many else ["ce", "umap"]), "dream" if "dream" in params["models"] else "oe"]

@@ -15,7 +15,7 @@ def settings_table(params: Params, masks: dict[str, dict[str, float | None]]) ->
         masks: what the mask stage estimated, for thresholds that are null.
     """
     pretrain, mask, um, umap, oe = params[Pretrain], params[Mask], params[UM], params[UMAP], params[OE]
-    rows = [[name, recipe(run.over(pretrain.training))] for name, run in pretrain.runs.items()]
+    rows = [[name, f"given: {run.weights}" if run.weights else recipe(run.over(pretrain.training))] for name, run in pretrain.runs.items()]
     rows += [[name, f"epoch {epoch.epoch} of {epoch.run}"] for name, epoch in params[Epochs].root.items()]
     for name, masked in mask.runs.items():
         masking = mask.masking(masked)
@@ -60,7 +60,8 @@ def recipe(training: Training) -> str:
     rate = f"lr {training.lr:g} {training.schedule}"
     strong = training.strong.model_dump(exclude_defaults=True)
     extra = "".join(f", {key.replace('_', ' ')} {value:g}" for key, value in strong.items())
-    return f"{training.epochs} epochs, {rate}, batch {training.batch_size}, weight decay {training.weight_decay:g}{extra}"
+    alone = "the head alone, " if training.frozen else ""
+    return f"{alone}{training.epochs} epochs, {rate}, batch {training.batch_size}, weight decay {training.weight_decay:g}{extra}"
 
 
 def held(run: FineTune, threshold: float | None, masks: dict[str, dict[str, float | None]]) -> str:
