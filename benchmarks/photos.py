@@ -1,6 +1,6 @@
 """From photographs to trained heads on a frozen backbone: where the time goes.
 
-    python benchmarks/photos.py [--count 1000] [--width 1600] [parts] [heads]
+    python benchmarks/photos.py [--count 1000] [--width 1600] [parts | heads]
 
 parts: pictures a second of decoding, of resizing and cutting, and of EfficientNet-Lite0 by threads, batch and precision; then all of it by
 worker processes and threads, which share two cores. heads: the recipe `folder` on so many made-up photographs, from `prepare` to the last
@@ -131,14 +131,14 @@ def heads(count: int, width: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", nargs="*", choices=["parts", "heads", []], default=["parts", "heads"])
+    parser.add_argument("what", nargs="?", choices=["parts", "heads", "both"], default="both")
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--width", type=int, default=1600, help="of a photograph; its height is three quarters of that")
     given = parser.parse_args()
-    if "parts" in given.what:
+    if given.what != "heads":
         with tempfile.TemporaryDirectory() as name:
             parts(photographs(Path(name), 200, given.width))
-    if "heads" in given.what:
+    if given.what != "parts":
         heads(given.count, given.width)
 
 

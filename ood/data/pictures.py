@@ -4,9 +4,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from ood.data.items import ItemSet
 from ood.drawing import plt, save
+
+DRAWN = 64  # pixels that an image of the sheet has at most; it is drawn with fewer
 
 
 def sheet_of_sets(path: Path, sets: dict[str, ItemSet], columns: int = 24) -> None:
@@ -22,10 +25,20 @@ def sheet_of_sets(path: Path, sets: dict[str, ItemSet], columns: int = 24) -> No
 
 
 def _row(images: NDArray, columns: int) -> NDArray:
-    """Images (n, H, W, C) side by side with a white gap, enlarged fourfold without smoothing; padded to `columns`."""
+    """Images (n, H, W, C) side by side with a white gap, padded to `columns`; small ones enlarged without smoothing, large ones reduced."""
     height, width = images.shape[1:3]
+    if width > DRAWN:
+        size = (DRAWN, round(height * DRAWN / width))
+        images = np.stack([np.asarray(Image.fromarray(_three(image)).resize(size, Image.Resampling.BOX)) for image in images])
+        height, width = images.shape[1:3]
+    times = max(1, DRAWN // 2 // width)
     gap = max(1, width // 8)
     row = np.full((height, columns * (width + gap) - gap, 3), 255, np.uint8)
     for i, image in enumerate(images):
         row[:, i * (width + gap) : i * (width + gap) + width] = image
-    return row.repeat(4, axis=0).repeat(4, axis=1)
+    return row.repeat(times, axis=0).repeat(times, axis=1)
+
+
+def _three(image: NDArray) -> NDArray:
+    """Three channels, also of a grey image."""
+    return image if image.shape[2] == 3 else image.repeat(3, axis=2)

@@ -89,14 +89,17 @@ class Mahalanobis:
         classes = labels.unique()
         self.means = torch.stack([x[labels == c].mean(0) for c in classes])
         centred = x - self.means[torch.searchsorted(classes, labels)]
-        # Dead features make the covariance singular; the pseudo-inverse ignores directions without variance.
-        self.precision = torch.linalg.pinv(centred.T @ centred / len(x), hermitian=True)
+        spread, axes = torch.linalg.eigh(centred.T @ centred / len(x))
+        # Dead features make the covariance singular: directions without variance are left out, as a pseudo-inverse leaves them out.
+        there = spread > torch.finfo(spread.dtype).eps * len(spread) * spread.max()
+        self.whitening = axes[:, there] / spread[there].sqrt()
+        self.centres = self.means @ self.whitening
         return self
 
     def score(self, features: Tensor) -> Tensor:
-        # Class by class, so that memory stays at one (N, D) block however many classes there are.
-        differences = (features.double() - mean for mean in self.means)
-        return torch.stack([((d @ self.precision) * d).sum(1) for d in differences], dim=1).amin(1)
+        # Whitened once, whatever the number of classes; then class by class, so that memory stays at one (N, D) block.
+        white = features.double() @ self.whitening
+        return torch.stack([(white - centre).square().sum(1) for centre in self.centres], dim=1).amin(1)
 
 
 class RMD:

@@ -156,7 +156,7 @@ def _outliers(overlay: CommentedMap, asked: Asked, known: Known) -> list[str]:
     data["validation"] = CommentedMap({_named(kind): _spoilt(kind, TESTS) for kind in KEPT})
     return [
         "outliers to train with: none given, so mixtures and jigsaws of training pictures stand in, and validation keeps the other kinds.",
-        "  They teach little about things of another kind: read `oe` against `no-outliers`. Pictures of such (--outliers) are worth more",
+        "  They teach little about things of another kind, and did harm where tried (docs/networks.md): read `oe` against `no-outliers`",
     ]
 
 

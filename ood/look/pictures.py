@@ -6,11 +6,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 from numpy.typing import NDArray
+from PIL import Image
 
 from ood.drawing import COLOURS, plt, save, short
 from ood.look.findings import Findings
 
 COLUMNS, ROWS, DOUBTFUL = 10, 20, 30
+DRAWN = 128  # pixels of a picture on the sheet, at most
 SIDE, TITLE, CAPTION = 0.95, 0.35, 0.35  # inches
 
 
@@ -44,7 +46,9 @@ def _spread(members: NDArray, count: int) -> NDArray:
 
 
 def _show(axis: Axes, found: Findings, index: int) -> None:
-    axis.imshow(found.seen.images.finished(index))
+    picture = Image.fromarray(found.seen.images.finished(index))
+    picture.thumbnail((DRAWN, DRAWN), Image.Resampling.BOX)
+    axis.imshow(np.asarray(picture))
 
 
 def _classes(panel: SubFigure, found: Findings, rows: list[NDArray], names: list[str], title: str) -> None:
