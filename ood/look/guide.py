@@ -23,7 +23,7 @@ STEPS, EPOCHS = 1500, (10, 60)  # a head's training on frozen features, in steps
 SAMPLED = 200  # files whose size is read
 CUT = 256 / 224  # short side before the middle is cut out, as the network has learned
 TESTS = 150  # spoilt pictures of a kind
-START, SCORES = 7.0, 25.0  # seconds: a stage's start and a head's training; a model's scores (docs/networks.md)
+START, SCORES = 4.0, 8.0  # seconds: a stage's start and a head's training; a model's scores (docs/networks.md)
 
 # Spoilt training pictures that stand in for auxiliary outliers, and the kinds that validation then keeps: none is in both.
 SYNTHETIC, KEPT = ("arithmetic_mean", "jigsaw"), ("geometric_mean", "speckle", "pixelate", "ghost", "invert")
