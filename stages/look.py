@@ -37,7 +37,7 @@ def main(folder: Annotated[str, typer.Argument(help="a folder, <folder>/<class>/
     table, sheet = FOLDER / f"{name}.json", PICTURES / f"look-{name}.png"
     must_take([table, sheet])
     files, _, classes, _ = list_files(path)
-    net, chain = network(setting.net, classes)
+    net, chain = network(setting.net, classes, params[Data].chain.white)
     console = Console(f"look {name}")
     console.begin(len(files), "file")
     seen = read(path, chain, params[Data].max_pixels, console.advance)
@@ -56,22 +56,18 @@ def named(path: Path) -> str:
     return name if re.fullmatch(NAME, name) else "folder"
 
 
-def network(net: Net, classes: list[str]) -> tuple[Classifier, Chain]:
+def network(net: Net, classes: list[str], white: float | None = None) -> tuple[Classifier, Chain]:
     """The backbone with its weights, and how it has learned to see pictures.
+
+    Args:
+        white: of pictures of more than eight bits, as data.chain.white.
 
     Raises:
         InputError: no such net, or its weights can't be had.
     """
     known = given.proposed(net.timm or "")
-    chain = Chain(
-        grey=False,
-        size=known.side,
-        short=known.short,
-        resize=known.resize,
-        levels=None,
-        mean=known.mean,
-        std=known.std,
-    )
+    learned = {"size": known.side, "short": known.short, "resize": known.resize, "mean": known.mean, "std": known.std}
+    chain = Chain(**learned, grey=False, levels=None, white=white)
     classifier = build(net, num_classes=max(2, len(classes)), size=chain.side, mean=chain.mean, std=chain.std)
     if net.weights:
         weights.fill(classifier, net, net.weights, whole=False, classes=classes)

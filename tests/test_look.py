@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 from scipy.stats import binom
 
 from ood.config import recipes
+from ood.data.reading import UnreadableError
 from ood.detection import guarantee
 from ood.errors import InputError
 from ood.look import files, folds, guide
@@ -149,6 +150,12 @@ def test_what_a_file_says(tmp_path):
     assert columns["camera Acme One"].tolist() == [1, 0, 0]
     assert "aspect" in columns
     assert not files.columns([first, first]), "what does not differ tells nothing"
+
+
+def test_a_file_that_is_no_picture_is_named(tmp_path):
+    (tmp_path / "x.jpg").write_bytes(b"\xff\xd8 no picture")
+    with pytest.raises(UnreadableError, match=r"x\.jpg: what the file says of itself"):
+        files.read(tmp_path / "x.jpg")
 
 
 def clouds(rng, per_class=30, classes=4, apart=6.0):

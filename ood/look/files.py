@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ood.data.reading import formats, shown
+from ood.data.reading import UnreadableError, formats, shown
 
 MAKE, MODEL, ORIENTATION = 271, 272, 274  # of EXIF
 COMMON = 12  # cameras that are told apart; the others are one
@@ -32,7 +32,19 @@ class File:
 
 
 def read(path: Path) -> File:
-    """The facts of a file that can be read as a picture; nothing is decoded."""
+    """The facts of a picture's file; nothing is decoded.
+
+    Raises:
+        UnreadableError: it is no picture, or what it says of itself can't be read.
+    """
+    try:
+        return _read(path)
+    except Exception as error:  # damaged files make Pillow raise anything
+        said = str(error).split("<_io.")[0].strip() or type(error).__name__
+        raise UnreadableError(f"{shown(str(path))}: what the file says of itself can't be read ({said}).") from None
+
+
+def _read(path: Path) -> File:
     with Image.open(path, formats=formats()) as picture:
         exif = picture.getexif()
         width, height = picture.size

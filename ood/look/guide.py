@@ -94,7 +94,7 @@ def _middle(paths: list[Path]) -> int:
     for path in chosen:
         try:
             sides.append(files.read(path).short)
-        except (OSError, ValueError, SyntaxError, UnreadableError):  # `look` and `prepare` tell of these
+        except UnreadableError:  # `look` and `prepare` tell of these
             continue
     if not sides:
         raise InputError(f"{paths[0].parent}: none of {len(chosen)} pictures can be read. `python -m stages look` tells why.")

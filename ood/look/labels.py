@@ -3,6 +3,7 @@
 Heads are logistic regressions on a given backbone's features, cross-validated, so an image is judged by others alone.
 """
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from ood.look import folds
 
+STEPS = 300  # of a head's training, at most
 STRENGTH = 10.0  # scikit-learn's C on features of norm 1: chosen by accuracy on photographs, by no doubt about labels
 
 
@@ -47,6 +49,7 @@ def doubts(features: NDArray, labels: NDArray, units: NDArray, classes: int, tic
         features: float (N, D) of the images; units: equal for images that look the same (ood.data.near.units).
     """
     from cleanlab.filter import find_label_issues
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     found = np.full((len(labels), classes), np.nan)
@@ -57,7 +60,9 @@ def doubts(features: NDArray, labels: NDArray, units: NDArray, classes: int, tic
     scaled = features[usable] / np.maximum(np.linalg.norm(features[usable], axis=1, keepdims=True), 1e-12)
     probabilities = np.zeros((len(usable), len(known)))
     for fit, judge in folds.split(own, units[usable]):
-        head = LogisticRegression(C=STRENGTH, max_iter=1000).fit(scaled[fit], own[fit])
+        with warnings.catch_warnings():  # what has not settled by then judges well enough
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            head = LogisticRegression(C=STRENGTH, max_iter=STEPS).fit(scaled[fit], own[fit])
         probabilities[np.ix_(judge, head.classes_)] = head.predict_proba(scaled[judge])
         tick()
     found[np.ix_(usable, known)] = probabilities
