@@ -5,6 +5,7 @@ from pathlib import Path
 from ood.config import Params, basis
 from ood.config.data import Data
 from ood.config.dream import Align, Diffusion
+from ood.config.look import Look
 from ood.config.methods import NO_CONSTRAINT
 from ood.config.nets import Net
 from ood.config.training import Pretrain
@@ -51,7 +52,8 @@ def main() -> None:
     check_against(params, facts.classes, facts.training)
     for notice in _given(params, facts.classes):
         console.note(notice)
-    for notice in catalog.unwatched(params[Data]):
+    looked = {f"look.runs.{name}": run.path for name, run in params[Look].runs.items()}
+    for notice in catalog.unwatched(params[Data], looked):
         console.note(notice)
     old, new = basis.read(BASIS), basis.bases(params)
     with in_place_of(BASIS, sealed=False) as folder:

@@ -1,7 +1,10 @@
 """Look into a folder of pictures before any training: files, copies, doubtful labels, shortcuts, what it can promise."""
 
+import hashlib
 import json
+import os
 import re
+from collections.abc import Container
 from pathlib import Path
 from typing import Annotated
 
@@ -33,11 +36,11 @@ def main(folder: Annotated[str, typer.Argument(help="a folder, <folder>/<class>/
     params = Params()
     setting, runtime = params[Look], params[Runtime]
     path = setting.runs[folder].path if folder in setting.runs else Path(folder)
-    name = folder if folder in setting.runs else named(path)
+    name = folder if folder in setting.runs else named(path, setting.runs)
     table, sheet = FOLDER / f"{name}.json", PICTURES / f"look-{name}.png"
     must_take([table, sheet])
     files, _, classes, _ = list_files(path)
-    net, chain = network(setting.net, classes, params[Data].chain.white)
+    net, chain = network(setting.net, classes, white=params[Data].chain.white)
     console = Console(f"look {name}")
     console.begin(len(files), "file")
     seen = read(path, chain, params[Data].max_pixels, console.advance)
@@ -50,23 +53,36 @@ def main(folder: Annotated[str, typer.Argument(help="a folder, <folder>/<class>/
     typer.echo("\n".join(["", *told(found, str(path)), "", f"all of it in {table}, to look at in {sheet}"]))
 
 
-def named(path: Path) -> str:
-    """A folder's own name as a name of files."""
-    name = re.sub(r"[^a-z0-9]+", "-", path.resolve().name.lower()).strip("-")[:60]
-    return name if re.fullmatch(NAME, name) else "folder"
+def named(path: Path, runs: Container[str]) -> str:
+    """A folder's own name as a name of files; with a number, where that says too little or another's results are called so."""
+    own = path.resolve().name.lower()
+    name = re.sub(r"[^a-z0-9]+", "-", own).strip("-")[:50]
+    table = FOLDER / f"{name}.json"
+    if re.fullmatch(NAME, name) and name == own and name not in runs and (not table.is_file() or _folder_of(table) == path.as_posix()):
+        return name
+    return f"{name or 'folder'}-{hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:6]}"
 
 
-def network(net: Net, classes: list[str], white: float | None = None) -> tuple[Classifier, Chain]:
+def _folder_of(table: Path) -> str:
+    """Which folder's results a file has; none where it can't be read."""
+    try:
+        return str(json.loads(table.read_text(encoding="utf-8"))["folder"])
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
+def network(net: Net, classes: list[str], *, white: float | None = None, size: int | None = None) -> tuple[Classifier, Chain]:
     """The backbone with its weights, and how it has learned to see pictures.
 
     Args:
-        white: of pictures of more than eight bits, as data.chain.white.
+        white: of pictures of more than eight bits, as data.chain.white. size: pixels, if not those that it has learned with.
 
     Raises:
         InputError: no such net, or its weights can't be had.
     """
     known = given.proposed(net.timm or "")
-    learned = {"size": known.side, "short": known.short, "resize": known.resize, "mean": known.mean, "std": known.std}
+    side = size or known.side
+    learned = {"size": side, "short": round(known.short * side / known.side), "resize": known.resize, "mean": known.mean, "std": known.std}
     chain = Chain(**learned, grey=False, levels=None, white=white)
     classifier = build(net, num_classes=max(2, len(classes)), size=chain.side, mean=chain.mean, std=chain.std)
     if net.weights:

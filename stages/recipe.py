@@ -8,7 +8,7 @@ import typer
 
 from ood.config import Params, recipes
 from ood.config.data import Data
-from ood.config.whole import check
+from ood.config.whole import check, check_against
 from ood.data import catalog
 from ood.data.chain import ImageChain
 from ood.errors import InputError
@@ -56,7 +56,8 @@ def main(
         write_text(DVC, dvc)
     typer.echo("\n".join([f"params.yaml is now the recipe {' with '.join([name, *(with_ or ())])}:", *recipes.header(recipe)]))
     try:
-        catalog.check(params[Data])
+        facts = catalog.check(params[Data])
+        check_against(params, facts.classes, facts.training)
     except InputError as error:
         typer.echo(f"\nstill to do before `dvc repro`: {error}")
 
@@ -67,12 +68,12 @@ def guided(recipe: str, images: Path, outliers: Path | None, unknown: Path | Non
 
     asked = Asked(images, outliers, unknown, size)
     known = survey(asked)
-    seconds, where = pace(images)
+    seconds, where = pace(images, size)
     return propose(recipe, asked, known, seconds, where)
 
 
-def pace(images: Path) -> tuple[float | None, str]:
-    """Seconds that a picture takes to be read and looked at here, measured on some; and the device."""
+def pace(images: Path, size: int | None) -> tuple[float | None, str]:
+    """Seconds that a picture takes to be read and looked at here with so many pixels, measured on some; and the device."""
     import torch
 
     from ood.config.look import Look
@@ -86,7 +87,7 @@ def pace(images: Path) -> tuple[float | None, str]:
     params = Params(PARAMS)
     runtime = params[Runtime]
     paths, labels, classes, _ = list_files(images)
-    net, chain = network(params[Look].net, classes)
+    net, chain = network(params[Look].net, classes, size=size)
     device = accelerator_for(runtime).device
     placed(net, device, runtime).eval()
     chosen = sorted({round(i * (len(paths) - 1) / (TRIED - 1)) for i in range(TRIED)})

@@ -14,12 +14,14 @@ from PIL import Image, ImageDraw
 from scipy.stats import binom
 
 from ood.config import recipes
+from ood.data.batches import load
 from ood.data.reading import UnreadableError
 from ood.detection import guarantee
 from ood.errors import InputError
 from ood.look import files, folds, guide
 from ood.look.labels import doubts
 from ood.look.shortcut import shortcut
+from stages import look
 
 CLASSES = ("disc", "square", "stripes")
 
@@ -100,12 +102,13 @@ def test_one_class_and_a_class_of_one(shapes, tmp_path):
     assert "one class: nothing to tell apart" in run.stdout
     assert found["accuracy_of_heads"] is None
     (tmp_path / "few").mkdir()
-    for kind, count in {"disc": 5, "square": 5, "stripes": 1}.items():
+    for kind, count in {"disc": 6, "square": 6, "stripes": 1}.items():
         (tmp_path / "few" / kind).mkdir()
         for i in range(count):
             shutil.copy(shapes / kind / f"{i:02d}.png", tmp_path / "few" / kind)
     run, found = looked(tmp_path / "work", tmp_path / "few")
     assert "1 picture not judged" in run.stdout
+    assert "(by guessing: 46%)" in run.stdout
     assert found["accuracy_of_heads"] is not None
 
 
@@ -197,6 +200,40 @@ def test_pictures_that_look_the_same_do_not_vouch_for_each_other():
         assert not set(units[fit]) & set(units[judge])
 
 
+def test_heads_that_know_nothing_doubt_nothing():
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(3), 60)
+    found = doubts(rng.normal(size=(180, 8)), labels, np.arange(180), 3, lambda: None)
+    assert len(found.doubtful) > 20, "confident learning alone would have them looked at"
+    assert not found.trusted(labels)
+    features, labels, units = clouds(rng)
+    assert doubts(features, labels, units, 4, lambda: None).trusted(labels)
+
+
+def test_what_is_small_in_bytes_is_no_shortcut(tmp_path):
+    """Skies and meadows from one camera: a blurred picture takes fewer bytes, and that is what it shows."""
+    rng, found = np.random.default_rng(0), []
+    for i in range(20):
+        for name, side in (("sky", 4), ("grass", 96)):
+            picture = Image.fromarray(rng.integers(0, 255, (side, side, 3)).astype(np.uint8)).resize((96, 96))
+            picture.save(tmp_path / f"{name}-{i}.jpg", quality=90)
+            found.append(files.read(tmp_path / f"{name}-{i}.jpg"))
+    assert found[0].size < found[1].size
+    assert files.columns(found) == {}
+
+
+def test_results_of_two_folders_have_two_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "metrics/look").mkdir(parents=True)
+    assert look.named(Path("a/train"), {}) == "train"
+    (tmp_path / "metrics/look/train.json").write_text(json.dumps({"folder": "a/train"}))
+    assert look.named(Path("a/train"), {}) == "train", "again"
+    assert re.fullmatch("train-[0-9a-f]{6}", look.named(Path("b/train"), {}))
+    assert re.fullmatch("fruit-[0-9a-f]{6}", look.named(Path("fruit"), {"fruit"}))
+    lossy = {look.named(Path(name), {}) for name in ("雪", "犬", "A b", "a-b")}
+    assert len(lossy) == 4
+
+
 def test_a_shortcut_is_told_from_an_accident():
     rng = np.random.default_rng(0)
     labels, units = np.repeat(np.arange(4), 30), np.arange(120)
@@ -242,9 +279,11 @@ def test_ranks_are_the_largest_that_hold(count, alpha, confidence):
         assert binom.sf(sure, count, alpha) < confidence + 1e-9
     assert (rank > 0) == (count >= guarantee.fewest(alpha))
     assert (sure > 0) == (count >= guarantee.fewest(alpha, confidence))
-    assert guarantee.smallest_rate(count) <= 1
-    if sure:
-        assert guarantee.smallest_rate(count, confidence) <= alpha * (1 + 1e-6)
+    # The smallest rate is the one from which on a single image may be flagged.
+    for sureness in (None, confidence):
+        smallest = guarantee.smallest_rate(count, sureness)
+        assert guarantee.fewest(smallest * (1 + 1e-6), sureness) <= count
+        assert guarantee.fewest(smallest * (1 - 1e-6), sureness) > count
 
 
 def test_promises_hold_over_draws():
@@ -318,10 +357,10 @@ def test_few_pictures_small_ones_and_many():
 @pytest.mark.parametrize(
     ("counts", "given_", "words"),
     [
-        ({"a": 9}, {}, "holds one class"),
-        ({"a": 9, "b": 4, "c": 3}, {}, "class 'c' has 3 pictures (and 1 more classes)"),
-        ({"a": 9, "b": 9}, {"outliers": "mine/a"}, "lies within --id"),
-        ({"a": 9, "b": 9}, {"unknown": "nowhere"}, "nowhere: no such folder"),
+        ({"a": 19}, {}, "holds one class"),
+        ({"a": 19, "b": 9, "c": 3}, {}, "class 'c' has 3 pictures (and 1 more classes)"),
+        ({"a": 10, "b": 10}, {"outliers": "mine/a"}, "lies within --id"),
+        ({"a": 10, "b": 10}, {"unknown": "nowhere"}, "nowhere: no such folder"),
     ],
 )
 def test_what_can_not_be_trained_on_is_said_at_once(tmp_path, monkeypatch, counts, given_, words):
@@ -332,26 +371,33 @@ def test_what_can_not_be_trained_on_is_said_at_once(tmp_path, monkeypatch, count
 
 
 def test_a_folder_is_surveyed(tmp_path):
-    folder_of(tmp_path / "mine", {"a": 6, "b": 7}, size=100)
+    folder_of(tmp_path / "mine", {"a": 10, "b": 11}, size=100)
     folder_of(tmp_path / "more", {"x": 3}, size=50)
     (tmp_path / "mine/a/000.png").write_bytes(b"no picture")
     found = guide.survey(guide.Asked(tmp_path / "mine", unknown=tmp_path / "more"))
-    assert found == guide.Known({"a": 6, "b": 7}, 100, outliers=0, unknown=3)
+    assert found == guide.Known({"a": 10, "b": 11}, 100, outliers=0, unknown=3)
 
 
 @pytest.mark.slow
 def test_a_recipe_for_a_folder_needs_no_hand(workspace):
     """Without outliers and unknown things: params.yaml passes check, and its data are prepared as it says."""
-    folder_of(workspace.path / "images/mine", {"a": 12, "b": 12}, size=64)
+    folder_of(workspace.path / "images/mine", {"a # b": 10, "yes: {c}": 10}, size=64)
+    (workspace.path / "images/mine/a # b/000.png").rename(workspace.path / "images/mine/a # b/IMG #0.png")
+    (workspace.path / "images/mine/a # b/broken.png").write_bytes(b"no picture")
     (workspace.path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     shutil.copy(ROOT / "dvc.yaml", workspace.path)
     wrong = workspace.stage("recipe cifar10 --id images/mine", check=False)
     assert "belong to `recipe folder --id PATH`" in wrong.stderr
     said = workspace.stage("recipe folder --id images/mine --size 64").stdout
-    assert "24 pictures, 2 classes" in said
+    assert "21 pictures, 2 classes" in said
     assert "still to do" not in said
     for stage in ("check", "prepare", "look id"):
         workspace.stage(stage)
-    manifest = json.loads((workspace.path / "metrics/data.json").read_text())
-    assert "auxiliary/jigsaw" in json.dumps(manifest) or "jigsaw" in json.dumps(manifest)
-    assert json.loads((workspace.path / "metrics/look/id.json").read_text())["images"] == 24
+    sizes = {
+        name: len(load(name, workspace.path / "data/prepared"))
+        for name in ("auxiliary/jigsaw", "validation/speckle", "near/coloured-noise")
+    }
+    assert sizes == {"auxiliary/jigsaw": 12, "validation/speckle": 4, "near/coloured-noise": 100}, (
+        "a fifth of twelve, of two classes, validates"
+    )
+    assert json.loads((workspace.path / "metrics/look/id.json").read_text())["images"] == 20

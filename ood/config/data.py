@@ -261,11 +261,13 @@ class Data(Section, key="data"):
             for name, source in getattr(self, role).items():
                 if source.source == "corruption":
                     raise ValueError(f"{role}.{name}: spoilt ID images can only be validation OOD or auxiliary outliers")
-        spoilt = {source.kind: name for name, source in self.validation.items() if source.source == "corruption"}
+        # Both means mix two images: for what chooses, one is as good as the other.
+        spoilt = {source.kind.split("_")[-1]: name for name, source in self.validation.items() if source.source == "corruption"}
         for name, source in self.auxiliary.items():
-            if source.source == "corruption" and source.kind in spoilt:
+            if source.source == "corruption" and source.kind.split("_")[-1] in spoilt:
+                other = spoilt[source.kind.split("_")[-1]]
                 raise ValueError(
-                    f"auxiliary.{name} and validation.{spoilt[source.kind]}: both are {source.kind}; what was trained on must not choose. "
+                    f"auxiliary.{name} and validation.{other}: both spoil images in the same way; what was trained on must not choose. "
                     "Take another kind for one of the two"
                 )
         for role in ("auxiliary", "validation", "corrupted"):

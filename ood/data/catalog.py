@@ -85,20 +85,24 @@ def check(data: Data) -> Facts:
     return Facts(list(counts) if counts else None, sum(shares_of(n, data)[0] for n in counts.values()) if counts else None)
 
 
-def unwatched(data: Data) -> Iterator[str]:
-    """Folders of images whose changes DVC doesn't see: those outside WATCHED, and what is linked into it."""
-    again = "After a change there run `dvc repro -f prepare`."
-    for key, source in data.sources().items():
-        if source.source != "folder":
-            continue
-        place = Path(os.path.abspath(source.path))
+def unwatched(data: Data, looked: dict[str, Path]) -> Iterator[str]:
+    """Folders of images whose changes DVC doesn't see: those outside WATCHED, and what is linked into it.
+
+    Args:
+        looked: key -> folder of `look`'s runs.
+    """
+    sources = {key: ("prepare", source.path) for key, source in data.sources().items() if source.source == "folder"}
+    sources |= {key: (f"look@{key.split('.')[-1]}", path) for key, path in looked.items()}
+    for key, (stage, path) in sources.items():
+        again = f"After a change there run `dvc repro -f {stage}`."
+        place = Path(os.path.abspath(path))
         if place.is_relative_to(Path(os.path.abspath(WATCHED))):
-            links = (Path(folder) / name for folder, names, _ in os.walk(source.path) for name in names)
+            links = (Path(folder) / name for folder, names, _ in os.walk(path) for name in names)
             link = next((link for link in links if link.is_symlink()), None)
             if link is not None:
                 yield f"{key}.path: {link} is a link to a folder, behind which DVC doesn't look. {again}"
         elif not place.is_relative_to(Path(os.path.abspath(KEPT))):
-            yield f"{key}.path: {source.path} lies outside {WATCHED}/, which DVC watches. {again}"
+            yield f"{key}.path: {path} lies outside {WATCHED}/, which DVC watches. {again}"
 
 
 def _problems(data: Data, listings: dict[str, dict[str, list[Path]]]) -> Iterator[str]:

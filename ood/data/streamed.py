@@ -4,6 +4,7 @@ An entry is the path of an image file, or 'array.npy#row' for a picture of a pac
 """
 
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -15,6 +16,8 @@ from PIL import Image
 from ood.data.chain import ImageChain
 from ood.data.reading import UnreadableError, read_bytes, read_image, shown
 from ood.errors import InputError
+
+PACKED = re.compile(r"(.+\.npy)#(\d+)", re.DOTALL)  # a picture of a packed set; a file's own name may hold any character
 
 
 class FileImages:
@@ -51,9 +54,8 @@ class FileImages:
             InputError: it can't be read, or it was changed since it was prepared.
         """
         entry = self.entries[index]
-        if "#" in entry:
-            array, _, row = entry.rpartition("#")
-            return Image.fromarray(_array(array)[int(row)])
+        if packed := PACKED.fullmatch(entry):
+            return Image.fromarray(_array(packed[1])[int(packed[2])])
         content = read_bytes(Path(entry))
         if self.hashes[index] and hash_of(content) != self.hashes[index]:
             raise InputError(f"{shown(entry)}: was changed since `prepare` looked at it. Run `dvc repro -f prepare`.")

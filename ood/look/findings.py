@@ -51,7 +51,7 @@ class Findings:
 
     def doubtful(self) -> list[dict[str, Any]]:
         """Labels that look wrong: name, what it is labelled, what it looks like, what its own label is believed; most doubtful first."""
-        if self.doubts is None:
+        if self.doubts is None or not self.doubts.trusted(self.seen.labels):
             return []
         believed, seen_as, classes = self.doubts.believed(self.seen.labels), self.doubts.seen_as, self.seen.classes
         return [
@@ -67,7 +67,7 @@ class Findings:
     def by_class(self) -> dict[str, dict[str, Any]]:
         """Per class what its files are."""
         together = {i for group in self.groups() for i in group.tolist()}
-        doubtful: set[int] = set(self.doubts.doubtful.tolist()) if self.doubts else set()
+        doubtful = {row["name"] for row in self.doubtful()}
         table = {}
         for label, name in enumerate(self.seen.classes):
             members = np.flatnonzero(self.seen.labels == label).tolist()
@@ -79,13 +79,13 @@ class Findings:
                 "modes": _counted([file.mode for file in own]),
                 "cameras": _counted([file.camera for file in own]),
                 "alike": len(together & set(members)),
-                "doubtful": len(doubtful & set(members)),
+                "doubtful": sum(self.seen.names[i] in doubtful for i in members),
             }
         return table
 
     def promises(self) -> list[dict[str, Any]]:
         """What a part of the images, kept for calibration, can promise."""
-        count = int(CALIBRATION * len(self.seen.labels))
+        count = int(CALIBRATION * len(np.unique(self.seen.units)))  # look-alikes are no draws of their own
         rows = []
         for rate in RATES:
             ranks = {None: guarantee.marginal_rank(count, rate), CONFIDENCE: guarantee.conditional_rank(count, rate, CONFIDENCE)}
@@ -100,6 +100,7 @@ class Findings:
         tiny = [name for name, file in zip(seen.names, seen.files, strict=True) if file.short < TINY]
         crossing = [[seen.names[one], seen.names[other]] for one, other in seen.crossing]
         return {
+            "folder": seen.folder,
             "images": len(seen.labels),
             "classes": len(seen.classes),
             "smallest_class": int(counts.min()),
@@ -197,11 +198,14 @@ def _labels(found: Findings, summary: dict[str, Any]) -> list[str]:
         return ["one class: nothing to tell apart"]
     accuracy = summary["accuracy_of_heads"]
     if accuracy is None:
-        return ["labels were not looked at: no two classes have two pictures each that look different"]
-    lines = [f"heads on the given backbone are right on {accuracy:.1%} of pictures that they haven't seen"]
+        return ["labels were not looked at: no two classes have three pictures each that look different"]
+    guess = found.doubts.guess(found.seen.labels)
+    lines = [f"heads on the given backbone are right on {accuracy:.1%} of pictures that they haven't seen (by guessing: {guess:.0%})"]
+    if not found.doubts.trusted(found.seen.labels):
+        lines.append("that is too little to doubt labels by; none is listed")
     left = int((found.doubts.seen_as < 0).sum())
     if left:
-        lines.append(f"{_count(left, 'picture')} not judged: of a class that has no two that look different")
+        lines.append(f"{_count(left, 'picture')} not judged: of a class that has no three that look different")
     doubtful = summary["listed"]["doubtful_labels"]
     if doubtful:
         lines.append(f"{_count(len(doubtful), 'label')} to look at, the most doubtful first:")
@@ -215,15 +219,17 @@ def _cut(found: Findings) -> list[str]:
         return []
     label, recall = cut.best
     return [
-        f"warning: a shortcut. By {' and '.join(cut.facts)} alone, without a look at the picture, the class is told right for "
-        f"{cut.accuracy:.0%} (chance: {cut.chance:.0%}), most easily {found.seen.classes[label]!r} ({recall:.0%}). A network may learn "
-        "that. Take all classes with the same cameras and settings, or bring all to one size and encoding first."
+        f"warning: a shortcut. By sizes, encodings and cameras alone (above all {' and '.join(cut.facts)}), without a look at the picture, "
+        f"the class is told right for {cut.accuracy:.0%} (chance: {cut.chance:.0%}), most easily {found.seen.classes[label]!r} "
+        f"({recall:.0%}). A network may learn that. Take all classes with the same cameras and settings, or bring all to one size and "
+        "encoding first."
     ]
 
 
 def _promised(summary: dict[str, Any]) -> list[str]:
     count = summary["promises"][0]["images"]
-    lines = ["", f"a threshold that {count} of them ({CALIBRATION:.0%}), kept for calibration alone, can promise:"]
+    kept = f"{count} pictures, {CALIBRATION:.0%} of those that look different, kept for it alone"
+    lines = ["", f"what a threshold promises that is set on {kept}, if those to come are like these:"]
     for row in summary["promises"]:
         kind = "on average" if row["confidence"] is None else f"with {row['confidence']:.0%} confidence"
         rate = f"at most {row['rate']:.0%} false alarms {kind}"

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ood.config.data import Chain, Folder
-from ood.data import alike, near
+from ood.data import alike
 from ood.data.chain import ImageChain
 from ood.data.reading import shown
 from ood.data.sources.folders import list_images
@@ -23,10 +23,11 @@ from ood.look.files import File
 class Seen:
     """What can be read of a folder, N pictures in the order of classes and names.
 
-    names: relative to the folder; digests: equal for pictures with the same pixels; unreadable: a line for each file that isn't here;
-    skipped: why -> how many files were no candidates at all.
+    folder: as it was given; names: relative to it; digests: equal for pictures with the same pixels; unreadable: a line for each file that
+    isn't here; skipped: why -> how many files were no candidates at all.
     """
 
+    folder: str
     images: FileImages
     labels: NDArray
     classes: list[str]
@@ -44,8 +45,8 @@ class Seen:
 
     @cached_property
     def units(self) -> NDArray:
-        """What must not be held out apart, int64 (N,)."""
-        return near.units(self.pairs, self.labels)
+        """What is held out together, int64 (N,): pictures that look the same, under whatever class."""
+        return alike.groups(len(self.labels), self.pairs)
 
     @property
     def crossing(self) -> NDArray:
@@ -83,6 +84,7 @@ def read(path: Path, chain: Chain, most: int, tick: Callable[[], None]) -> Seen:
         raise InputError(f"{path}: none of its {len(paths)} files can be read as a picture (first: {next(iter(wrong.values()))})")
     images = lazy.take(fine)
     return Seen(
+        folder=path.as_posix(),
         images=images,
         labels=labels[fine],
         classes=classes,

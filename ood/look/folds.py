@@ -4,14 +4,14 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
-FOLDS = 5
+FOLDS, LEAST = 5, 3
 
 
 def split(labels: NDArray, units: NDArray) -> list[tuple[NDArray, NDArray]]:
     """Pairs of indices, to fit on and to judge; every image is judged once.
 
     Args:
-        units: int64 (N,), equal for images that stay together. Every class has at least two.
+        units: int64 (N,), equal for images that stay together. Every class has at least LEAST.
     """
     fewest = min(len(np.unique(units[labels == label])) for label in np.unique(labels))
     folds = StratifiedGroupKFold(min(FOLDS, fewest), shuffle=True, random_state=0)
@@ -19,8 +19,8 @@ def split(labels: NDArray, units: NDArray) -> list[tuple[NDArray, NDArray]]:
 
 
 def judged(labels: NDArray, units: NDArray) -> NDArray:
-    """Which images are of a class with at least two units, bool (N,): of the others nothing can be held out."""
-    enough = [label for label in np.unique(labels) if len(np.unique(units[labels == label])) >= 2]
+    """Which images are of a class with at least LEAST units, bool (N,): of the others too little would be left to learn from."""
+    enough = [label for label in np.unique(labels) if len(np.unique(units[labels == label])) >= LEAST]
     return np.isin(labels, enough)
 
 

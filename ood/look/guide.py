@@ -18,15 +18,16 @@ from ood.look import files
 from ood.look.folder import list_files
 
 SHARE, FEW = 0.15, 5  # of the pictures that validate and that test; of a class, fewer of which say little
-LARGER, LEAST = 0.2, 5  # the share where the smallest class has few; the smallest class that can be split
+LARGER, LEAST = 0.2, 10  # the share where the smallest class has few; the smallest class that can be split
 STEPS, EPOCHS = 1500, (10, 60)  # a head's training on frozen features, in steps; fewest and most epochs
 SAMPLED = 200  # files whose size is read
 CUT = 256 / 224  # short side before the middle is cut out, as the network has learned
+NEIGHBOURS = 10  # of knn_k and nnguide_k, as shipped
 TESTS = 150  # spoilt pictures of a kind
 START, SCORES = 4.0, 8.0  # seconds: a stage's start and a head's training; a model's scores (docs/networks.md)
 
 # Spoilt training pictures that stand in for auxiliary outliers, and the kinds that validation then keeps: none is in both.
-SYNTHETIC, KEPT = ("arithmetic_mean", "jigsaw"), ("geometric_mean", "speckle", "pixelate", "ghost", "invert")
+SYNTHETIC, KEPT = ("arithmetic_mean", "jigsaw"), ("speckle", "pixelate", "ghost", "invert")
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,10 @@ def _split(overlay: CommentedMap, _: Asked, known: Known) -> list[str]:
     fewest = max(1, min(FEW, math.floor(share * least)))
     overlay["data"]["id"]["split"] = _flow(train=round(1 - 2 * share, 2), val=share, test=share)
     overlay["data"]["min_per_class"] = fewest
+    overlay["data"]["unreadable"] = "skip"  # `look` and `prepare` count them
+    trained = int((1 - 2 * share) * known.total)
+    if trained < 2 * NEIGHBOURS:
+        overlay["scores"] = CommentedMap(knn_k=max(1, trained // 4), nnguide_k=max(1, trained // 4))
     few = "" if fewest >= FEW else f"; its figures per class mean little, for the smallest class has {least} pictures"
     return [f"split: {1 - 2 * share:.0%} train, {share:.0%} validate, {share:.0%} test{few}"]
 
@@ -184,7 +189,13 @@ def _time(overlay: CommentedMap, known: Known, seconds: float | None, where: str
     if seconds is None:
         return []
     data = overlay["data"]
-    spoilt = sum(source.get("limit", 0) for role in ("auxiliary", "validation") for source in data[role].values())
+    split = data["id"]["split"]
+    spoilt = sum(
+        min(source["limit"], math.ceil(float(split[part]) * known.total))
+        for role, part in (("auxiliary", "train"), ("validation", "val"))
+        for source in data[role].values()
+        if source["source"] == "corruption"
+    )
     noise = sum(source.get("count", 0) for role in ("near", "far") for source in data[role].values())
     pictures = known.total + known.outliers + known.unknown + spoilt + noise
     models = len(overlay["models"])

@@ -36,6 +36,16 @@ class Doubts:
         known = ~np.isnan(self.probabilities[:, 0])
         return np.where(known, np.nan_to_num(self.probabilities).argmax(1), -1)
 
+    @staticmethod
+    def guess(labels: NDArray) -> float:
+        """The share that is right when all are called as the largest class."""
+        return float(np.bincount(labels).max() / len(labels))
+
+    def trusted(self, labels: NDArray) -> bool:
+        """Whether heads know enough to doubt a label: they are nearer to always right than to guessing."""
+        accuracy = self.accuracy(labels)
+        return accuracy is not None and accuracy >= (1 + self.guess(labels)) / 2
+
     def accuracy(self, labels: NDArray) -> float | None:
         """The share of judged images that heads are right on; None: nothing could be judged."""
         known = self.seen_as >= 0
@@ -46,7 +56,7 @@ def doubts(features: NDArray, labels: NDArray, units: NDArray, classes: int, tic
     """Judge every label.
 
     Args:
-        features: float (N, D) of the images; units: equal for images that look the same (ood.data.near.units).
+        features: float (N, D) of the images; units: equal for images that look the same.
     """
     from cleanlab.filter import find_label_issues
     from sklearn.exceptions import ConvergenceWarning

@@ -21,7 +21,8 @@ def contact_sheet(path: Path, found: Findings, title: str) -> None:
     seen = found.seen
     classes = [label for label in range(len(seen.classes)) if (seen.labels == label).any()]
     per_class = [_spread(np.flatnonzero(seen.labels == label), COLUMNS) for label in classes[:ROWS]]
-    doubtful = [] if found.doubts is None else found.doubts.doubtful[:DOUBTFUL].tolist()
+    place = {name: i for i, name in enumerate(seen.names)}
+    doubtful = [place[row["name"]] for row in found.doubtful()[:DOUBTFUL]]
     crossing = [int(i) for pair in seen.crossing[: DOUBTFUL // 2] for i in pair]
     parts = [(len(per_class), 0.0), *((-(-len(some) // COLUMNS), CAPTION) for some in (doubtful, crossing) if some)]
     heights = [TITLE + rows * (SIDE + caption) for rows, caption in parts]
