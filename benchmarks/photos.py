@@ -33,8 +33,8 @@ from ood.data.batches import FileSet, PlainBatches
 from ood.data.chain import ImageChain
 from ood.data.reading import read_image
 from ood.data.streamed import FileImages
+from ood.look.network import network
 from ood.training.devices import placed, set_up_cpu
-from stages.look import network
 
 ROOT = Path(__file__).resolve().parent.parent
 CLASSES = 10

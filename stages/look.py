@@ -12,17 +12,17 @@ import torch
 import typer
 
 from ood.config import Params
-from ood.config.data import Chain, Data
+from ood.config.data import Data
 from ood.config.look import Look
-from ood.config.nets import Net
 from ood.config.training import NAME, Runtime
 from ood.data.batches import FileSet
 from ood.files import published, write_text
 from ood.look.findings import Findings, told
 from ood.look.folder import Seen, list_files, read
 from ood.look.labels import Doubts, doubts
+from ood.look.network import network
 from ood.look.pictures import contact_sheet
-from ood.nets import Classifier, build, given, weights
+from ood.nets import Classifier
 from ood.refusals import must_take
 from ood.training.devices import accelerator_for, placed
 from ood.training.frozen import features
@@ -69,25 +69,6 @@ def _folder_of(table: Path) -> str:
         return str(json.loads(table.read_text(encoding="utf-8"))["folder"])
     except (ValueError, KeyError, TypeError):
         return ""
-
-
-def network(net: Net, classes: list[str], *, white: float | None = None, size: int | None = None) -> tuple[Classifier, Chain]:
-    """The backbone with its weights, and how it has learned to see pictures.
-
-    Args:
-        white: of pictures of more than eight bits, as data.chain.white. size: pixels, if not those that it has learned with.
-
-    Raises:
-        InputError: no such net, or its weights can't be had.
-    """
-    known = given.proposed(net.timm or "")
-    side = size or known.side
-    learned = {"size": side, "short": round(known.short * side / known.side), "resize": known.resize, "mean": known.mean, "std": known.std}
-    chain = Chain(**learned, grey=False, levels=None, white=white)
-    classifier = build(net, num_classes=max(2, len(classes)), size=chain.side, mean=chain.mean, std=chain.std)
-    if net.weights:
-        weights.fill(classifier, net, net.weights, whole=False, classes=classes)
-    return classifier, chain
 
 
 def judged(seen: Seen, net: Classifier, runtime: Runtime, console: Console) -> Doubts | None:

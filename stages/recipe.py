@@ -1,6 +1,5 @@
 """Recipe: turn params.yaml into that of a published benchmark; `recipe --list` shows which there are."""
 
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -8,13 +7,13 @@ import typer
 
 from ood.config import Params, recipes
 from ood.config.data import Data
+from ood.config.look import Asked, Look
+from ood.config.training import Runtime
 from ood.config.whole import check, check_against
 from ood.data import catalog
-from ood.data.chain import ImageChain
 from ood.errors import InputError
 from ood.files import write_text
 
-TRIED = 12  # pictures that tell how long one takes
 PARAMS, DVC = Path("params.yaml"), Path("dvc.yaml")
 
 
@@ -39,7 +38,7 @@ def main(
     if id_ is not None or outliers or unknown or size:
         if id_ is None or name != "folder":
             raise InputError("--id, --outliers, --unknown and --size belong to `recipe folder --id PATH`.")
-        recipe = guided(recipe, id_, outliers, unknown, size)
+        recipe = guided(recipe, Asked(id_, outliers, unknown, size))
     text = recipes.apply(Params(PARAMS).path.read_text(encoding="utf-8"), recipe, name)
     for preset in with_ or ():
         text = recipes.add(text, recipes.overlay(preset, recipes.PRESETS), preset)
@@ -62,43 +61,12 @@ def main(
         typer.echo(f"\nstill to do before `dvc repro`: {error}")
 
 
-def guided(recipe: str, images: Path, outliers: Path | None, unknown: Path | None, size: int | None) -> str:
-    """The recipe folder, made to fit a folder and this machine; prints nothing: what it chose stands in its first lines."""
-    from ood.look.guide import Asked, propose, survey  # what is heavy only this way needs
-
-    asked = Asked(images, outliers, unknown, size)
-    known = survey(asked)
-    seconds, where = pace(images, size)
-    return propose(recipe, asked, known, seconds, where)
-
-
-def pace(images: Path, size: int | None) -> tuple[float | None, str]:
-    """Seconds that a picture takes to be read and looked at here with so many pixels, measured on some; and the device."""
-    import torch
-
-    from ood.config.look import Look
-    from ood.config.training import Runtime
-    from ood.data.batches import FileSet, PlainBatches, at_once
-    from ood.data.streamed import FileImages
-    from ood.look.folder import list_files
-    from ood.training.devices import accelerator_for, placed
-    from stages.look import network
+def guided(recipe: str, asked: Asked) -> str:
+    """The recipe folder, made to fit a folder and this machine; what it chose stands in its first lines."""
+    from ood.look.guide import propose, survey  # with torch, which only this way needs
+    from ood.look.network import pace
 
     params = Params(PARAMS)
-    runtime = params[Runtime]
-    paths, labels, classes, _ = list_files(images)
-    net, chain = network(params[Look].net, classes, size=size)
-    device = accelerator_for(runtime).device
-    placed(net, device, runtime).eval()
-    chosen = sorted({round(i * (len(paths) - 1) / (TRIED - 1)) for i in range(TRIED)})
-    some = FileSet(FileImages([paths[i].as_posix() for i in chosen], ImageChain(chain)), torch.from_numpy(labels[chosen]), device)
-    try:
-        with torch.inference_mode():
-            for _ in range(2):  # the first pass warms up
-                begin = time.perf_counter()
-                for batch, _labels in PlainBatches(some, at_once(device, chain.side)):
-                    net.features(batch)
-                took = time.perf_counter() - begin
-    except InputError:  # one that can't be read; `prepare` will tell
-        return None, device.type
-    return took / len(chosen), f"{device.type}{f', {runtime.threads} thread' if device.type == 'cpu' else ''}"
+    known = survey(asked)
+    seconds, where = pace(asked.images, params[Look].net, params[Runtime], asked.size)
+    return propose(recipe, asked, known, seconds, where)

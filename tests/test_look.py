@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 from scipy.stats import binom
 
 from ood.config import recipes
+from ood.config.look import Asked
 from ood.data.batches import load
 from ood.data.reading import UnreadableError
 from ood.detection import guarantee
@@ -322,7 +323,7 @@ def known(counts, **others):
 
 
 def test_the_choice_fits_the_folder():
-    asked = guide.Asked(Path("images/mine"), Path("images/other"), Path("images/strange"))
+    asked = Asked(Path("images/mine"), Path("images/other"), Path("images/strange"))
     lines, found = proposed(asked, known({"a": 400, "b": 90}, outliers=50, unknown=60))
     assert found["data"]["id"] == {
         "images": {"source": "folder", "path": "images/mine"}, "test": None, "split": {"train": 0.7, "val": 0.15, "test": 0.15}
@@ -338,7 +339,7 @@ def test_the_choice_fits_the_folder():
 
 
 def test_few_pictures_small_ones_and_many():
-    asked = guide.Asked(Path("images/mine"), size=96)
+    asked = Asked(Path("images/mine"), size=96)
     lines, found = proposed(asked, known({"a": 12, "b": 40}, short=64), seconds=None)
     assert found["data"]["id"]["split"] == {"train": 0.6, "val": 0.2, "test": 0.2}
     assert found["data"]["min_per_class"] == 2
@@ -350,7 +351,7 @@ def test_few_pictures_small_ones_and_many():
     spoilt = {role: {source["kind"] for source in found["data"][role].values()} for role in ("auxiliary", "validation")}
     assert spoilt["auxiliary"] == {"arithmetic_mean", "jigsaw"}
     assert not spoilt["auxiliary"] & spoilt["validation"]
-    _, found = proposed(guide.Asked(Path("images/mine")), known({"a": 30_000, "b": 30_000}))
+    _, found = proposed(Asked(Path("images/mine")), known({"a": 30_000, "b": 30_000}))
     assert found["pretrain"]["training"]["epochs"] == 10
 
 
@@ -367,14 +368,14 @@ def test_what_can_not_be_trained_on_is_said_at_once(tmp_path, monkeypatch, count
     monkeypatch.chdir(tmp_path)
     folder_of(tmp_path / "mine", counts, size=32)
     with pytest.raises(InputError, match=re.escape(words)):
-        guide.survey(guide.Asked(Path("mine"), **{name: Path(path) for name, path in given_.items()}))
+        guide.survey(Asked(Path("mine"), **{name: Path(path) for name, path in given_.items()}))
 
 
 def test_a_folder_is_surveyed(tmp_path):
     folder_of(tmp_path / "mine", {"a": 10, "b": 11}, size=100)
     folder_of(tmp_path / "more", {"x": 3}, size=50)
     (tmp_path / "mine/a/000.png").write_bytes(b"no picture")
-    found = guide.survey(guide.Asked(tmp_path / "mine", unknown=tmp_path / "more"))
+    found = guide.survey(Asked(tmp_path / "mine", unknown=tmp_path / "more"))
     assert found == guide.Known({"a": 10, "b": 11}, 100, outliers=0, unknown=3)
 
 

@@ -15,7 +15,7 @@ from ood.files import sha256, write_text
 # What each stage reads of params.yaml. {run}: it has a basis for each run of that section.
 SETTINGS = {
     "prepare": ["data"],
-    "look": ["data.max_pixels", "data.chain.white", "look.net", "look.runs.{run}"],
+    "look": ["data.max_pixels", "data.chain", "look.net", "look.runs.{run}"],
     "pretrain": ["seeds", "net", "augment", "pretrain.keep_epochs", "pretrain.training", "pretrain.runs.{run}"],
     "trace": ["seeds", "trace.every", "trace.collapse", "evaluate.roles", "evaluate.fpr_rule", "trace.runs.{run}"],
     "epoch": ["seeds", "epochs.{run}"],

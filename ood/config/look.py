@@ -1,5 +1,7 @@
 """The section of `look`: folders to look at before anything is trained on them."""
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
@@ -26,3 +28,13 @@ class Look(Section, key="look"):
 
     net: Annotated[Net, AfterValidator(_of_timm)] = Field(default_factory=lambda: Net(name="timm/tf_efficientnet_lite0", weights=LITE0))
     runs: dict[Name, LookRun] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What `recipe folder` is given. images: the classes; outliers: pictures of other things, to train with; unknown: such to test with."""
+
+    images: Path
+    outliers: Path | None = None
+    unknown: Path | None = None
+    size: int | None = None

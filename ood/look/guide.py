@@ -11,6 +11,7 @@ import numpy as np
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
+from ood.config.look import Asked
 from ood.config.recipes import header
 from ood.data.reading import UnreadableError
 from ood.errors import InputError
@@ -28,16 +29,6 @@ START, SCORES = 4.0, 8.0  # seconds: a stage's start and a head's training; a mo
 
 # Spoilt training pictures that stand in for auxiliary outliers, and the kinds that validation then keeps: none is in both.
 SYNTHETIC, KEPT = ("arithmetic_mean", "jigsaw"), ("speckle", "pixelate", "ghost", "invert")
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a person gives. images: the classes; outliers: pictures of other things, to train with; unknown: such to test with."""
-
-    images: Path
-    outliers: Path | None = None
-    unknown: Path | None = None
-    size: int | None = None
 
 
 @dataclass(frozen=True)
