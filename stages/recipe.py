@@ -68,5 +68,5 @@ def guided(recipe: str, asked: Asked) -> str:
 
     params = Params(PARAMS)
     known = survey(asked)
-    seconds, where = pace(asked.images, params[Look].net, params[Runtime], asked.size)
+    seconds, where = pace(known.listed, params[Look].net, params[Runtime], asked.size)
     return propose(recipe, asked, known, seconds, where)

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from conftest import ROOT
 from PIL import Image
 
@@ -13,7 +14,7 @@ from ood.config.data import Chain, Corruption, Data, Folder, Glyphs, Noise, Phot
 from ood.config.training import Augment
 from ood.config.whole import check
 from ood.data import catalog, packed, roles
-from ood.data.batches import ImageSet, TrainingBatches, augmented_copy, generator_for
+from ood.data.batches import ImageSet, TrainingBatches, at_once, augmented_copy, generator_for
 from ood.data.chain import ImageChain
 from ood.data.items import ItemSet, rng_for
 from ood.data.sources import corruptions, folders, glyphs, noise, photos
@@ -400,6 +401,11 @@ def test_spoilt_training_images_may_be_auxiliary_outliers(data):
     assert parents["validation/speckle"] <= set(built["id/val"].names)
     assert len(built["auxiliary/jigsaw"]) == 30
     assert (built["auxiliary/jigsaw"].labels == -1).all()
+
+
+def test_images_at_once_fit_the_cache_of_a_cpu():
+    assert [at_once(torch.device("cpu"), side) for side in (8, 32, 64, 224, 1024)] == [200, 200, 50, 4, 4]
+    assert [at_once(torch.device("cuda"), side) for side in (8, 224, 10_000)] == [2000, 40, 1]
 
 
 def test_a_set_that_loses_everything_is_an_error():

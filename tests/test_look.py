@@ -14,13 +14,16 @@ from PIL import Image, ImageDraw
 from scipy.stats import binom
 
 from ood.config import recipes
+from ood.config.data import Chain
 from ood.config.look import Asked
 from ood.data.batches import load
 from ood.data.reading import UnreadableError
 from ood.detection import guarantee
 from ood.errors import InputError
 from ood.look import files, folds, guide
-from ood.look.labels import doubts
+from ood.look.findings import Findings, told
+from ood.look.folder import Files, list_files, read
+from ood.look.labels import Doubts, doubts
 from ood.look.shortcut import shortcut
 from stages import look
 
@@ -211,6 +214,30 @@ def test_heads_that_know_nothing_doubt_nothing():
     assert doubts(features, labels, units, 4, lambda: None).trusted(labels)
 
 
+SMALL = Chain(grey=False, size=64, short=None, resize="area", levels=None, mean=[0.5] * 3, std=[0.5] * 3)
+
+
+def test_look_alikes_are_held_out_together_under_whatever_class_and_promise_once(spoilt):
+    seen = read(spoilt, list_files(spoilt), SMALL, 10**8, lambda: None)
+    place = {name: i for i, name in enumerate(seen.names)}
+    assert seen.units[place["disc/twice.png"]] == seen.units[place["square/00.png"]]
+    assert seen.units[place["square/01.png"]] == seen.units[place["square/copy.png"]]
+    assert len(np.unique(seen.units)) == len(seen.labels) - 2
+    found = Findings.of(seen, 64, None)
+    assert found.promises()[0]["images"] == 37 // 5, "of 39 pictures 37 look different"
+
+
+def test_what_heads_do_not_know_is_not_listed(spoilt):
+    seen = read(spoilt, list_files(spoilt), SMALL, 10**8, lambda: None)
+    sure = np.full((len(seen.labels), 3), 0.05)
+    sure[np.arange(len(seen.labels)), seen.labels] = 0.9
+    sure[0] = [0.05, 0.9, 0.05]
+    assert [row["looks_like"] for row in Findings.of(seen, 64, Doubts(sure, np.array([0]))).doubtful()] == ["square"]
+    guessing = Findings.of(seen, 64, Doubts(np.roll(sure, 1, axis=1), np.arange(10)))
+    assert guessing.doubtful() == []
+    assert "that is too little to doubt labels by; none is listed" in told(guessing, "x")
+
+
 def test_what_is_small_in_bytes_is_no_shortcut(tmp_path):
     """Skies and meadows from one camera: a blurred picture takes fewer bytes, and that is what it shows."""
     rng, found = np.random.default_rng(0), []
@@ -319,7 +346,7 @@ def proposed(asked, known, seconds=0.02):
 
 
 def known(counts, **others):
-    return guide.Known(counts, **({"short": 300} | others))
+    return guide.Known(Files([], np.empty(0, np.int64), list(counts), {}), counts, **({"short": 300} | others))
 
 
 def test_the_choice_fits_the_folder():
@@ -376,7 +403,8 @@ def test_a_folder_is_surveyed(tmp_path):
     folder_of(tmp_path / "more", {"x": 3}, size=50)
     (tmp_path / "mine/a/000.png").write_bytes(b"no picture")
     found = guide.survey(Asked(tmp_path / "mine", unknown=tmp_path / "more"))
-    assert found == guide.Known({"a": 10, "b": 11}, 100, outliers=0, unknown=3)
+    assert (found.counts, found.short, found.outliers, found.unknown) == ({"a": 10, "b": 11}, 100, 0, 3)
+    assert len(found.listed.paths) == found.total == 21
 
 
 @pytest.mark.slow

@@ -2,12 +2,11 @@
 
 from collections import Counter
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ood.data import alike
 from ood.detection import guarantee
 from ood.look import files
 from ood.look.folder import Seen
@@ -41,14 +40,6 @@ class Findings:
             found.setdefault(digest, []).append(name)
         return [names for names in found.values() if len(names) > 1]
 
-    def groups(self) -> list[NDArray]:
-        """Indices of pictures that look the same, group by group."""
-        if not len(self.seen.pairs):
-            return []
-        number = alike.groups(len(self.seen.labels), self.seen.pairs)
-        found, counts = np.unique(number, return_counts=True)
-        return [np.flatnonzero(number == one) for one in found[counts > 1]]
-
     def doubtful(self) -> list[dict[str, Any]]:
         """Labels that look wrong: name, what it is labelled, what it looks like, what its own label is believed; most doubtful first."""
         if self.doubts is None or not self.doubts.trusted(self.seen.labels):
@@ -66,7 +57,7 @@ class Findings:
 
     def by_class(self) -> dict[str, dict[str, Any]]:
         """Per class what its files are."""
-        together = {i for group in self.groups() for i in group.tolist()}
+        together = {i for group in self.seen.groups for i in group.tolist()}
         doubtful = {row["name"] for row in self.doubtful()}
         table = {}
         for label, name in enumerate(self.seen.classes):
@@ -93,9 +84,10 @@ class Findings:
                 rows.append({"rate": rate, "confidence": sure, "images": count, "rank": rank, "fewest": guarantee.fewest(rate, sure)})
         return rows
 
+    @cached_property
     def summary(self) -> dict[str, Any]:
         """Everything, for metrics/look; figures first, lists of names last."""
-        seen, groups, copies, doubtful = self.seen, self.groups(), self.copies(), self.doubtful()
+        seen, groups, copies, doubtful = self.seen, self.seen.groups, self.copies(), self.doubtful()
         counts = np.bincount(seen.labels, minlength=len(seen.classes))
         tiny = [name for name, file in zip(seen.names, seen.files, strict=True) if file.short < TINY]
         crossing = [[seen.names[one], seen.names[other]] for one, other in seen.crossing]
@@ -134,7 +126,7 @@ def _counted(values: list[str]) -> dict[str, int]:
 
 def told(found: Findings, title: str) -> list[str]:
     """The lines that `look` prints."""
-    summary = found.summary()
+    summary = found.summary
     return [
         *_counts(title, summary),
         *_table(summary["by_class"]),

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,13 +50,28 @@ class Seen:
         return alike.groups(len(self.labels), self.pairs)
 
     @property
+    def groups(self) -> list[NDArray]:
+        """Indices of pictures that look the same, group by group."""
+        found, counts = np.unique(self.units, return_counts=True)
+        return [np.flatnonzero(self.units == one) for one in found[counts > 1]]
+
+    @property
     def crossing(self) -> NDArray:
         """The pairs that stand under two classes."""
         return self.pairs[self.labels[self.pairs[:, 0]] != self.labels[self.pairs[:, 1]]]
 
 
-def list_files(path: Path) -> tuple[list[Path], NDArray, list[str], dict[str, int]]:
-    """The candidates: files, their labels, the classes, and what was skipped.
+class Files(NamedTuple):
+    """The candidates in a folder: files, their labels, int64 (N,), the classes, and why -> how many others were skipped."""
+
+    paths: list[Path]
+    labels: NDArray
+    classes: list[str]
+    skipped: dict[str, int]
+
+
+def list_files(path: Path) -> Files:
+    """A folder's candidates, in the order of classes and names.
 
     Raises:
         InputError: as `ood.data.sources.folders.list_images`.
@@ -63,19 +79,20 @@ def list_files(path: Path) -> tuple[list[Path], NDArray, list[str], dict[str, in
     listing = list_images(Folder(source="folder", path=path))
     found = [(file, label) for label, name in enumerate(listing.classes) for file in listing.classes[name]]
     labels = np.array([label for _, label in found], np.int64)
-    return [file for file, _ in found], labels, list(listing.classes), dict(listing.skipped)
+    return Files([file for file, _ in found], labels, list(listing.classes), dict(listing.skipped))
 
 
-def read(path: Path, chain: Chain, most: int, tick: Callable[[], None]) -> Seen:
+def read(path: Path, found: Files, chain: Chain, most: int, tick: Callable[[], None]) -> Seen:
     """Read all of it.
 
     Args:
-        chain: how the network is to see the pictures. most: pixels above which none is decoded. tick: called for each file.
+        found: what list_files says of the folder. chain: how the network is to see the pictures. most: pixels above which none is
+            decoded. tick: called for each file.
 
     Raises:
-        InputError: as list_files; no picture at all can be read.
+        InputError: no picture at all can be read.
     """
-    paths, labels, classes, skipped = list_files(path)
+    paths, labels, classes, skipped = found
     lazy = FileImages([file.as_posix() for file in paths], ImageChain(chain))
     seen: dict[int, bytes] = {}
     wrong = lazy.look(most, tick, lambda index, native: seen.__setitem__(index, alike.look(native)))

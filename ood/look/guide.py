@@ -16,7 +16,7 @@ from ood.config.recipes import header
 from ood.data.reading import UnreadableError
 from ood.errors import InputError
 from ood.look import files
-from ood.look.folder import list_files
+from ood.look.folder import Files, list_files
 
 SHARE, FEW = 0.15, 5  # of the pictures that validate and that test; of a class, fewer of which say little
 LARGER, LEAST = 0.2, 10  # the share where the smallest class has few; the smallest class that can be split
@@ -33,8 +33,12 @@ SYNTHETIC, KEPT = ("arithmetic_mean", "jigsaw"), ("speckle", "pixelate", "ghost"
 
 @dataclass(frozen=True)
 class Known:
-    """What the folders hold. counts: pictures of each class; short: middle short side, in pixels; others: in outliers and unknown."""
+    """What the folders hold.
 
+    listed: the ID files; counts: pictures of each class; short: middle short side, in pixels; outliers, unknown: pictures there.
+    """
+
+    listed: Files
     counts: dict[str, int]
     short: int
     outliers: int = 0
@@ -53,7 +57,8 @@ def survey(asked: Asked) -> Known:
         InputError: a folder that is none, holds no pictures, or lies within another; fewer than two classes; a class too small to be split.
     """
     _apart(asked)
-    paths, labels, classes, _ = list_files(asked.images)
+    listed = list_files(asked.images)
+    paths, labels, classes, _ = listed
     if len(classes) < 2:
         raise InputError(f"--id {asked.images}: holds one class; a classifier needs at least two, as {asked.images}/<class>/<image>.")
     counts = dict(zip(classes, np.bincount(labels, minlength=len(classes)).tolist(), strict=True))
@@ -65,8 +70,8 @@ def survey(asked: Asked) -> Known:
             f"--id {asked.images}: class {name!r} has {counts[name]} pictures{more}; to train, validate and test it takes {LEAST}, "
             "and some dozens to say much. Add pictures, or take the class out."
         )
-    others = [len(list_files(folder)[0]) if folder else 0 for folder in (asked.outliers, asked.unknown)]
-    return Known(counts, _middle(paths), *others)
+    others = [len(list_files(folder).paths) if folder else 0 for folder in (asked.outliers, asked.unknown)]
+    return Known(listed, counts, _middle(paths), *others)
 
 
 def _apart(asked: Asked) -> None:

@@ -1,7 +1,6 @@
 """The given network through which `look` sees pictures, as it has learned to; and how long that takes here."""
 
 import time
-from pathlib import Path
 
 import torch
 
@@ -12,7 +11,7 @@ from ood.data.batches import FileSet, PlainBatches, at_once
 from ood.data.chain import ImageChain
 from ood.data.streamed import FileImages
 from ood.errors import InputError
-from ood.look.folder import list_files
+from ood.look.folder import Files
 from ood.nets import Classifier, build, given, weights
 from ood.training.devices import accelerator_for, placed
 
@@ -38,13 +37,13 @@ def network(net: Net, classes: list[str], *, white: float | None = None, size: i
     return classifier, chain
 
 
-def pace(folder: Path, net: Net, runtime: Runtime, size: int | None) -> tuple[float | None, str]:
+def pace(files: Files, net: Net, runtime: Runtime, size: int | None) -> tuple[float | None, str]:
     """Seconds that a picture takes to be read and looked at here, measured on some; and the device.
 
     Returns:
         None for the seconds where one of the pictures can't be read: `look` and `prepare` tell of it.
     """
-    paths, labels, classes, _ = list_files(folder)
+    paths, labels, classes, _ = files
     classifier, chain = network(net, classes, size=size)
     device = accelerator_for(runtime).device
     placed(classifier, device, runtime).eval()
