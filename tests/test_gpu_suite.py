@@ -14,7 +14,9 @@ from ood import nets
 from ood.config.nets import Net
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
+import gpu_plan
 import gpu_suite
+import gpu_work
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 FOLDERS = {
@@ -42,7 +44,7 @@ def theirs(name):
 def archives(root):
     """Folders by the names and in the layout of the packed images, and a network like the UM authors'."""
     net = nets.build(Net(name="densenet_bc_100_12", affine=False), num_classes=10, size=32)
-    save_file({theirs(name): value for name, value in net.state_dict().items() if "num_batches" not in name}, root / gpu_suite.GIVEN)
+    save_file({theirs(name): value for name, value in net.state_dict().items() if "num_batches" not in name}, root / gpu_plan.GIVEN)
     rng = np.random.default_rng(0)
     for folder, classes in FOLDERS.items():
         for name in classes:
@@ -71,7 +73,7 @@ def test_every_piece_runs_in_miniature_and_none_twice(tmp_path, monkeypatch, cap
     assert "commands left" in suite(*miniature, "0", "1", "--limit", "0")
     assert "all done" in suite(*miniature, "0", "1", "--only", "prepare", "wrn", "um")
     assert "all done" in suite(*miniature, "0", "--only", "given", "given-um")
-    scratch = list(gpu_suite.SUITES["seed"])
+    scratch = list(gpu_plan.SUITES["seed"])
     first = suite(*miniature, "0", "--only", *scratch)
     assert "all done" in first
     assert "pretrain wrn" not in first, "that was done before"
@@ -90,7 +92,7 @@ def test_every_piece_runs_in_miniature_and_none_twice(tmp_path, monkeypatch, cap
     assert "all done" in second
     assert "pretrain" not in second, "the model came along"
     rows = {tuple(row.split(" ")[1:4:2]): row for row in suite("table").splitlines() if row.startswith("| ")}
-    assert {(name, model) for name, models in gpu_suite.MODELS.items() for model in models} <= rows.keys()
+    assert {(name, model) for name, models in gpu_plan.MODELS.items() for model in models} <= rows.keys()
     assert "| 2 |" in rows["seed", "um"]
     assert "| 2 |" in rows["seed", "oe"]
     assert "| 1 |" in rows["seed", "dream"]
@@ -101,13 +103,13 @@ def test_every_piece_runs_in_miniature_and_none_twice(tmp_path, monkeypatch, cap
 
 
 def test_what_fails_takes_along_what_starts_from_it_and_nothing_else():
-    pieces = gpu_suite.SUITES["seed"]
+    pieces = gpu_plan.SUITES["seed"]
     everything = [command for commands in pieces.values() for command in commands]
 
     def left_out(command):
         queue = [other for other in everything if other != command]
         before = [*queue]
-        gone = gpu_suite.drop(command, queue, "seed")
+        gone = gpu_work.drop(command, queue, "seed")
         assert queue == [c for c in before if c not in gone]
         return [command, *gone]
 
@@ -139,13 +141,13 @@ def test_pieces_under_way_are_done_again_elsewhere(tmp_path, monkeypatch):
     (folder / "data/models/wrn/0/model.safetensors").write_text("weights")
     (folder / "data/models/wrn/0/epochs").mkdir()
     (folder / "data/models/wrn/0/epochs/10.safetensors").write_text("not needed")
-    done = ["prepare", *gpu_suite.PIECES["wrn"], *gpu_suite.PIECES["dream"][:3], "um um", "features um"]
+    done = ["prepare", *gpu_plan.PIECES["wrn"], *gpu_plan.PIECES["dream"][:3], "um um", "features um"]
     (folder / "done.txt").write_text("\n".join(done))
     gpu_suite.pack(Namespace(folder="packed"))
     (tmp_path / "suite").rename(tmp_path / "old")
     gpu_suite.unpack_suite(Namespace(folder="packed"))
-    assert gpu_suite.pending("seed", folder, list(gpu_suite.PIECES)) == [
-        command for piece, commands in gpu_suite.SUITES["seed"].items() if piece != "wrn" for command in commands
+    assert gpu_work.pending("seed", folder, list(gpu_plan.PIECES)) == [
+        command for piece, commands in gpu_plan.SUITES["seed"].items() if piece != "wrn" for command in commands
     ]
     assert (folder / "data/models/wrn/0/model.safetensors").read_text() == "weights"
     assert not (folder / "data/models/wrn/0/epochs").exists()
@@ -153,24 +155,24 @@ def test_pieces_under_way_are_done_again_elsewhere(tmp_path, monkeypatch):
 
 def test_the_authors_names_are_ours():
     ours = nets.build(Net(name="densenet_bc_100_12", affine=False), num_classes=10, size=32).state_dict()
-    assert [gpu_suite.our_name(theirs(name)) for name in ours] == list(ours)
-    assert gpu_suite.our_name("block3.layer.15.conv2.weight") == "backbone.blocks.49.conv2.weight"
-    assert gpu_suite.our_name("trans1.conv1.weight") == "backbone.blocks.16.conv.weight"
+    assert [gpu_plan.our_name(theirs(name)) for name in ours] == list(ours)
+    assert gpu_plan.our_name("block3.layer.15.conv2.weight") == "backbone.blocks.49.conv2.weight"
+    assert gpu_plan.our_name("trans1.conv1.weight") == "backbone.blocks.16.conv.weight"
 
 
 def test_made_up_pictures_are_never_taken_for_real_ones(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    gpu_suite.made_up(tmp_path / "suite/made-up")
+    gpu_plan.made_up(tmp_path / "suite/made-up")
     with pytest.raises(FileNotFoundError, match=r"cifar10\.tar\.xz"):
-        gpu_suite.unpack(tmp_path)
+        gpu_plan.unpack(tmp_path)
 
 
 def test_seeds_after_the_first_link_to_what_it_prepared(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("seed-0", "seed-1"):
         (tmp_path / name).mkdir()
-    first = gpu_suite.Workspace("seed", tmp_path / "seed-0", {}, ["prepare", "pretrain wrn"])
-    second = gpu_suite.Workspace("seed", tmp_path / "seed-1", {}, ["prepare", "pretrain wrn", "features wrn"])
+    first = gpu_work.Workspace("seed", tmp_path / "seed-0", {}, ["prepare", "pretrain wrn"])
+    second = gpu_work.Workspace("seed", tmp_path / "seed-1", {}, ["prepare", "pretrain wrn", "features wrn"])
     assert first.ready(first) == ["prepare"]
     assert second.ready(first) == []
     (tmp_path / "seed-0/data/prepared").mkdir(parents=True)
