@@ -10,10 +10,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
-import torch
 from gpu_plan import MODELS, PUBLISHED, SHOWN, SUITE, SUITES
 from safetensors.torch import load_file
 
+from ood.detection.scores import energy
 from ood.evaluation.metrics import detection_metrics
 
 
@@ -71,9 +71,9 @@ def against_copies() -> None:
     """Energy of UM's network where ID is as encoded as the other sets: the JPEG copies of its test images take their place."""
     found: dict[str, list[dict]] = {}
     for path in sorted(SUITE.glob("given-*/data/features/*/*.safetensors")):
-        energy = {name: torch.logsumexp(v, 1).numpy() for name, v in load_file(path).items() if name.endswith(":logits")}
-        sets = {name.split(":")[0]: values for name, values in energy.items() if name.startswith(("near/tin", "far/mnist", "far/textures"))}
-        known = energy["near/cifar10-as-jpeg:logits"]
+        scores = {name: energy(logits).numpy() for name, logits in load_file(path).items() if name.endswith(":logits")}
+        sets = {name.split(":")[0]: values for name, values in scores.items() if name.startswith(("near/tin", "far/mnist", "far/textures"))}
+        known = scores["near/cifar10-as-jpeg:logits"]
         found.setdefault(path.parent.name, []).append({name: detection_metrics(known, values) for name, values in sets.items()})
     for key, title in SHOWN.items() if found else ():
         sets = sorted(next(iter(found.values()))[0])

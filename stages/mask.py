@@ -20,6 +20,7 @@ from ood.training.devices import accelerator_for, placed
 from ood.training.frozen import Head, features
 from ood.unmask.atypical import Atypical, atypical_samples
 from ood.unmask.constraint import ESTIMATES, estimate_constraint
+from ood.unmask.levels import estimated, figures_of, told
 from ood.unmask.pictures import sheet_of_atypical
 from stages.console import Console
 
@@ -51,28 +52,17 @@ def main(run: Annotated[str, typer.Argument(help="one of mask.runs")]) -> None:
             views, plain = (PlainBatches(images.to(device), at_once(device, train.side)) for images in sets)
             constraint = estimate_constraint(masked, views, masking.keep, masking.masks, seed, console.advance, precision)
             atypical = atypical_samples(masked, plain, masking.keep, masking.masks, seed, precision)
-            dense = float(atypical.loss.mean())
-            record = {"constraint": constraint._asdict(), "dense_loss": dense, "memorised": dense < mask.memorised}
-            write_text(folder / f"{seed}.json", json.dumps(record, indent=1) + "\n")
+            found = estimated(constraint, float(atypical.loss.mean()), len(classes), mask.memorised)
+            write_text(folder / f"{seed}.json", json.dumps(found | {"constraint": constraint._asdict()}, indent=1) + "\n")
             write_text(folder / f"atypical-{seed}.csv", to_csv(atypical.table(items, train.labels)))
-            figures: dict[str, float | None] = {
-                "constraint": constraint.mean,
-                "constraint_std_over_masks": constraint.std,
-                "dense_loss": dense,
-                "memorised": float(dense < mask.memorised),
-            }
-            summaries.append(figures | atypical.figures())
+            summaries.append(figures_of(found) | atypical.figures())
             pictured.append(atypical)
             console.step()
         total = mean_where_known(summaries)
         write_text(table, json.dumps(total, indent=1) + "\n")
         picture(sheet, train, pictured[0], classes, min(mask.pictured, len(train) // 2))
-    console.note(f"loss constraint {total['constraint']:.4f} +- {total['constraint_std_over_masks']:.4f}, dense {total['dense_loss']:.4f}")
-    if total["memorised"] != 1:
-        console.note(
-            f"the base model has not memorised its training set: loss {total['dense_loss']:.4f} is not below mask.memorised = "
-            f"{mask.memorised}. UM has little to forget; the constraint means little. Train {chosen.init} longer."
-        )
+    for line in told(total, chosen.init, mask.memorised):
+        console.note(line)
 
 
 def picture(path: Path, train: Images, found: Atypical, classes: list[str], count: int) -> None:

@@ -29,7 +29,7 @@ def main(run: Annotated[str, typer.Argument(help="one of oe.runs")]) -> None:
     common, oe = Common.read(params), params[OE]
     setting, console = pick(oe.runs, run, "oe.runs"), Console(f"oe {run}")
     recipe, outlier_batch = setting.over(oe.training), setting.outlier_batch or oe.outlier_batch
-    b = levels(setting, params[UM].threshold, common.seeds)
+    b = levels(setting, params[UM].threshold, common.seeds, console)
 
     def start(seed: int, net: Classifier, spec: Spec) -> Start:
         torch.manual_seed(generator_for(seed, 0, 4).initial_seed())  # phi's first weights

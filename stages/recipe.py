@@ -7,7 +7,8 @@ import typer
 
 from ood.config import Params, recipes
 from ood.config.data import Data
-from ood.config.look import Asked, Look
+from ood.config.look import Asked
+from ood.config.nets import Net
 from ood.config.training import Runtime
 from ood.config.whole import check, check_against
 from ood.data import catalog
@@ -34,21 +35,17 @@ def main(
         typer.echo("\n--with, on top of one of them, once or several times:")
         typer.echo("\n".join(f"{key:<{width}}  {text}" for key, text in presets.items()))
         return
-    recipe = recipes.overlay(name)
+    shipped = Params(PARAMS).path.read_text(encoding="utf-8")
     if id_ is not None or outliers or unknown or size:
-        if id_ is None or name != "folder":
-            raise InputError("--id, --outliers, --unknown and --size belong to `recipe folder --id PATH`.")
-        recipe = guided(recipe, Asked(id_, outliers, unknown, size))
-    text = recipes.apply(Params(PARAMS).path.read_text(encoding="utf-8"), recipe, name)
+        if id_ is None or not name.startswith("folder"):
+            raise InputError("--id, --outliers, --unknown and --size belong to `recipe folder --id PATH` (folder-tuned, folder-scratch).")
+        recipe = guided(shipped, name, Asked(id_, outliers, unknown, size))
+    else:
+        recipe = recipes.overlay(name)
+    text = recipes.apply(shipped, recipe, name)
     for preset in with_ or ():
         text = recipes.add(text, recipes.overlay(preset, recipes.PRESETS), preset)
-    trial = PARAMS.with_name(f".{PARAMS.name}.tmp")
-    write_text(trial, text)
-    try:
-        params = Params(trial)
-        check(params)
-    finally:
-        trial.unlink()
+    params = checked(text)
     dvc = recipes.list_metrics(DVC.read_text(encoding="utf-8"), list(params.raw["models"])) if DVC.is_file() else None
     write_text(PARAMS, text)
     if dvc is not None:
@@ -61,12 +58,28 @@ def main(
         typer.echo(f"\nstill to do before `dvc repro`: {error}")
 
 
-def guided(recipe: str, asked: Asked) -> str:
-    """The recipe folder, made to fit a folder and this machine; what it chose stands in its first lines."""
-    from ood.look.guide import propose, survey  # with torch, which only this way needs
+def checked(text: str) -> Params:
+    """The text as parameters, if they hold; params.yaml is left as it is."""
+    trial = PARAMS.with_name(f".{PARAMS.name}.tmp")
+    write_text(trial, text)
+    try:
+        params = Params(trial)
+        check(params)
+    finally:
+        trial.unlink()
+    return params
+
+
+def guided(shipped: str, name: str, asked: Asked) -> str:
+    """A recipe for folders, made to fit this one and this machine; what it chose stands in its first lines."""
+    from ood.look.guide import propose, survey, tell_time  # with torch, which only this way needs
     from ood.look.network import pace
 
-    params = Params(PARAMS)
+    recipes.overlay(name)
     known = survey(asked)
-    seconds, where = pace(known.listed, params[Look].net, params[Runtime], asked.size)
-    return propose(recipe, asked, known, seconds, where)
+    proposal = propose(name, asked, known)
+    params = checked(recipes.apply(shipped, proposal.text(), name))
+    seconds, where = pace(known.listed, params[Net], params[Data].chain, params[Runtime])
+    if seconds is not None:
+        tell_time(proposal, params, known, seconds, where)
+    return proposal.text()

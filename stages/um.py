@@ -18,5 +18,6 @@ def main(run: Annotated[str, typer.Argument(help="one of um.runs")]) -> None:
     params = Params()
     um, common = params[UM], Common.read(params)
     setting = pick(um.runs, run, "um.runs")
-    b = levels(setting, um.threshold, common.seeds)
-    forget("stages/um.py", run, setting, setting.over(um.training), b, common, Console(f"um {run}"))
+    console = Console(f"um {run}")
+    b = levels(setting, um.threshold, common.seeds, console)
+    forget("stages/um.py", run, setting, setting.over(um.training), b, common, console)

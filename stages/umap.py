@@ -18,5 +18,6 @@ def main(run: Annotated[str, typer.Argument(help="one of umap.runs")]) -> None:
     params = Params()
     umap, common = params[UMAP], Common.read(params)
     setting = pick(umap.runs, run, "umap.runs")
-    b = levels(setting, umap.threshold, common.seeds)
-    forget("stages/umap.py", run, setting, setting.over(umap.training), b, common, Console(f"umap {run}"), umap.kept(setting))
+    console = Console(f"umap {run}")
+    b = levels(setting, umap.threshold, common.seeds, console)
+    forget("stages/umap.py", run, setting, setting.over(umap.training), b, common, console, umap.kept(setting))

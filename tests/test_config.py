@@ -303,6 +303,17 @@ def test_what_only_a_folder_knows_is_checked_before_diffusion_trains(workspace):
     assert "scores.knn_k: 101 neighbours, but there are 100 training images" in said
 
 
+def test_a_constraint_at_the_loss_of_guessing_is_refused(workspace):
+    workspace.set({"um.threshold": 0.69, "oe.runs.oe-um.threshold": 0.7, "prompts.names": {}, "prompts.words": {}})  # ln 2 = 0.693
+    params = Params(workspace.path / "params.yaml")
+    check_against(params, None, 200)
+    with pytest.raises(InputError) as caught:
+        check_against(params, ["cat", "dog"], 200)
+    assert str(caught.value).splitlines() == [
+        f"{params.path}: oe.runs.oe-um.threshold: 0.7 nats, but guessing among 2 classes has 0.69. Lower it."
+    ]
+
+
 def test_the_counts_of_digits_are_those_of_the_library():
     from sklearn.datasets import load_digits
 

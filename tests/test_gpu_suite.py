@@ -6,6 +6,7 @@ from argparse import Namespace
 
 import numpy as np
 import pytest
+import torch
 from conftest import ROOT, warm_python
 from PIL import Image
 from safetensors.torch import save_file
@@ -16,6 +17,7 @@ from ood.config.nets import Net
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import gpu_plan
 import gpu_suite
+import gpu_table
 import gpu_work
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -180,3 +182,20 @@ def test_seeds_after_the_first_link_to_what_it_prepared(tmp_path, monkeypatch):
     assert first.ready(first) == ["pretrain wrn"]
     assert second.ready(first) == ["pretrain wrn"]
     assert (tmp_path / "seed-1/data/prepared").resolve() == tmp_path / "seed-0/data/prepared"
+
+
+def test_sets_that_copies_of_id_leave_behind_have_a_high_auroc(tmp_path, monkeypatch, capsys):
+    """The copies stand for ID: larger logits there, smaller ones on the other sets."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "suite/given-0/data/features/um"
+    folder.mkdir(parents=True)
+    rng = torch.Generator().manual_seed(0)
+    sizes = {"near/cifar10-as-jpeg": 9.0, "near/tin-test": 1.0, "far/mnist": 9.0, "far/textures": 20.0}
+    save_file({f"{name}:logits": size * torch.rand(200, 10, generator=rng) for name, size in sizes.items()}, folder / "0.safetensors")
+    gpu_table.against_copies()
+    fpr, auroc = (line for line in capsys.readouterr().out.splitlines() if line.startswith("| given um"))
+    far_mnist, far_textures, near = (float(cell) for cell in auroc.split("|")[2:5])
+    assert far_textures < 5
+    assert 40 < far_mnist < 60
+    assert near > 95
+    assert float(fpr.split("|")[4]) < 5

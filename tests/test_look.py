@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import numpy as np
 import pytest
@@ -13,9 +14,10 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 from scipy.stats import binom
 
-from ood.config import recipes
+from ood.config import Params, recipes
 from ood.config.data import Chain
 from ood.config.look import Asked
+from ood.config.whole import check
 from ood.data.batches import load
 from ood.data.reading import UnreadableError
 from ood.detection import guarantee
@@ -340,10 +342,18 @@ def folder_of(root, counts, size=240, start=0):
     return root
 
 
-def proposed(asked, known, seconds=0.02):
+def proposed(asked, known, seconds=0.02, name="folder"):
     """The lines of a proposal and its values."""
-    text = guide.propose(recipes.overlay("folder"), asked, known, seconds, "cpu")
-    return recipes.header(text), parse(text)
+    proposal = guide.propose(name, asked, known)
+    if seconds is not None:
+        text = recipes.apply((ROOT / "params.yaml").read_text(), proposal.text(), name)
+        with NamedTemporaryFile("w", suffix=".yaml") as file:
+            file.write(text)
+            file.flush()
+            params = Params(file.name)
+        check(params)
+        guide.tell_time(proposal, params, known, seconds, "cpu")
+    return recipes.header(proposal.text()), parse(proposal.text())
 
 
 def known(counts, **others):
@@ -381,6 +391,29 @@ def test_few_pictures_small_ones_and_many():
     assert not spoilt["auxiliary"] & spoilt["validation"]
     _, found = proposed(Asked(Path("images/mine")), known({"a": 30_000, "b": 30_000}))
     assert found["pretrain"]["training"]["epochs"] == 10
+
+
+@pytest.mark.parametrize("name", [*guide.NETS])
+def test_every_recipe_for_folders_fits_itself_to_one(name):
+    """What trains the whole network takes as long as its epochs, and begins with one seed where three take hours."""
+    assert name in recipes.available()
+    lines, found = proposed(Asked(Path("images/mine"), size=160), known({"a": 400, "b": 90}), name=name)
+    assert found["data"]["id"]["images"] == {"source": "folder", "path": "images/mine"}
+    assert (found["data"]["chain"]["size"], found["data"]["corrupted"]) == (160, {})
+    text = "\n".join(lines)
+    assert f"net: {guide.NETS[name]}" in text
+    assert ("the network has learned with 224" in text) == (name != "folder-scratch")
+    minutes = float(re.search(r"time: about (\d+(?:\.\d)?) (?:minutes|hours)", text)[1])
+    if name == "folder":
+        assert found["seeds"] == [0, 1, 2]
+        assert minutes < 6
+        return
+    # 343 images an epoch, each 3 x 0.02 s. Tuned: 60 epochs of 343, 10 of twice as many, 5 again; from nothing 220 and 10 of twice as many.
+    epochs = 85 if name == "folder-tuned" else 240
+    assert found["seeds"] == [0]
+    assert "seeds: one to begin with; three take " in text
+    minutes *= 60 if "hours" in text.split("time: about")[1] else 1
+    assert epochs * 343 * 0.06 / 60 < minutes < 1.5 * epochs * 343 * 0.06 / 60
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,15 @@ def test_a_training_that_is_missing_is_named_with_its_stage(tmp_path, monkeypatc
 
 
 def test_a_mask_that_flips_every_image_or_none_has_its_words():
-    figures = {"constraint": 1.5, "constraint_std_over_masks": 0.1, "dense_loss": 0.01, "memorised": 1.0, "share_flipped_by_any_mask": 1.0}
+    figures = {
+        "constraint": 1.5,
+        "constraint_std_over_masks": 0.1,
+        "guessing": 2.0,
+        "destroyed": 0.0,
+        "dense_loss": 0.01,
+        "memorised": 1.0,
+        "share_flipped_by_any_mask": 1.0,
+    }
     mask = Mask(keep=0.99, masks=2, runs={"um": {"init": "ce"}})
     for flipped, rest, words, missing in (
         (0.5, None, "0.5 (logits).", "others"),
@@ -138,3 +146,8 @@ def test_a_mask_that_flips_every_image_or_none_has_its_words():
         text = mask_text(figures | {"median_margin_flipped": flipped, "median_margin_rest": rest}, mask, mask.runs["um"])
         assert words in text
         assert missing not in text
+        assert "guessing" not in text
+    destroyed = figures | {"median_margin_flipped": 0.5, "median_margin_rest": None, "destroyed": 1 / 3}
+    assert "No better than guessing (2.00)" in mask_text(destroyed, mask, mask.runs["um"])
+    heads = Mask(keep=0.99, masks=2, layers="head", runs={"um": {"init": "ce"}})
+    assert "Masking a random 1.0% of the head's weights" in mask_text(figures | {"median_margin_flipped": None}, heads, heads.runs["um"])

@@ -1,11 +1,18 @@
 """The loss constraint and atypical samples: statements 3, 4, 5 and 19 of the UM sheet."""
 
+import json
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from ood import nets
+from ood.config.methods import FineTune
+from ood.progress import Silent
 from ood.unmask import atypical_samples, estimate_constraint
+from ood.unmask.constraint import guessing
+from ood.unmask.levels import levels
 
 
 def memorise(images, labels):
@@ -99,3 +106,25 @@ def test_ranking(trained_net):
     assert sorted(row["image"] for row in rows) == sorted(f"image/{i}" for i in range(96))
     keys = [(-row["flip_rate"], -row["masked_loss"]) for row in rows]
     assert keys == sorted(keys)
+
+
+def test_masks_that_destroy_a_network_are_told_of(tmp_path, monkeypatch):
+    """Held at the loss of guessing, a network forgets all it knows; a threshold by hand is the way out."""
+    assert guessing(4) == pytest.approx(math.log(4))
+    monkeypatch.chdir(tmp_path)
+    heard: list[str] = []
+    listener = Silent()
+    monkeypatch.setattr(listener, "note", heard.append)
+    run = FineTune(init="ce", constraint="um")
+    for seed, b in enumerate((1.38, 1.39)):  # ln 4 = 1.386
+        path = tmp_path / f"data/mask/um/{seed}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        constraint = {"mean": b, "std": 0.1, "values": [b, b]}
+        path.write_text(json.dumps({"constraint": constraint, "guessing": guessing(4), "dense_loss": 0.01, "memorised": True}))
+    assert levels(run, None, [0], listener) == {0: 1.38}
+    assert levels(run, 0.2, [0, 1], listener) == {0: 0.2, 1: 0.2}
+    assert not heard
+    assert levels(run, None, [0, 1], listener) == {0: 1.38, 1: 1.39}
+    assert len(heard) == 1
+    for words in ("seed 1 is held at 1.39 nats", "guessing (1.39)", "mask.runs.um.keep", "layers: head"):
+        assert words in heard[0]

@@ -1,5 +1,6 @@
 """All of params.yaml at once: every section on its own, then what they must agree on. Imports no torch."""
 
+import math
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -85,7 +86,7 @@ def check_against(params: Params, classes: list[str] | None, training: int | Non
         InputError: as `check`.
     """
     sections: dict[str, Any] = {name: params[kind] for name, kind in SECTIONS.items()}
-    problems = [*_prompts(classes, **sections), *_neighbours(training, **sections)]
+    problems = [*_prompts(classes, **sections), *_neighbours(training, **sections), *_thresholds(classes, **sections)]
     if problems:
         raise InputError("\n".join(f"{params.path}: {problem}" for problem in problems))
 
@@ -311,6 +312,17 @@ def _neighbours(
         least = min(widths, key=lambda name: widths[name], default=None)
         if least is not None and scores.vim_dim >= widths[least]:
             yield f"scores.vim_dim: {scores.vim_dim} dimensions leave nothing of the {widths[least]} features of {least}. Lower it."
+
+
+def _thresholds(classes: list[str] | None, *, um: UM, umap: UMAP, oe: OE, **_: object) -> Iterator[str]:
+    """A loss held at that of guessing, or above it, teaches to know nothing."""
+    guessing = math.log(len(classes)) if classes else math.inf
+    levels = {"um.threshold": um.threshold, "umap.threshold": umap.threshold}
+    sections: dict[str, UM | UMAP | OE] = {"um": um, "umap": umap, "oe": oe}
+    levels |= {f"{key}.runs.{name}.threshold": run.threshold for key, section in sections.items() for name, run in section.runs.items()}
+    for key, level in levels.items():
+        if level is not None and level >= guessing:
+            yield f"{key}: {level} nats, but guessing among {len(classes or [])} classes has {guessing:.2f}. Lower it."
 
 
 def _known(names: Iterable[str]) -> str:

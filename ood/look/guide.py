@@ -1,7 +1,6 @@
 """From a folder of pictures to a recipe that fits it: what is chosen, and why, in lines that stand above the recipe as well."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -9,10 +8,13 @@ from typing import Any
 
 import numpy as np
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
+from ood.config import Params
 from ood.config.look import Asked
-from ood.config.recipes import header
+from ood.config.methods import OE, UM, UMAP, Mask, OERun
+from ood.config.recipes import header, overlay
+from ood.config.training import Pretrain, Seeds
 from ood.data.reading import UnreadableError
 from ood.errors import InputError
 from ood.look import files
@@ -26,6 +28,15 @@ CUT = 256 / 224  # short side before the middle is cut out, as the network has l
 NEIGHBOURS = 10  # of knn_k and nnguide_k, as shipped
 TESTS = 150  # spoilt pictures of a kind
 START, SCORES = 4.0, 8.0  # seconds: a stage's start and a head's training; a model's scores (docs/networks.md)
+STEP = 3  # a training step of the whole network, in looks at its pictures: forward, and backward twice that
+LONG = 5400.0  # seconds from which on one seed is enough to begin with
+
+# The recipes that fit themselves to a folder, and what each says of its network.
+NETS = {
+    "folder": "EfficientNet-Lite0, frozen: it needs no hub and no GPU, and every method trains a head on what it sees (docs/networks.md)",
+    "folder-tuned": "EfficientNet-Lite0, the whole of it trained by every method: an evening without a GPU (docs/networks.md)",
+    "folder-scratch": "ResNet-18 from nothing, for pictures that resemble no photograph; on photographs worth little (docs/networks.md)",
+}
 
 # Spoilt training pictures that stand in for auxiliary outliers, and the kinds that validation then keeps: none is in both.
 SYNTHETIC, KEPT = ("arithmetic_mean", "jigsaw"), ("speckle", "pixelate", "ghost", "invert")
@@ -98,71 +109,118 @@ def _middle(paths: list[Path]) -> int:
     return int(np.median(sides))
 
 
-def propose(recipe: str, asked: Asked, known: Known, seconds: float | None, where: str) -> str:
-    """The recipe's text with the folders in it, and in its first lines what was chosen and why.
+@dataclass
+class Proposal:
+    """A recipe that was made to fit. values: its overlay on params.yaml; lines: what was chosen, and why."""
+
+    values: CommentedMap
+    lines: list[str]
+
+    def text(self) -> str:
+        """The recipe, its choices in the first lines."""
+        text = StringIO()
+        _yaml().dump(self.values, text)
+        return "\n".join([*(f"# {line}".rstrip() for line in self.lines), "", text.getvalue()])
+
+
+def propose(name: str, asked: Asked, known: Known) -> Proposal:
+    """The recipe of this name (one of NETS) with the folders in it, and in its first lines what was chosen and why."""
+    recipe = overlay(name)
+    values: CommentedMap = _yaml().load("\n".join(recipe.splitlines()[len(header(recipe)) :]))
+    lines = [
+        f"Your own photographs in {asked.images}: {known.total:,} pictures, {len(known.counts)} classes; `recipe {name}` chose",
+        "",
+        *_split(values, known),
+        f"net: {NETS[name]}",
+        *_size(values, asked, known),
+        *_outliers(values, asked, known),
+        *_unknown(values, asked, known),
+        *_epochs(values, known),
+    ]
+    values["data"]["id"]["images"] = _flow(source="folder", path=asked.images.as_posix())
+    values["look"] = CommentedMap(runs=CommentedMap(id=_flow(path=asked.images.as_posix())))
+    return Proposal(values, lines)
+
+
+def tell_time(proposal: Proposal, params: Params, known: Known, seconds: float, where: str) -> None:
+    """Say how long it will take, and where that is long, begin with one seed.
 
     Args:
-        recipe: the text of recipes/folder.yaml. seconds: of reading and looking at a picture; None: not measured. where: on which device.
+        params: the proposal's, applied. seconds: of reading and looking at a picture through its network. where: on which device.
     """
-    yaml = YAML()
-    yaml.width = 10_000
-    overlay: CommentedMap = yaml.load("\n".join(recipe.splitlines()[len(header(recipe)) :]))
-    lines = [
-        f"Your own photographs in {asked.images}: {known.total:,} pictures, {len(known.counts)} classes; `recipe folder` chose",
-        "",
-    ]
-    choices: list[Callable[..., list[str]]] = [_split, _size, _outliers, _unknown, _epochs]
-    for choose in choices:
-        lines += choose(overlay, asked, known)
-    lines += _time(overlay, known, seconds, where)
-    overlay["data"]["id"]["images"] = _flow(source="folder", path=asked.images.as_posix())
-    overlay["look"] = CommentedMap(runs=CommentedMap(id=_flow(path=asked.images.as_posix())))
-    text = StringIO()
-    yaml.dump(overlay, text)
-    return "\n".join([*(f"# {line}".rstrip() for line in lines), "", text.getvalue()])
+    seeds = len(params[Seeds].root)
+    took = seeds * seconds_of(params, known, seconds)
+    if took > LONG and seeds > 1:
+        proposal.values["seeds"] = _flow_list([0])
+        proposal.lines.append(f"seeds: one to begin with; three take {_spoken(took)} (seeds: [0, 1, 2] goes on from the first)")
+        took, seeds = took / seeds, 1
+    pictures, models = _pictures(params, known), len(params.raw["models"])
+    proposal.lines.append(
+        f"time: about {_spoken(took)} here on {where}: {pictures:,} pictures at {seconds:.3f} s (measured on yours), {models} models, "
+        f"{seeds} seed{'s' if seeds > 1 else ''}"
+    )
 
 
-def _split(overlay: CommentedMap, _: Asked, known: Known) -> list[str]:
+def seconds_of(params: Params, known: Known, seconds: float) -> float:
+    """What a seed takes, roughly: pictures are read to be prepared; a frozen network looks at them once, another anew in every epoch."""
+    pictures, models = _pictures(params, known), len(params.raw["models"])
+    train = float(params.raw["data"]["id"]["split"]["train"]) * known.total
+    sections: list[Pretrain | UM | UMAP | OE] = [params[Pretrain], params[UM], params[UMAP], params[OE]]
+    runs, steps = models, 0.0
+    for section in sections:
+        for run in section.runs.values():
+            recipe, beside = run.over(section.training), 0.0
+            if isinstance(run, OERun) and run.objective != "none":
+                beside = (run.outlier_batch or params[OE].outlier_batch) / recipe.batch_size
+            runs += 1
+            steps += 0 if recipe.frozen else recipe.epochs * train * (1 + beside)
+    mask = params[Mask]
+    masked = sum(2 * found.masks * train for found in map(mask.masking, mask.runs.values()) if found.layers == "all")
+    looks = STEP * steps + masked + (models * pictures if steps else 0)
+    return looks * seconds + 2 * pictures * seconds / len(params[Seeds].root) + (runs * START + models * SCORES) / 3
+
+
+def _split(values: CommentedMap, known: Known) -> list[str]:
     least = min(known.counts.values())
     share = SHARE if least * SHARE >= FEW else LARGER
     fewest = max(1, min(FEW, math.floor(share * least)))
-    overlay["data"]["id"]["split"] = _flow(train=round(1 - 2 * share, 2), val=share, test=share)
-    overlay["data"]["min_per_class"] = fewest
-    overlay["data"]["unreadable"] = "skip"  # `look` and `prepare` count them
+    values["data"]["id"]["split"] = _flow(train=round(1 - 2 * share, 2), val=share, test=share)
+    values["data"]["min_per_class"] = fewest
+    values["data"]["unreadable"] = "skip"  # `look` and `prepare` count them
     trained = int((1 - 2 * share) * known.total)
     if trained < 2 * NEIGHBOURS:
-        overlay["scores"] = CommentedMap(knn_k=max(1, trained // 4), nnguide_k=max(1, trained // 4))
+        values["scores"] = CommentedMap(knn_k=max(1, trained // 4), nnguide_k=max(1, trained // 4))
     few = "" if fewest >= FEW else f"; its figures per class mean little, for the smallest class has {least} pictures"
     return [f"split: {1 - 2 * share:.0%} train, {share:.0%} validate, {share:.0%} test{few}"]
 
 
-def _size(overlay: CommentedMap, asked: Asked, known: Known) -> list[str]:
-    size = asked.size or 224
-    chain = overlay["data"]["chain"]
+def _size(values: CommentedMap, asked: Asked, known: Known) -> list[str]:
+    chain, learned = values["data"]["chain"], "weights" in values["net"]
+    usual = chain["size"]
+    size = asked.size or usual
     chain["size"], chain["short"] = size, round(size * CUT)
-    why = "what the network has learned with" if size == 224 else "as asked; the network has learned with 224"
+    why = "what the network has learned with" if learned and size == usual else "the recipe's" if size == usual else "as asked"
+    why += f"; the network has learned with {usual}" if learned and size != usual else ""
     enlarged = f"; yours have {known.short}, so they are enlarged" if known.short < size else ""
-    return [
-        "net: EfficientNet-Lite0, frozen: it needs no hub and no GPU, and every method trains a head on what it sees (docs/networks.md)",
-        f"size: {size} pixels, {why}{enlarged}",
-    ]
+    return [f"size: {size} pixels, {why}{enlarged}"]
 
 
-def _outliers(overlay: CommentedMap, asked: Asked, known: Known) -> list[str]:
-    data = overlay["data"]
+def _outliers(values: CommentedMap, asked: Asked, known: Known) -> list[str]:
+    data = values["data"]
     if asked.outliers is not None:
         data["auxiliary"] = CommentedMap(others=_flow(source="folder", path=asked.outliers.as_posix()))
         return [f"outliers to train with: {known.outliers:,} pictures in {asked.outliers}"]
     data["auxiliary"] = CommentedMap({_named(kind): _spoilt(kind, 2 * TESTS) for kind in SYNTHETIC})
     data["validation"] = CommentedMap({_named(kind): _spoilt(kind, TESTS) for kind in KEPT})
+    data["corrupted"] = CommentedMap()  # what is trained with doesn't test
     return [
         "outliers to train with: none given, so mixtures and jigsaws of training pictures stand in, and validation keeps the other kinds.",
         "  They teach little about things of another kind, and did harm where tried (docs/networks.md): read `oe` against `no-outliers`",
     ]
 
 
-def _unknown(overlay: CommentedMap, asked: Asked, known: Known) -> list[str]:
-    data = overlay["data"]
+def _unknown(values: CommentedMap, asked: Asked, known: Known) -> list[str]:
+    data = values["data"]
     if asked.unknown is not None:
         data["near"] = CommentedMap(unknown=_flow(source="folder", path=asked.unknown.as_posix()))
         return [f"unknown things to test with: {known.unknown:,} pictures in {asked.unknown}"]
@@ -173,18 +231,19 @@ def _unknown(overlay: CommentedMap, asked: Asked, known: Known) -> list[str]:
     ]
 
 
-def _epochs(overlay: CommentedMap, _: Asked, known: Known) -> list[str]:
-    training = overlay["pretrain"]["training"]
-    share = float(overlay["data"]["id"]["split"]["train"])
+def _epochs(values: CommentedMap, known: Known) -> list[str]:
+    training = values["pretrain"]["training"]
+    if training.get("freeze") != "backbone":
+        return [f"epochs: {training['epochs']}, the recipe's"]
+    share = float(values["data"]["id"]["split"]["train"])
     a_pass = max(1, math.ceil(share * known.total / training["batch_size"]))
     training["epochs"] = min(EPOCHS[1], max(EPOCHS[0], math.ceil(STEPS / a_pass)))
     return [f"epochs: {training['epochs']}, about {training['epochs'] * a_pass:,} steps of {training['batch_size']} pictures each"]
 
 
-def _time(overlay: CommentedMap, known: Known, seconds: float | None, where: str) -> list[str]:
-    if seconds is None:
-        return []
-    data = overlay["data"]
+def _pictures(params: Params, known: Known) -> int:
+    """All that are looked at, the spoilt and the made-up ones among them."""
+    data = params.raw["data"]
     split = data["id"]["split"]
     spoilt = sum(
         min(source["limit"], math.ceil(float(split[part]) * known.total))
@@ -193,13 +252,17 @@ def _time(overlay: CommentedMap, known: Known, seconds: float | None, where: str
         if source["source"] == "corruption"
     )
     noise = sum(source.get("count", 0) for role in ("near", "far") for source in data[role].values())
-    pictures = known.total + known.outliers + known.unknown + spoilt + noise
-    models = len(overlay["models"])
-    runs = models + len(overlay["pretrain"]["runs"]) + 3
-    # Pictures are read to be prepared, then looked at.
-    took = 2 * pictures * seconds + runs * START * len(overlay["seeds"]) / 3 + models * (START + SCORES)
-    shown = f"{took / 60:.0f} minutes" if took < 5400 else f"{took / 3600:.1f} hours"
-    return [f"time: about {shown} here on {where}: {pictures:,} pictures at {seconds:.3f} s (measured on yours), {models} models, 3 seeds"]
+    return known.total + known.outliers + known.unknown + spoilt + noise
+
+
+def _spoken(seconds: float) -> str:
+    return f"{math.ceil(seconds / 60)} minutes" if seconds < LONG else f"{seconds / 3600:.1f} hours"
+
+
+def _yaml() -> YAML:
+    yaml = YAML()
+    yaml.width = 10_000
+    return yaml
 
 
 def _named(kind: str) -> str:
@@ -213,5 +276,12 @@ def _spoilt(kind: str, limit: int) -> CommentedMap:
 def _flow(**values: Any) -> CommentedMap:
     """A mapping on one line."""
     found = CommentedMap(values)
+    found.fa.set_flow_style()
+    return found
+
+
+def _flow_list(values: list) -> CommentedSeq:
+    """A list on one line."""
+    found = CommentedSeq(values)
     found.fa.set_flow_style()
     return found

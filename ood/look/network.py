@@ -18,33 +18,36 @@ from ood.training.devices import accelerator_for, placed
 TRIED = 12  # pictures that tell how long one takes
 
 
-def network(net: Net, classes: list[str], *, white: float | None = None, size: int | None = None) -> tuple[Classifier, Chain]:
+def network(net: Net, classes: list[str], *, white: float | None = None) -> tuple[Classifier, Chain]:
     """The backbone with its weights, and how it has learned to see pictures.
 
     Args:
-        white: of pictures of more than eight bits, as data.chain.white. size: pixels, if not those that it has learned with.
+        white: of pictures of more than eight bits, as data.chain.white.
 
     Raises:
         InputError: no such net, or its weights can't be had.
     """
     known = given.proposed(net.timm or "")
-    side = size or known.side
-    learned = {"size": side, "short": round(known.short * side / known.side), "resize": known.resize, "mean": known.mean, "std": known.std}
+    learned = {"size": known.side, "short": known.short, "resize": known.resize, "mean": known.mean, "std": known.std}
     chain = Chain(**learned, grey=False, levels=None, white=white)
+    return _filled(net, chain, classes), chain
+
+
+def _filled(net: Net, chain: Chain, classes: list[str]) -> Classifier:
     classifier = build(net, num_classes=max(2, len(classes)), size=chain.side, mean=chain.mean, std=chain.std)
     if net.weights:
         weights.fill(classifier, net, net.weights, whole=False, classes=classes)
-    return classifier, chain
+    return classifier
 
 
-def pace(files: Files, net: Net, runtime: Runtime, size: int | None) -> tuple[float | None, str]:
+def pace(files: Files, net: Net, chain: Chain, runtime: Runtime) -> tuple[float | None, str]:
     """Seconds that a picture takes to be read and looked at here, measured on some; and the device.
 
     Returns:
         None for the seconds where one of the pictures can't be read: `look` and `prepare` tell of it.
     """
     paths, labels, classes, _ = files
-    classifier, chain = network(net, classes, size=size)
+    classifier = _filled(net, chain, classes)
     device = accelerator_for(runtime).device
     placed(classifier, device, runtime).eval()
     chosen = sorted({round(i * (len(paths) - 1) / (TRIED - 1)) for i in range(TRIED)})

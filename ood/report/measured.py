@@ -15,7 +15,7 @@ from ood.report.tables import Results
 from ood.tables import last_mean
 
 DETAIL = Path("data/evaluation/detail.json")
-MASKED = ("constraint", "constraint_std_over_masks", "dense_loss", "memorised", "share_flipped_by_any_mask")
+MASKED = ("constraint", "constraint_std_over_masks", "guessing", "destroyed", "dense_loss", "memorised", "share_flipped_by_any_mask")
 MARGINS = ("median_margin_flipped", "median_margin_rest")  # null where no image was flipped, or all were
 TRACED = ("picked_epoch", "last_epoch", "picked_validation_auroc", "last_validation_auroc")
 Levels = dict[str, tuple[float | None, float | None]]

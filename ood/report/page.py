@@ -144,9 +144,10 @@ def overview(results: Results) -> list[tuple[str, dict[str, tuple[float, float, 
 
 def mask_text(masks: dict[str, float | None], mask: Mask, run: MaskRun) -> str:
     """A loss constraint in words, and whether it means anything."""
-    spread_ = masks["constraint_std_over_masks"]
+    spread_, masking = masks["constraint_std_over_masks"], mask.masking(run)
+    whose = "the head" if masking.layers == "head" else "every layer"
     text = (
-        f"Masking a random {1 - mask.masking(run).keep:.1%} of every layer's weights lifts the training loss of `{run.init}` from "
+        f"Masking a random {1 - masking.keep:.1%} of {whose}'s weights lifts the training loss of `{run.init}` from "
         f"{masks['dense_loss']:.4f} to {masks['constraint']:.4f} ± {spread_:.4f} (over masks): the loss constraint. "
         f"{masks['share_flipped_by_any_mask']:.1%} of the training images are misclassified under at least one mask"
     )
@@ -155,6 +156,11 @@ def mask_text(masks: dict[str, float | None], mask: Mask, run: MaskRun) -> str:
         text += f"; their median margin in the unmasked net is {flipped:.1f} (logits)"
         text += "" if rest is None else f", the others' {rest:.1f}"
     text += "."
+    if masks["destroyed"]:
+        text += (
+            f" **No better than guessing ({masks['guessing']:.2f}): the masks have destroyed the network, and a run held at that loss "
+            "forgets everything. Raise `mask.keep`, or mask the head alone.**"
+        )
     if masks["memorised"] != 1:
         text += " **The base model has not memorised its training set, so the constraint means little: train it longer.**"
     return text

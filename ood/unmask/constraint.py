@@ -1,5 +1,6 @@
 """The loss constraint: the training loss of a trained classifier under random masks (Unleashing Mask, ICML 2023, Algorithm 1)."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -23,6 +24,11 @@ class Constraint(NamedTuple):
     mean: float
     std: float
     values: list[float]
+
+
+def guessing(classes: int) -> float:
+    """The loss, in nats, of giving every class the same probability: a constraint at or above it asks for a network that knows nothing."""
+    return math.log(classes)
 
 
 def estimate_constraint(
