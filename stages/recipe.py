@@ -24,7 +24,8 @@ def main(
     list_: Annotated[bool, typer.Option("--list", help="show what there is, one line each")] = False,
     id_: Annotated[Path | None, typer.Option("--id", help="of folder: your classes, <path>/<class>/<image>; chooses what fits")] = None,
     outliers: Annotated[Path | None, typer.Option(help="with --id: pictures of other things, which training may see")] = None,
-    unknown: Annotated[Path | None, typer.Option(help="with --id: pictures of other things, which only the test sees")] = None,
+    unknown: Annotated[Path | None, typer.Option(help="with --id: pictures of unknown things, which only the test sees")] = None,
+    far: Annotated[Path | None, typer.Option(help="with --id: the same, of things that nobody would take for one of yours")] = None,
     size: Annotated[int | None, typer.Option(min=32, max=1024, help="with --id: pixels that the network looks at")] = None,
 ) -> None:
     """Write a recipe's values into params.yaml (its comments stay) and its models into dvc.yaml's list of metrics."""
@@ -36,10 +37,12 @@ def main(
         typer.echo("\n".join(f"{key:<{width}}  {text}" for key, text in presets.items()))
         return
     shipped = Params(PARAMS).path.read_text(encoding="utf-8")
-    if id_ is not None or outliers or unknown or size:
+    if id_ is not None or outliers or unknown or far or size:
         if id_ is None or not name.startswith("folder"):
-            raise InputError("--id, --outliers, --unknown and --size belong to `recipe folder --id PATH` (folder-tuned, folder-scratch).")
-        recipe = guided(shipped, name, Asked(id_, outliers, unknown, size))
+            raise InputError(
+                "--id, --outliers, --unknown, --far and --size belong to `recipe folder --id PATH` (folder-tuned, folder-scratch)."
+            )
+        recipe = guided(shipped, name, Asked(id_, outliers, unknown, far, size))
     else:
         recipe = recipes.overlay(name)
     text = recipes.apply(shipped, recipe, name)

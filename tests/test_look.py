@@ -361,14 +361,16 @@ def known(counts, **others):
 
 
 def test_the_choice_fits_the_folder():
-    asked = Asked(Path("images/mine"), Path("images/other"), Path("images/strange"))
-    lines, found = proposed(asked, known({"a": 400, "b": 90}, outliers=50, unknown=60))
+    asked = Asked(Path("images/mine"), Path("images/other"), Path("images/strange"), Path("images/boxes"))
+    lines, found = proposed(asked, known({"a": 400, "b": 90}, outliers=50, unknown=60, far=70))
     assert found["data"]["id"] == {
         "images": {"source": "folder", "path": "images/mine"}, "test": None, "split": {"train": 0.7, "val": 0.15, "test": 0.15}
     }  # fmt: skip
     assert found["data"]["min_per_class"] == 5
     assert found["data"]["auxiliary"] == {"others": {"source": "folder", "path": "images/other"}}
     assert found["data"]["near"] == {"unknown": {"source": "folder", "path": "images/strange"}}
+    assert found["data"]["far"]["unlike"] == {"source": "folder", "path": "images/boxes"}
+    assert "far things to test with: 70 pictures in images/boxes, and noise" in lines
     assert found["look"] == {"runs": {"id": {"path": "images/mine"}}}
     assert (found["data"]["chain"]["size"], found["data"]["chain"]["short"]) == (224, 256)
     assert found["pretrain"]["training"]["epochs"] == 60

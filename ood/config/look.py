@@ -32,9 +32,14 @@ class Look(Section, key="look"):
 
 @dataclass(frozen=True)
 class Asked:
-    """What `recipe folder` is given. images: the classes; outliers: pictures of other things, to train with; unknown: such to test with."""
+    """What `recipe folder` is given: folders and a size in pixels.
+
+    images: the classes. outliers: pictures of other things, to train with. unknown: such to test with, that could be taken for one of the
+    classes. far: such that nobody would.
+    """
 
     images: Path
     outliers: Path | None = None
     unknown: Path | None = None
+    far: Path | None = None
     size: int | None = None

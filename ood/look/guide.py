@@ -46,7 +46,7 @@ SYNTHETIC, KEPT = ("arithmetic_mean", "jigsaw"), ("speckle", "pixelate", "ghost"
 class Known:
     """What the folders hold.
 
-    listed: the ID files; counts: pictures of each class; short: middle short side, in pixels; outliers, unknown: pictures there.
+    listed: the ID files; counts: pictures of each class; short: middle short side, in pixels; outliers, unknown, far: pictures there.
     """
 
     listed: Files
@@ -54,6 +54,7 @@ class Known:
     short: int
     outliers: int = 0
     unknown: int = 0
+    far: int = 0
 
     @property
     def total(self) -> int:
@@ -81,13 +82,13 @@ def survey(asked: Asked) -> Known:
             f"--id {asked.images}: class {name!r} has {counts[name]} pictures{more}; to train, validate and test it takes {LEAST}, "
             "and some dozens to say much. Add pictures, or take the class out."
         )
-    others = [len(list_files(folder).paths) if folder else 0 for folder in (asked.outliers, asked.unknown)]
+    others = [len(list_files(folder).paths) if folder else 0 for folder in (asked.outliers, asked.unknown, asked.far)]
     return Known(listed, counts, _middle(paths), *others)
 
 
 def _apart(asked: Asked) -> None:
     """No folder is another one's, or in it: a picture plays one role."""
-    given = {"--id": asked.images, "--outliers": asked.outliers, "--unknown": asked.unknown}
+    given = {"--id": asked.images, "--outliers": asked.outliers, "--unknown": asked.unknown, "--far": asked.far}
     found = [(option, folder.resolve()) for option, folder in given.items() if folder]
     for option, folder in found:
         for other, around in found:
@@ -220,14 +221,19 @@ def _outliers(values: CommentedMap, asked: Asked, known: Known) -> list[str]:
 
 
 def _unknown(values: CommentedMap, asked: Asked, known: Known) -> list[str]:
-    data = values["data"]
+    data, lines = values["data"], []
+    if asked.far is not None:
+        data["far"].insert(0, "unlike", _flow(source="folder", path=asked.far.as_posix()))
+        lines.append(f"far things to test with: {known.far:,} pictures in {asked.far}, and noise")
     if asked.unknown is not None:
         data["near"] = CommentedMap(unknown=_flow(source="folder", path=asked.unknown.as_posix()))
-        return [f"unknown things to test with: {known.unknown:,} pictures in {asked.unknown}"]
+        return [f"unknown things to test with: {known.unknown:,} pictures in {asked.unknown}", *lines]
     data["near"] = CommentedMap({"coloured-noise": _flow(source="noise", kind="blobs", count=100, blur=12.0)})
+    alone = "" if asked.far else " alone"
     return [
-        "unknown things to test with: none given. Noise alone is left to test with, which every method finds: its figures promise nothing.",
+        f"unknown things to test with: none given. Noise{alone} stands in, which every method finds: its figures promise nothing.",
         "  Some dozens of pictures of what will come one day (--unknown), which training never sees, say how good this is",
+        *lines,
     ]
 
 
@@ -252,7 +258,7 @@ def _pictures(params: Params, known: Known) -> int:
         if source["source"] == "corruption"
     )
     noise = sum(source.get("count", 0) for role in ("near", "far") for source in data[role].values())
-    return known.total + known.outliers + known.unknown + spoilt + noise
+    return known.total + known.outliers + known.unknown + known.far + spoilt + noise
 
 
 def _spoken(seconds: float) -> str:
