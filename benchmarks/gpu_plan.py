@@ -122,6 +122,7 @@ def given_params(seed: int, given: argparse.Namespace) -> dict:
     if Path(given.data, "photos32").is_dir():  # photographs made small, without JPEG's traces
         data["far"] |= {"groceries": {"source": "folder", "path": "downloads/photos32"} | few}
     found["net"] = {"name": "densenet_bc_100_12", "dropout": 0.0, "affine": False}
+    found["runtime"]["channels_last"] = False  # half as fast for this net on an H200: docs/performance.md
     found["pretrain"]["runs"] = {"given": {"epochs": 0, "weights": f"downloads/{GIVEN}"}}
     found["trace"]["runs"], found["oe"]["runs"], found["embed"]["runs"], found["synthesize"]["runs"] = {}, {}, {}, {}
     found["diffusion"]["enabled"], found["judge"]["run"] = False, "given"

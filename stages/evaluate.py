@@ -7,6 +7,7 @@ from ood.config import Params
 from ood.config.evaluation import Evaluate, Models, Scores
 from ood.config.training import Runtime, Seeds
 from ood.evaluation.curves import histogram_rows, roc_rows
+from ood.evaluation.held_out import HeldOut
 from ood.evaluation.models import evaluate_model, headline, overall_rows
 from ood.files import published, write_text
 from ood.refusals import must_take
@@ -30,8 +31,9 @@ def main() -> None:
     console = Console("evaluate")
     console.begin(len(models), "model")
     results, curves, histograms = {}, [], []
+    held_out = HeldOut(setting.held_out, scores, list(models.values()))
     for model in models:
-        result = evaluate_model(model, models, seeds, scores, setting)
+        result = evaluate_model(model, models, seeds, scores, setting, held_out)
         results[model] = result.summary
         curves += roc_rows(model, result.own_scores)
         histograms += histogram_rows(model, result.own_scores)

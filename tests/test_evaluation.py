@@ -10,9 +10,11 @@ import torch.nn.functional as F
 from ood.config.evaluation import LogitScore, Scores
 from ood.detection import detectors
 from ood.detection.scores import Head
+from ood.errors import InputError
 from ood.evaluation import metrics, tracing
 from ood.evaluation.features import Cached
 from ood.evaluation.figures import SeedResult, evaluate_seed
+from ood.evaluation.held_out import HeldOut, trained_head
 from ood.evaluation.models import picked_score
 from ood.evaluation.scoring import score_all
 
@@ -107,3 +109,63 @@ def test_errors_on_id_are_found_by_doubt():
     assert result.errors["msp"]["count"] == 5
     model.sets["id/test"]["logits"] = torch.eye(CLASSES)[inside["labels"]]
     assert evaluate_seed(model, score_all(model, SETTING), ["test"], "closest").errors == {}
+
+
+# --- classes held out
+
+
+def test_a_score_is_picked_for_what_it_does_worse_spoilt_images_or_held_out_classes():
+    """Neither makes up for the other."""
+
+    def result(**pair: tuple[float, float | None]) -> SeedResult:
+        even = dict.fromkeys(metrics.KEYS, 0.5)
+        grid = {score: {f"validation/{i}": even | {"auroc": sets} for i in range(3)} for score, (sets, _) in pair.items()}
+        return SeedResult(grid=grid, held_out={score: {"0": held, "2": held} for score, (_, held) in pair.items() if held is not None})
+
+    assert picked_score([result(msp=(0.8, 0.9), knn=(0.99, 0.6))]) == "msp"
+    assert picked_score([result(msp=(0.8, 0.9), knn=(0.99, 0.79))]) == "msp", "though its mean is less"
+    assert picked_score([result(msp=(0.8, 0.9), knn=(0.99, 0.81))]) == "knn"
+    assert picked_score([result(msp=(0.8, 0.9), odin=(0.99, None))]) == "msp", "what can't be had of held-out classes takes no part"
+    assert picked_score([result(msp=(0.8, None), odin=(0.99, None))]) == "odin", "without them as ever"
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_a_held_out_class_is_unknown_to_its_head(normalize):
+    """The class's images alone are OOD, no head has seen them, and equal features are gone through once."""
+    model = cached(normalize)
+    found = HeldOut(CLASSES, SETTING, ["msp"]).of(model)
+    assert found == {}, "a backbone that was trained on the class says nothing"
+    frozen = Cached(model.sets, model.head, frozen=True)
+    held_out = HeldOut(CLASSES, SETTING, ["msp"])
+    found = held_out.of(frozen)
+    assert held_out.of(Cached(dict(model.sets), model.head, frozen=True)) is found
+    assert "odin" not in found
+    assert found["knn"].keys() == {str(label) for label in range(CLASSES)}
+    assert min(found["knn"].values()) > 0.99, "clusters, one of them unknown"
+    assert min(found["msp"].values()) > 0.9
+    other = Cached(model.sets, Head(model.head.weight, model.head.bias, not normalize), frozen=True)
+    assert held_out.of(other) is not found
+    assert HeldOut(2, SETTING, []).of(frozen)["knn"].keys() == {"0", str(CLASSES - 1)}
+    assert HeldOut(0, SETTING, []).of(frozen) == {}
+    with pytest.raises(InputError, match=r"scores: .*\(a class held out\)\. Lower the value, or set evaluate\.held_out: 0"):
+        HeldOut(1, SETTING.model_copy(update={"knn_k": 151}), []).of(frozen)  # 150 images of the others
+    # The class that lies amid the others: what it is called by is nothing that a head knows.
+    sets = {name: dict(tensors) for name, tensors in model.sets.items()}
+    for tensors in sets.values():  # classes 0 and 1 look the same: neither can be told from the other
+        same = tensors["labels"] == 1
+        tensors["features"] = tensors["features"].clone()
+        tensors["features"][same] = tensors["features"][tensors["labels"] == 0][: int(same.sum())]
+    twins = HeldOut(CLASSES, SETTING, []).of(Cached(sets, model.head, frozen=True))["knn"]
+    assert abs(twins["0"] - 0.5) < 0.35
+    assert twins["0"] < twins["2"] > 0.99
+
+
+def test_two_classes_leave_nothing_to_hold_out_and_three_a_head_of_two():
+    model = cached(False)
+    few = {name: {kind: tensor[tensors["labels"] < 2] for kind, tensor in tensors.items()} for name, tensors in model.sets.items()}
+    pair = Head(model.head.weight[:2], model.head.bias[:2])
+    assert HeldOut(6, SETTING, []).of(Cached(few, pair, frozen=True)) == {}
+    train = few["id/train"]
+    head = trained_head(train["features"], train["labels"], normalize=False)
+    assert head.weight.shape == (2, DIMENSIONS)
+    assert torch.equal(head.logits(train["features"]).argmax(1), train["labels"])

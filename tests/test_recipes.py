@@ -183,7 +183,7 @@ def test_the_command(tmp_path):
 
 
 CLASSES = dict.fromkeys(("cifar10", "cifar10-small", "mnist"), 10) | {"cifar100": 100, "imagenet100": 100, "tiny-imagenet": 200}
-CLASSES |= {"folder-scratch": 6, "folder": 3}
+CLASSES |= {"folder-scratch": 6, "folder": 3, "folder-tuned": 3}
 
 
 CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -270,15 +270,13 @@ def shrink(params: dict, project: Project, name: str) -> None:
             training["batch_size"] = 50
         if training.get("schedule") == "steps" and training.get("epochs") != 0:  # its own schedule, a step and all
             training |= {"milestones": [1], "epochs": 2}
-    # Every run runs; of those that differ in their schedule or start alone, one is trained. Of many classes: one of every net, DREAM or OE.
-    kinds = set()
-    left = {"none", "energy", "label"} | ({"uniform"} if params["diffusion"]["enabled"] else set()) if many else set()
+    # Every run runs; of those that differ in their schedule or start alone, one is trained. Of many classes: the first, and DREAM or OE.
+    kinds, trained = set(), "dream" if name == "imagenet100" else "uniform"
     for run in (*params["pretrain"]["runs"].values(), *params["oe"]["runs"].values()):
-        kind = (run.get("net", {}).get("name"), run.get("objective"))
-        kind += () if many else (run.get("normalize"), run.get("tau"), run.get("constraint"))
-        if kind in kinds or run.get("objective") in left:
+        kind = run.get("objective") if many else [run.get(key) for key in ("net", "objective", "normalize", "tau", "constraint")]
+        if str(kind) in kinds or (many and kind not in (None, trained)):
             run["epochs"] = 0
-        kinds.add(kind)
+        kinds.add(str(kind))
     params["oe"]["outlier_batch"] = 8
     for run in params["oe"]["runs"].values():
         run.pop("outlier_batch", None)
@@ -305,7 +303,8 @@ def shrink(params: dict, project: Project, name: str) -> None:
     ):  # the paper's stem would take a minute a picture
         params["net"] |= {"stem": "imagenet", "name": "resnet18"}
     # Not every one need be traced and evaluated to know that this works.
-    kept = [*([] if many else ["ce", "umap"]), "dream" if "dream" in params["models"] else "oe"]
+    dreams = "dream" in params["models"]
+    kept = [*([] if many else ["ce"] if dreams else ["ce", "umap"]), "dream" if dreams else "oe"]
     params["models"] = {model: params["models"][model] for model in kept}
     params["trace"]["runs"] = {} if many or not params["pretrain"]["keep_epochs"] else {"ce": "energy"}
     params["report"]["pairs"] = {}

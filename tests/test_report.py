@@ -8,7 +8,7 @@ from ood.errors import InputError
 from ood.evaluation import metrics
 from ood.report.dream import Dreams
 from ood.report.page import mask_text
-from ood.report.tables import control_table, error_table, main_table, norm_table, oe_calibration_table, siblings_of
+from ood.report.tables import control_table, error_table, held_out_table, main_table, norm_table, oe_calibration_table, siblings_of
 from ood.tables import last_mean
 
 
@@ -151,3 +151,14 @@ def test_a_mask_that_flips_every_image_or_none_has_its_words():
     assert "No better than guessing (2.00)" in mask_text(destroyed, mask, mask.runs["um"])
     heads = Mask(keep=0.99, masks=2, layers="head", runs={"um": {"init": "ce"}})
     assert "Masking a random 1.0% of the head's weights" in mask_text(figures | {"median_margin_flipped": None}, heads, heads.runs["um"])
+
+
+def test_the_table_of_what_was_held_out_is_of_frozen_backbones_alone():
+    found = result(0.5)
+    assert held_out_table({"ce": found}) is None
+    found["seeds"]["0"]["held_out"] = {"energy": {"0": 0.6, "3": 0.8}, "msp": {"0": 0.2, "3": 0.2}}
+    table = held_out_table({"ce": found, "um": result(0.5)})
+    assert table is not None
+    row, *rest = table.splitlines()[2:]
+    assert not rest
+    assert [cell.strip() for cell in row.split("|")[1:-1]] == ["ce", "energy", "50.0", "70.0", "msp", "50.0", "20.0"]

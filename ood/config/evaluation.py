@@ -76,12 +76,16 @@ class Scores(Section, key="scores"):
 
 
 class Evaluate(Section, key="evaluate"):
-    """What is evaluated and how: roles [val] alone computes no test figure. protocols: read the figures as these papers do, too."""
+    """What is evaluated and how: roles [val] alone computes no test figure. protocols: read the figures as these papers do, too.
+
+    held_out: how many ID classes, one at a time, stand for validation OOD that is near, where a model's backbone is frozen.
+    """
 
     roles: Annotated[list[Literal["val", "test"]], AfterValidator(distinct)] = Field(min_length=1)
     fpr_rule: Literal["closest", "at_least"] = "closest"
     bootstrap: int = Field(1000, ge=0, le=10**5)
     confidence: float = Field(0.95, ge=0.5, le=0.9999)
+    held_out: int = Field(6, ge=0, le=1000)
     protocols: Annotated[list[Literal["oe", "um", "dream", "openood"]], AfterValidator(distinct)] = Field(default_factory=list)
 
     @model_validator(mode="after")

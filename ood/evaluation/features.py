@@ -1,8 +1,9 @@
 """One forward pass per model over everything that scores and figures need; cached tensors from there on.
 
 data/features/<model>/<seed>.safetensors holds, per set: '<set>:logits' (N, C), '<set>:features' (N, D, raw), '<set>:labels' (N,), for
-all that are scored '<set>:odin' (N,) unless it is left out; and 'head:weight', 'head:bias', 'head:normalize'. A net with a mask adds
-'<set>:unmasked_logits' for ID, from the dense net underneath.
+all that are scored '<set>:odin' (N,) unless it is left out; and 'head:weight', 'head:bias', 'head:normalize', 'head:alone' (whether in
+its last training it learned alone, on a frozen backbone). A net with a mask adds '<set>:unmasked_logits' for ID, from the dense net
+underneath.
 """
 
 from collections.abc import Callable
@@ -71,22 +72,23 @@ def through_head(net: Classifier, seen: FeatureSet) -> dict[str, Tensor]:
     return {"logits": net.head(seen.values.to(device)).float().cpu(), "features": seen.values.float(), "labels": seen.labels}
 
 
-def save(path: Path, tensors: dict[str, dict[str, Tensor]], net: Classifier) -> None:
-    """Write one seed's tensors (set -> kind -> tensor) and the head."""
+def save(path: Path, tensors: dict[str, dict[str, Tensor]], net: Classifier, *, frozen: bool) -> None:
+    """Write one seed's tensors (set -> kind -> tensor) and the head; frozen: whether the backbone is."""
     flat = {f"{name}:{kind}": tensor.contiguous() for name, kinds in tensors.items() for kind, tensor in kinds.items()}
     flat["head:weight"] = net.fc.weight.detach().cpu().clone()
     flat["head:bias"] = net.fc.bias.detach().cpu().clone()
-    flat["head:normalize"] = torch.tensor(net.normalize)
+    flat["head:normalize"], flat["head:alone"] = torch.tensor(net.normalize), torch.tensor(frozen)
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file({key: flat[key] for key in sorted(flat)}, path)
 
 
 @dataclass(frozen=True)
 class Cached:
-    """One seed's cached tensors: sets[name][kind], and the head."""
+    """One seed's cached tensors: sets[name][kind], the head, and whether it was trained alone."""
 
     sets: dict[str, dict[str, Tensor]]
     head: Head
+    frozen: bool = False
 
     def names(self, role: str) -> list[str]:
         """Sets of a role, e.g. 'near', sorted."""
@@ -105,4 +107,4 @@ def load(model: str, seed: int) -> Cached:
         name, kind = key.rsplit(":", 1)
         sets.setdefault(name, {})[kind] = tensor
     head = sets.pop("head")
-    return Cached(sets, Head(head["weight"], head["bias"], bool(head["normalize"])))
+    return Cached(sets, Head(head["weight"], head["bias"], bool(head["normalize"])), bool(head["alone"]))

@@ -21,7 +21,7 @@ class SeedResult:
     """Figures of one model and seed. grid: score -> OOD set -> metric; id: role -> figure; corrupted, shifted: set -> accuracy.
 
     errors: score -> detection metrics with misclassified ID test images in the place of OOD, and how many there are ('count'); empty
-    where none is wrong, or none right. calibration: see calibration.as_oe_measures.
+    where none is wrong, or none right. calibration: see calibration.as_oe_measures. held_out: score -> class -> AUROC; see held_out.
     """
 
     grid: Grid = field(default_factory=dict)
@@ -30,6 +30,7 @@ class SeedResult:
     calibration: dict[str, float] = field(default_factory=dict)
     corrupted: dict[str, float] = field(default_factory=dict)
     shifted: dict[str, float] = field(default_factory=dict)
+    held_out: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 def evaluate_seed(cached: Cached, table: Table, roles: Sequence[str], rule: metrics.Rule) -> SeedResult:

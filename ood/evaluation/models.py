@@ -13,6 +13,7 @@ from ood.evaluation import metrics, protocols
 from ood.evaluation.features import LABELLED, load
 from ood.evaluation.figures import SeedResult, evaluate_seed
 from ood.evaluation.groups import OOD_GROUPS, group_means, members_in
+from ood.evaluation.held_out import HeldOut
 from ood.evaluation.scoring import Table, score_all
 
 
@@ -24,8 +25,13 @@ class ModelResult:
     own_scores: list[dict[str, NDArray]]
 
 
-def evaluate_model(model: str, models: Mapping[str, str], seeds: list[int], scores: Scores, setting: Evaluate) -> ModelResult:
+def evaluate_model(
+    model: str, models: Mapping[str, str], seeds: list[int], scores: Scores, setting: Evaluate, held_out: HeldOut
+) -> ModelResult:
     """Everything about one of `models` (name -> own score).
+
+    Args:
+        held_out: the same for all models.
 
     Returns:
         summary with keys own, picked (names of scores), seeds (seed -> SeedResult), intervals (score -> group -> metric
@@ -37,6 +43,7 @@ def evaluate_model(model: str, models: Mapping[str, str], seeds: list[int], scor
         cached = load(model, seed)
         tables[seed] = score_all(cached, scores, models.values())
         results[seed] = evaluate_seed(cached, tables[seed], setting.roles, setting.fpr_rule)
+        results[seed].held_out = held_out.of(cached)
     picked = picked_score(list(results.values()))
     summary = {
         "own": own,
@@ -52,11 +59,22 @@ def evaluate_model(model: str, models: Mapping[str, str], seeds: list[int], scor
 def picked_score(results: list[SeedResult]) -> str:
     """The score with the highest AUROC on validation OOD, averaged over sets and seeds. Test data plays no part.
 
-    Nor do scores that were fitted on the ID validation images which validation OOD is told from: theirs would be flattered.
+    Where classes were held out, the worse of the two counts, their mean or that of the sets: neither kind of OOD makes up for the other, and
+    scores that can't be had of them don't take part. Nor do scores that were fitted on the ID validation images which validation OOD is
+    told from: theirs would be flattered.
     """
-    fair = [score for score in results[0].grid if score not in posthoc.FITTED_ON_VALIDATION]
-    quality = {score: np.mean([group_means(result.grid[score])["validation"]["auroc"] for result in results]) for score in fair}
+    held = results[0].held_out
+    fair = [score for score in results[0].grid if score not in posthoc.FITTED_ON_VALIDATION and (not held or score in held)]
+    quality = {score: np.mean([validated(result, score) for result in results]) for score in fair}
     return max(quality, key=lambda score: quality[score])
+
+
+def validated(result: SeedResult, score: str) -> float:
+    """What a score is picked by: mean AUROC on validation OOD, or on held-out classes where that is less."""
+    means = [group_means(result.grid[score])["validation"]["auroc"]]
+    if result.held_out:
+        means.append(float(np.mean(list(result.held_out[score].values()))))
+    return float(min(means))
 
 
 def intervals(tables: dict[int, Table], score: str, setting: Evaluate) -> dict[str, dict[str, list[float]]]:

@@ -18,6 +18,7 @@ from ood.report.tables import (
     control_table,
     error_table,
     groups_in,
+    held_out_table,
     interval_table,
     main_table,
     mask_accuracy_table,
@@ -52,6 +53,10 @@ ERRORS = (
     "How well the own score finds the ID test images that the model gets wrong; FPR95 is the share of right ones flagged when 95 % of the "
     "wrong ones are caught."
 )
+HELD_OUT = (
+    "Where the backbone is frozen, a score is picked by the worse of two: its AUROC on validation OOD, and on ID classes that were held out "
+    "of a head on the same features, one at a time (`evaluate.held_out`)."
+)
 COLLAPSE = (
     "Neural collapse of the training set at the last epoch, 0 at full collapse: NC1 spread within classes against between them; NC2 how "
     "unequal class means are in length and angle, and weight rows in length; NC3 last layer against class means; NC4 share of images whose "
@@ -67,7 +72,7 @@ def page(measured: Measured, params: Params) -> str:
     groups = groups_in(results)
     siblings = siblings_of(manifest)
     norms = norm_table(results, list(params[Pretrain].runs))
-    tempered, errors = oe_calibration_table(results), error_table(results)
+    tempered, errors, held = oe_calibration_table(results), error_table(results), held_out_table(results)
     protocols = list(next(iter(results.values()))["protocols"])
     classes = manifest["id/train"]["classes"]
     counts = ", ".join(f"{name} {entry['count']}" for name, entry in manifest.items() if group_of(name) in groups)
@@ -87,6 +92,7 @@ def page(measured: Measured, params: Params) -> str:
         "scores differ, also each on its own. *By seed* counts seeds by the mean AUROC over groups; how far it moves, the row says."
         + (f" {WITHOUT}" if without(siblings, results) else ""),
         control_table(results, pairs, siblings),
+        *(["## What the scores were picked by", HELD_OUT, held] if held else []),
         *(["## Norm, MSP and Energy: training against score", norms] if norms else []),
         "## Every OOD set by itself (own score)",
         *([SIBLINGS] if siblings else []),
