@@ -59,8 +59,8 @@ def evaluate_model(
 def picked_score(results: list[SeedResult]) -> str:
     """The score with the highest AUROC on validation OOD, averaged over sets and seeds. Test data plays no part.
 
-    Where classes were held out, the worse of the two counts, their mean or that of the sets: neither kind of OOD makes up for the other, and
-    scores that can't be had of them don't take part. Nor do scores that were fitted on the ID validation images which validation OOD is
+    Where classes were held out, the worse of the two counts, their mean or that of the sets: neither kind makes up for the other; and what
+    can't be had of them doesn't take part. Nor do scores that were fitted on the ID validation images which validation OOD is
     told from: theirs would be flattered.
     """
     held = results[0].held_out

@@ -54,8 +54,8 @@ ERRORS = (
     "wrong ones are caught."
 )
 HELD_OUT = (
-    "Where the backbone is frozen, a score is picked by the worse of two: its AUROC on validation OOD, and on ID classes that were held out "
-    "of a head on the same features, one at a time (`evaluate.held_out`)."
+    "Where the backbone is frozen, a score is picked by the worse of two: its AUROC on validation OOD, and on ID classes that were held "
+    "out of a head on the same features, one at a time (`evaluate.held_out`)."
 )
 COLLAPSE = (
     "Neural collapse of the training set at the last epoch, 0 at full collapse: NC1 spread within classes against between them; NC2 how "
