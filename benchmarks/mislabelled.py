@@ -84,6 +84,11 @@ def ranked(workspace: Path, recipe: str, seed: int) -> dict[str, dict[str, float
         return {row["image"]: {key: float(row[key]) for key in ("rank", "loss", "masked_loss")} for row in csv.DictReader(stream)}
 
 
+def spread(values: tuple[float, ...]) -> str:
+    """Mean and standard deviation (n - 1) in percent."""
+    return f"{100 * np.mean(values):.1f}" + (f" +- {100 * np.std(values, ddof=1):.1f}" if len(values) > 1 else "")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
@@ -112,7 +117,7 @@ def main() -> None:
         print(f"seed {seed}: {wrong.sum()} of {len(wrong)} training labels changed", file=sys.stderr)
     print("| ranking | AUROC | precision at the true share |\n| --- | --- | --- |")
     for name, values in found.items():
-        cells = [f"{100 * np.mean(column):.1f} +- {100 * np.std(column, ddof=1) if len(column) > 1 else 0:.1f}" for column in zip(*values, strict=True)]
+        cells = [spread(column) for column in zip(*values, strict=True)]
         print(f"| {name} | {' | '.join(cells)} |")
 
 
