@@ -26,7 +26,7 @@ def main(run: Annotated[str, typer.Argument(help="one of pretrain.runs")]) -> No
     setting = pick(pretrain.runs, run, "pretrain.runs")
     net, recipe = setting.net or params[Net], setting.over(pretrain.training)
     info, source = packed.info(), setting.weights or net.weights
-    spec = spec_for(net, info, setting.normalize)
+    spec = spec_for(net, info, setting.normalize, whole=setting.weights is not None)
 
     def start(seed: int) -> Start:
         torch.manual_seed(generator_for(seed, 0, 2).initial_seed())

@@ -135,15 +135,15 @@ def test_a_held_out_class_is_unknown_to_its_head(normalize):
     model = cached(normalize)
     found = HeldOut(CLASSES, SETTING, ["msp"]).of(model)
     assert found == {}, "a backbone that was trained on the class says nothing"
-    frozen = Cached(model.sets, model.head, frozen=True)
+    frozen = Cached(model.sets, model.head, unseen=True)
     held_out = HeldOut(CLASSES, SETTING, ["msp"])
     found = held_out.of(frozen)
-    assert held_out.of(Cached(dict(model.sets), model.head, frozen=True)) is found
+    assert held_out.of(Cached(dict(model.sets), model.head, unseen=True)) is found
     assert "odin" not in found
     assert found["knn"].keys() == {str(label) for label in range(CLASSES)}
     assert min(found["knn"].values()) > 0.99, "clusters, one of them unknown"
     assert min(found["msp"].values()) > 0.9
-    other = Cached(model.sets, Head(model.head.weight, model.head.bias, not normalize), frozen=True)
+    other = Cached(model.sets, Head(model.head.weight, model.head.bias, not normalize), unseen=True)
     assert held_out.of(other) is not found
     assert HeldOut(2, SETTING, []).of(frozen)["knn"].keys() == {"0", str(CLASSES - 1)}
     assert HeldOut(0, SETTING, []).of(frozen) == {}
@@ -155,7 +155,7 @@ def test_a_held_out_class_is_unknown_to_its_head(normalize):
         same = tensors["labels"] == 1
         tensors["features"] = tensors["features"].clone()
         tensors["features"][same] = tensors["features"][tensors["labels"] == 0][: int(same.sum())]
-    twins = HeldOut(CLASSES, SETTING, []).of(Cached(sets, model.head, frozen=True))["knn"]
+    twins = HeldOut(CLASSES, SETTING, []).of(Cached(sets, model.head, unseen=True))["knn"]
     assert abs(twins["0"] - 0.5) < 0.35
     assert twins["0"] < twins["2"] > 0.99
 
@@ -164,7 +164,7 @@ def test_two_classes_leave_nothing_to_hold_out_and_three_a_head_of_two():
     model = cached(False)
     few = {name: {kind: tensor[tensors["labels"] < 2] for kind, tensor in tensors.items()} for name, tensors in model.sets.items()}
     pair = Head(model.head.weight[:2], model.head.bias[:2])
-    assert HeldOut(6, SETTING, []).of(Cached(few, pair, frozen=True)) == {}
+    assert HeldOut(6, SETTING, []).of(Cached(few, pair, unseen=True)) == {}
     train = few["id/train"]
     head = trained_head(train["features"], train["labels"], normalize=False)
     assert head.weight.shape == (2, DIMENSIONS)

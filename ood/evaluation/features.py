@@ -1,9 +1,8 @@
 """One forward pass per model over everything that scores and figures need; cached tensors from there on.
 
 data/features/<model>/<seed>.safetensors holds, per set: '<set>:logits' (N, C), '<set>:features' (N, D, raw), '<set>:labels' (N,), for
-all that are scored '<set>:odin' (N,) unless it is left out; and 'head:weight', 'head:bias', 'head:normalize', 'head:alone' (whether in
-its last training it learned alone, on a frozen backbone). A net with a mask adds '<set>:unmasked_logits' for ID, from the dense net
-underneath.
+all that are scored '<set>:odin' (N,) unless it is left out; and 'head:weight', 'head:bias', 'head:normalize', 'head:unseen' (whether the
+backbone has never been trained on this data). A net with a mask adds '<set>:unmasked_logits' for ID, from the dense net underneath.
 """
 
 from collections.abc import Callable
@@ -72,23 +71,23 @@ def through_head(net: Classifier, seen: FeatureSet) -> dict[str, Tensor]:
     return {"logits": net.head(seen.values.to(device)).float().cpu(), "features": seen.values.float(), "labels": seen.labels}
 
 
-def save(path: Path, tensors: dict[str, dict[str, Tensor]], net: Classifier, *, frozen: bool) -> None:
-    """Write one seed's tensors (set -> kind -> tensor) and the head; frozen: whether the backbone is."""
+def save(path: Path, tensors: dict[str, dict[str, Tensor]], net: Classifier, *, unseen: bool) -> None:
+    """Write one seed's tensors (set -> kind -> tensor) and the head; unseen: whether the backbone has never been trained on this data."""
     flat = {f"{name}:{kind}": tensor.contiguous() for name, kinds in tensors.items() for kind, tensor in kinds.items()}
     flat["head:weight"] = net.fc.weight.detach().cpu().clone()
     flat["head:bias"] = net.fc.bias.detach().cpu().clone()
-    flat["head:normalize"], flat["head:alone"] = torch.tensor(net.normalize), torch.tensor(frozen)
+    flat["head:normalize"], flat["head:unseen"] = torch.tensor(net.normalize), torch.tensor(unseen)
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file({key: flat[key] for key in sorted(flat)}, path)
 
 
 @dataclass(frozen=True)
 class Cached:
-    """One seed's cached tensors: sets[name][kind], the head, and whether it was trained alone."""
+    """One seed's cached tensors: sets[name][kind], the head, and whether the backbone has never been trained on this data."""
 
     sets: dict[str, dict[str, Tensor]]
     head: Head
-    frozen: bool = False
+    unseen: bool = False
 
     def names(self, role: str) -> list[str]:
         """Sets of a role, e.g. 'near', sorted."""
@@ -107,4 +106,4 @@ def load(model: str, seed: int) -> Cached:
         name, kind = key.rsplit(":", 1)
         sets.setdefault(name, {})[kind] = tensor
     head = sets.pop("head")
-    return Cached(sets, Head(head["weight"], head["bias"], bool(head["normalize"])), bool(head["alone"]))
+    return Cached(sets, Head(head["weight"], head["bias"], bool(head["normalize"])), bool(head["unseen"]))

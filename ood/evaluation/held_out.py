@@ -41,7 +41,7 @@ class HeldOut:
             InputError: a setting that the features of the other classes can't serve.
         """
         classes = cached.head.weight.shape[0]
-        if not cached.frozen or not self.count or classes < LEAST:
+        if not cached.unseen or not self.count or classes < LEAST:
             return {}
         key = _key(cached)
         if key not in self.known:

@@ -27,7 +27,8 @@ class Spec:
     """Everything needed to rebuild a network, and what it was trained for.
 
     constraint: the level b of the loss constraint it was trained with. mask_keep: share of weights its mask keeps (None: no mask).
-    trainings: how many it has been through; each has draws of its own. frozen: whether in the last of them its head learned alone.
+    trainings: how many it has been through; each has draws of its own. frozen: whether in the last of them its head learned alone. unseen:
+    whether in none of them, nor before, its backbone has seen this data.
     """
 
     net: dict
@@ -40,7 +41,12 @@ class Spec:
     mask_keep: float | None = None
     trainings: int = 0
     frozen: bool = False
+    unseen: bool = True
     history: dict = field(default_factory=dict)
+
+    def after(self, history: dict, *, alone: bool) -> "Spec":
+        """That of the network after one more training, which ended so, of its head alone or of all of it."""
+        return replace(self, history=history, trainings=self.trainings + 1, frozen=alone, unseen=self.unseen and alone)
 
     def build(self) -> nets.Classifier:
         """The network, freshly initialised."""
@@ -54,9 +60,14 @@ class Spec:
         )
 
 
-def spec_for(net: Net, info: Info, normalize: bool) -> Spec:
-    """The Spec of a new network for a data set; where its weights came from is no part of it."""
-    return Spec(net.model_copy(update={"weights": None}).model_dump(), info.classes, info.side, info.mean, info.std, normalize)
+def spec_for(net: Net, info: Info, normalize: bool, *, whole: bool = False) -> Spec:
+    """The Spec of a new network for a data set; where its weights came from is no part of it.
+
+    Args:
+        whole: whether it is someone's finished classifier for this data.
+    """
+    plain = net.model_copy(update={"weights": None}).model_dump()
+    return Spec(plain, info.classes, info.side, info.mean, info.std, normalize, unseen=not whole)
 
 
 States = dict[str, dict[str, Tensor]]  # file name without ending -> its tensors; 'model' is the network's own

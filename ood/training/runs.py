@@ -108,8 +108,7 @@ class Run:
     def _finish(self, folder: Path, begin: Start, history: list[dict[str, float]]) -> None:
         model = folder / "model"
         shutil.rmtree(model, ignore_errors=True)
-        frozen = self.recipe.frozen if history else begin.spec.frozen
-        spec = replace(begin.spec, history=history[-1] if history else {}, trainings=begin.spec.trainings + bool(history), frozen=frozen)
+        spec = begin.spec.after(history[-1], alone=self.recipe.frozen) if history else replace(begin.spec, history={})
         save(model, begin.states(begin.net), spec)
         if (folder / "epochs").is_dir():
             copy_folder(folder / "epochs", model / "epochs")
