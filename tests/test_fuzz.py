@@ -181,7 +181,7 @@ def test_images(tmp_path):
             assert image.shape == (8, 8, 3), path
             assert image.dtype == np.uint8, path
     assert CASES / 5 < fine < CASES * 0.9, "else these are not both kinds"
-    data = parse((ROOT / "params.yaml").read_text())["data"]
+    data = {**parse((ROOT / "params.yaml").read_text())["data"]}
     data |= {"unreadable": "skip", "max_pixels": 10**7, "chain": chain.config.model_dump()}
     sets = [
         folders.load(
