@@ -50,15 +50,19 @@ def spoil(source: Path, target: Path, share: float, seed: int) -> set[str]:
     for i, path in enumerate(files.paths):
         own = path.parent.name
         label = drawn.choice([name for name in classes if name != own]) if i in changed else own
-        place = target / label / f"{own}-{path.name}"
+        place = target / label / f"{i:05d}-{path.name}"
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, place)
         names |= {f"{label}/{place.name}"} if i in changed else set()
     return names
 
 
-def judged(folder: Path) -> dict[str, float]:
-    """How wrong `look`'s heads find each label: name -> 1 - probability of its own."""
+def judged(folder: Path, masked: list[str]) -> dict[str, float]:
+    """How wrong `look`'s heads, of the training images alone, find each label: name -> 1 - probability of its own.
+
+    Args:
+        masked: the training images, by the names that end with those of files.
+    """
     files, setting = list_files(folder), Look()
     net, chain = network(setting.net, files.classes)
     set_up_cpu(Runtime(device="cpu"))
@@ -66,8 +70,10 @@ def judged(folder: Path) -> dict[str, float]:
     seen = read(folder, files, chain, 10**9, lambda: None)
     images = FileSet(seen.images, torch.from_numpy(seen.labels))
     values = features(net, images, torch.device("cpu"), Silent()).values.numpy()
-    believed = doubts(values, seen.labels, seen.units, len(seen.classes), lambda: None).believed(seen.labels)
-    return {name: 1 - float(value) for name, value in zip(seen.names, believed, strict=True)}
+    training = np.array([any(image.endswith(name) for image in masked) for name in seen.names])
+    labels, units = seen.labels[training], seen.units[training]
+    believed = doubts(values[training], labels, units, len(seen.classes), lambda: None).believed(labels)
+    return {name: 1 - float(value) for name, value in zip(np.array(seen.names)[training], believed, strict=True)}
 
 
 def ranked(workspace: Path, recipe: str, seed: int) -> dict[str, dict[str, float]]:
@@ -101,7 +107,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             os.chdir(folder)
             changed = spoil(source, Path("images/spoilt"), given.share, seed)
-            masked, doubted = ranked(Path(folder), given.recipe, seed), judged(Path("images/spoilt"))
+            masked = ranked(Path(folder), given.recipe, seed)
+            doubted = judged(Path("images/spoilt"), list(masked))
             os.chdir(here)
         names = {image: next(name for name in doubted if image.endswith(name)) for image in masked}
         wrong = np.array([names[image] in changed for image in masked])

@@ -52,7 +52,7 @@ def main(run: Annotated[str, typer.Argument(help="one of mask.runs")]) -> None:
             views, plain = (PlainBatches(images.to(device), at_once(device, train.side)) for images in sets)
             constraint = estimate_constraint(masked, views, masking.keep, masking.masks, seed, console.advance, precision)
             atypical = atypical_samples(masked, plain, masking.keep, masking.masks, seed, precision)
-            found = estimated(constraint, float(atypical.loss.mean()), len(classes), mask.memorised)
+            found = estimated(constraint, float(atypical.loss.mean()), train.labels, mask.memorised)
             write_text(folder / f"{seed}.json", json.dumps(found | {"constraint": constraint._asdict()}, indent=1) + "\n")
             write_text(folder / f"atypical-{seed}.csv", to_csv(atypical.table(items, train.labels)))
             summaries.append(figures_of(found) | atypical.figures())

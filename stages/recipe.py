@@ -83,6 +83,5 @@ def guided(shipped: str, name: str, asked: Asked) -> str:
     proposal = propose(name, asked, known)
     params = checked(recipes.apply(shipped, proposal.text(), name))
     seconds, where = pace(known.listed, params[Net], params[Data].chain, params[Runtime])
-    if seconds is not None:
-        tell_time(proposal, params, known, seconds, where)
+    tell_time(proposal, params, known, seconds, where)
     return proposal.text()

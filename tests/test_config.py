@@ -304,14 +304,24 @@ def test_what_only_a_folder_knows_is_checked_before_diffusion_trains(workspace):
 
 
 def test_a_constraint_at_the_loss_of_guessing_is_refused(workspace):
-    workspace.set({"um.threshold": 0.69, "oe.runs.oe-um.threshold": 0.7, "prompts.names": {}, "prompts.words": {}})  # ln 2 = 0.693
-    params = Params(workspace.path / "params.yaml")
-    check_against(params, None, 200)
-    with pytest.raises(InputError) as caught:
-        check_against(params, ["cat", "dog"], 200)
-    assert str(caught.value).splitlines() == [
-        f"{params.path}: oe.runs.oe-um.threshold: 0.7 nats, but guessing among 2 classes has 0.69. Lower it."
-    ]
+    workspace.set({"prompts.names": {}, "prompts.words": {}})
+
+    def refused(**thresholds: float) -> list[str]:
+        workspace.set({key.replace("__", ".").replace("_um", "-um"): value for key, value in thresholds.items()})
+        params = Params(workspace.path / "params.yaml")
+        check_against(params, None, 200)
+        try:
+            check_against(params, ["cat", "dog"], 200)  # ln 2 = 0.693
+        except InputError as error:
+            return [line.removeprefix(f"{params.path}: ").split(":")[0] for line in str(error).splitlines()]
+        return []
+
+    assert refused(um__threshold=0.69, umap__threshold=0.69, oe__runs__oe_um__threshold=0.7) == ["oe.runs.oe-um.threshold"]
+    assert refused(um__threshold=0.7, umap__threshold=0.69, oe__runs__oe_um__threshold=0.6) == ["um.threshold"]
+    assert refused(um__threshold=0.6, umap__threshold=0.7) == ["umap.threshold"]
+    free = {"init": "ce", "constraint": "none"}
+    workspace.set({"umap.runs": {"umap": free, "umap-control": free}})
+    assert refused() == [], "no run is held at it"
 
 
 def test_the_counts_of_digits_are_those_of_the_library():

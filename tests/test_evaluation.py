@@ -1,16 +1,17 @@
 """From cached tensors to figures: which tensor every score sees, which side is OOD, what may be picked."""
 
+import itertools
 from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from sklearn.linear_model import LogisticRegression
 
 from ood.config.evaluation import LogitScore, Scores
 from ood.detection import detectors
 from ood.detection.scores import Head
-from ood.errors import InputError
 from ood.evaluation import metrics, tracing
 from ood.evaluation.features import Cached
 from ood.evaluation.figures import SeedResult, evaluate_seed
@@ -127,45 +128,93 @@ def test_a_score_is_picked_for_what_it_does_worse_spoilt_images_or_held_out_clas
     assert picked_score([result(msp=(0.8, 0.9), knn=(0.99, 0.81))]) == "knn"
     assert picked_score([result(msp=(0.8, 0.9), odin=(0.99, None))]) == "msp", "what can't be had of held-out classes takes no part"
     assert picked_score([result(msp=(0.8, None), odin=(0.99, None))]) == "odin", "without them as ever"
+    seeds = [result(msp=(0.95, 0.60), knn=(0.65, 0.65)), result(msp=(0.60, 0.95), knn=(0.65, 0.65))]
+    assert picked_score(seeds) == "msp", "the worse of two means over seeds, not the mean of what is worse in each"
+
+
+def crowded(normalize: bool) -> Cached:
+    """Clusters that overlap, of a backbone that hasn't seen them; test and OOD sets hold nothing that anyone may look at."""
+    generator = torch.Generator().manual_seed(1)
+    centres = torch.randn(CLASSES, DIMENSIONS, generator=generator)
+    sets = {}
+    for name, count in (("id/train", 120), ("id/val", 60)):
+        labels = torch.randint(0, CLASSES, (count,), generator=generator)
+        features = centres[labels] + 1.3 * torch.randn(count, DIMENSIONS, generator=generator) + 1
+        sets[name] = {"features": features, "logits": torch.zeros(count, CLASSES), "labels": labels}
+    for name in ("id/test", "validation/v", "near/n", "far/f"):
+        nothing = torch.full((20, DIMENSIONS), torch.nan)
+        sets[name] = {"features": nothing, "logits": nothing[:, :CLASSES], "labels": torch.zeros(20, dtype=torch.int64)}
+    return Cached(sets, Head(torch.zeros(CLASSES, DIMENSIONS), torch.zeros(CLASSES), normalize), unseen=True)
+
+
+def by_hand(model: Cached, label: int, score: str) -> float:
+    """The AUROC of a score for a held-out class, said in another way: scikit-learn's head, and one comparison for every pair."""
+    train, val = model.sets["id/train"], model.sets["id/val"]
+    x, y = train["features"], train["labels"]
+    seen = (lambda f: F.normalize(f, dim=1)) if model.head.normalize else (lambda f: f)
+    known = y != label
+    fitted = LogisticRegression(C=1 / (5e-4 * int(known.sum())), max_iter=10_000, tol=1e-8).fit(
+        seen(x[known]).double().numpy(), y[known].numpy()
+    )
+
+    def value(features: torch.Tensor) -> np.ndarray:
+        logits = torch.from_numpy(fitted.decision_function(seen(features).double().numpy()))
+        if score == "knn":  # distance to the 5th nearest of the known classes' images, on the unit sphere
+            unit = F.normalize(features, dim=1), F.normalize(x[known], dim=1)
+            return torch.cdist(*unit).sort(dim=1).values[:, 4].numpy()
+        return (-logits.softmax(1).amax(1) if score == "msp" else -logits.logsumexp(1)).numpy()
+
+    inside = value(val["features"][val["labels"] != label])
+    outside = value(torch.cat([x[~known], val["features"][val["labels"] == label]]))
+    return float((outside[:, None] > inside).mean() + (outside[:, None] == inside).mean() / 2)
 
 
 @pytest.mark.parametrize("normalize", [False, True])
-def test_a_held_out_class_is_unknown_to_its_head(normalize):
-    """The class's images alone are OOD, no head has seen them, and equal features are gone through once."""
-    model = cached(normalize)
+def test_held_out_figures_are_those_of_heads_that_have_not_seen_the_class(normalize):
+    model = crowded(normalize)
     found = HeldOut(CLASSES, SETTING, ["msp"]).of(model)
-    assert found == {}, "a backbone that was trained on the class says nothing"
-    frozen = Cached(model.sets, model.head, unseen=True)
-    held_out = HeldOut(CLASSES, SETTING, ["msp"])
-    found = held_out.of(frozen)
-    assert held_out.of(Cached(dict(model.sets), model.head, unseen=True)) is found
+    assert found["msp"].keys() == {str(label) for label in range(CLASSES)}
     assert "odin" not in found
-    assert found["knn"].keys() == {str(label) for label in range(CLASSES)}
-    assert min(found["knn"].values()) > 0.99, "clusters, one of them unknown"
-    assert min(found["msp"].values()) > 0.9
-    other = Cached(model.sets, Head(model.head.weight, model.head.bias, not normalize), unseen=True)
-    assert held_out.of(other) is not found
-    assert HeldOut(2, SETTING, []).of(frozen)["knn"].keys() == {"0", str(CLASSES - 1)}
-    assert HeldOut(0, SETTING, []).of(frozen) == {}
-    with pytest.raises(InputError, match=r"scores: .*\(a class held out\)\. Lower the value, or set evaluate\.held_out: 0"):
-        HeldOut(1, SETTING.model_copy(update={"knn_k": 151}), []).of(frozen)  # 150 images of the others
-    # The class that lies amid the others: what it is called by is nothing that a head knows.
-    sets = {name: dict(tensors) for name, tensors in model.sets.items()}
-    for tensors in sets.values():  # classes 0 and 1 look the same: neither can be told from the other
-        same = tensors["labels"] == 1
-        tensors["features"] = tensors["features"].clone()
-        tensors["features"][same] = tensors["features"][tensors["labels"] == 0][: int(same.sum())]
-    twins = HeldOut(CLASSES, SETTING, []).of(Cached(sets, model.head, unseen=True))["knn"]
-    assert abs(twins["0"] - 0.5) < 0.35
-    assert twins["0"] < twins["2"] > 0.99
+    for score in ("msp", "energy", "knn"):
+        wanted = [by_hand(model, label, score) for label in range(CLASSES)]
+        assert 0.5 < min(wanted) < max(wanted) < 0.99, "or any head would do"
+        assert [found[score][str(label)] for label in range(CLASSES)] == pytest.approx(wanted, abs=2e-3), score
 
 
-def test_two_classes_leave_nothing_to_hold_out_and_three_a_head_of_two():
-    model = cached(False)
+def test_what_may_be_held_out_and_what_is_gone_through_once():
+    model = crowded(False)
+    held_out = HeldOut(CLASSES, SETTING, ["msp"])
+    found = held_out.of(model)
+    assert held_out.of(Cached(dict(model.sets), model.head, unseen=True)) is found
+    assert HeldOut(CLASSES, SETTING, ["msp"]).of(Cached(model.sets, model.head)) == {}, "a backbone that may have learned the class"
+    for name, kind in itertools.product(("id/train", "id/val"), ("features", "labels")):
+        sets = {key: dict(tensors) for key, tensors in model.sets.items()}
+        sets[name][kind] = sets[name][kind].roll(1, 0)
+        assert held_out.of(Cached(sets, model.head, unseen=True)) is not found, (name, kind)
+    assert held_out.of(Cached(model.sets, Head(model.head.weight, model.head.bias, normalize=True), unseen=True)) is not found
+    assert HeldOut(2, SETTING, []).of(model)["knn"].keys() == {"0", str(CLASSES - 1)}
+    assert HeldOut(0, SETTING, []).of(model) == {}
+    many = SETTING.model_copy(update={"knn_k": 120, "nnguide_k": 120})  # all training images, of which a class is gone here
+    assert HeldOut(1, many, []).of(model)["knn"]
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_trained_head_is_the_best_there_is(classes, normalize):
+    """The gradient of cross-entropy + 5e-4 / 2 |weights|^2 is zero there."""
+    train = crowded(normalize).sets["id/train"]
+    some = train["labels"] < classes
+    features, labels = train["features"][some], train["labels"][some]
+    head = trained_head(features, labels, normalize=normalize)
+    weight, bias = (part.double().requires_grad_() for part in (head.weight, head.bias))
+    seen = (F.normalize(features, dim=1) if normalize else features).double()
+    (F.cross_entropy(seen @ weight.T + bias, labels) + 5e-4 / 2 * weight.square().sum()).backward()
+    assert weight.grad.abs().max() < 3e-6
+    assert bias.grad.abs().max() < 3e-6
+    assert head.normalize is normalize
+
+
+def test_two_classes_leave_nothing_to_hold_out():
+    model = crowded(False)
     few = {name: {kind: tensor[tensors["labels"] < 2] for kind, tensor in tensors.items()} for name, tensors in model.sets.items()}
-    pair = Head(model.head.weight[:2], model.head.bias[:2])
-    assert HeldOut(6, SETTING, []).of(Cached(few, pair, unseen=True)) == {}
-    train = few["id/train"]
-    head = trained_head(train["features"], train["labels"], normalize=False)
-    assert head.weight.shape == (2, DIMENSIONS)
-    assert torch.equal(head.logits(train["features"]).argmax(1), train["labels"])
+    assert HeldOut(6, SETTING, []).of(Cached(few, Head(model.head.weight[:2], model.head.bias[:2]), unseen=True)) == {}

@@ -11,8 +11,8 @@ from ood import nets
 from ood.config.methods import FineTune
 from ood.progress import Silent
 from ood.unmask import atypical_samples, estimate_constraint
-from ood.unmask.constraint import guessing
-from ood.unmask.levels import levels
+from ood.unmask.constraint import Constraint, guessing
+from ood.unmask.levels import estimated, figures_of, levels, told
 
 
 def memorise(images, labels):
@@ -108,9 +108,25 @@ def test_ranking(trained_net):
     assert keys == sorted(keys)
 
 
+def test_guessing_knows_the_classes_shares():
+    assert guessing(torch.arange(400) % 4) == pytest.approx(math.log(4))
+    assert guessing(torch.tensor([0] * 9 + [5])) == pytest.approx(-0.9 * math.log(0.9) - 0.1 * math.log(0.1))
+
+
+def test_an_estimate_is_called_destroyed_from_the_loss_of_guessing_on():
+    labels = torch.arange(100) % 2
+    figures = [figures_of(estimated(Constraint(b, 0.1, [b]), 0.01, labels, 0.05)) for b in (0.69, 0.70)]  # ln 2 = 0.693
+    assert [found["destroyed"] for found in figures] == [0, 1]
+    assert [found["memorised"] for found in figures] == [1, 1]
+    assert len(told(figures[0], "ce", 0.05)) == 1
+    both = {key: sum(found[key] for found in figures) / 2 for key in figures[0]}
+    assert "in 50% of the seeds no better than guessing (0.6931): the masks have destroyed ce" in told(both, "ce", 0.05)[1]
+    loose = figures_of(estimated(Constraint(0.3, 0.1, [0.3]), 0.06, labels, 0.05))
+    assert "has not memorised its training set: loss 0.0600" in told(loose, "ce", 0.05)[1]
+
+
 def test_masks_that_destroy_a_network_are_told_of(tmp_path, monkeypatch):
     """Held at the loss of guessing, a network forgets all it knows; a threshold by hand is the way out."""
-    assert guessing(4) == pytest.approx(math.log(4))
     monkeypatch.chdir(tmp_path)
     heard: list[str] = []
     listener = Silent()
@@ -120,7 +136,7 @@ def test_masks_that_destroy_a_network_are_told_of(tmp_path, monkeypatch):
         path = tmp_path / f"data/mask/um/{seed}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         constraint = {"mean": b, "std": 0.1, "values": [b, b]}
-        path.write_text(json.dumps({"constraint": constraint, "guessing": guessing(4), "dense_loss": 0.01, "memorised": True}))
+        path.write_text(json.dumps({"constraint": constraint, "guessing": math.log(4), "dense_loss": 0.01, "memorised": True}))
     assert levels(run, None, [0], listener) == {0: 1.38}
     assert levels(run, 0.2, [0, 1], listener) == {0: 0.2, 1: 0.2}
     assert not heard

@@ -315,12 +315,18 @@ def _neighbours(
 
 
 def _thresholds(classes: list[str] | None, *, um: UM, umap: UMAP, oe: OE, **_: object) -> Iterator[str]:
-    """A loss held at that of guessing, or above it, teaches to know nothing."""
+    """A loss held at that of guessing among equal classes, or above it, teaches to know nothing; only levels that a run uses are read."""
     guessing = math.log(len(classes)) if classes else math.inf
-    levels = {"um.threshold": um.threshold, "umap.threshold": umap.threshold}
-    sections: dict[str, UM | UMAP | OE] = {"um": um, "umap": umap, "oe": oe}
-    levels |= {f"{key}.runs.{name}.threshold": run.threshold for key, section in sections.items() for name, run in section.runs.items()}
-    for key, level in levels.items():
+    held: dict[str, float | None] = {}
+    sections: list[tuple[str, UM | UMAP | OE, str, float | None]] = [
+        ("um", um, "um", um.threshold), ("umap", umap, "umap", umap.threshold), ("oe", oe, "um", um.threshold)
+    ]  # fmt: skip
+    for key, section, stage, threshold in sections:
+        for name, run in section.runs.items():
+            if run.constrained:
+                own = run.threshold is not None
+                held[f"{key}.runs.{name}.threshold" if own else f"{stage}.threshold"] = run.given(threshold)
+    for key, level in held.items():
         if level is not None and level >= guessing:
             yield f"{key}: {level} nats, but guessing among {len(classes or [])} classes has {guessing:.2f}. Lower it."
 

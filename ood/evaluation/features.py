@@ -106,4 +106,4 @@ def load(model: str, seed: int) -> Cached:
         name, kind = key.rsplit(":", 1)
         sets.setdefault(name, {})[kind] = tensor
     head = sets.pop("head")
-    return Cached(sets, Head(head["weight"], head["bias"], bool(head["normalize"])), bool(head["unseen"]))
+    return Cached(sets, Head(head["weight"], head["bias"], bool(head["normalize"])), bool(head.get("unseen", False)))

@@ -28,6 +28,7 @@ CUT = 256 / 224  # short side before the middle is cut out, as the network has l
 NEIGHBOURS = 10  # of knn_k and nnguide_k, as shipped
 TESTS = 150  # spoilt pictures of a kind
 START, SCORES = 4.0, 8.0  # seconds: a stage's start and a head's training; a model's scores (docs/networks.md)
+USUAL = 650  # training pictures for which the epochs of recipes that train the whole network are written: fewer take more epochs
 STEP = 3  # a training step of the whole network, in looks at its pictures: forward, and backward twice that
 LONG = 5400.0  # seconds from which on one seed is enough to begin with
 
@@ -143,17 +144,23 @@ def propose(name: str, asked: Asked, known: Known) -> Proposal:
     return Proposal(values, lines)
 
 
-def tell_time(proposal: Proposal, params: Params, known: Known, seconds: float, where: str) -> None:
+def tell_time(proposal: Proposal, params: Params, known: Known, seconds: float | None, where: str) -> None:
     """Say how long it will take, and where that is long, begin with one seed.
 
     Args:
-        params: the proposal's, applied. seconds: of reading and looking at a picture through its network. where: on which device.
+        params: the proposal's, applied. seconds: of reading and looking at a picture through its network; None: none could be read.
+            where: on which device.
     """
+    if seconds is None:
+        proposal.lines.append(
+            "time: not measured, for of the pictures that were tried none could be read; `python -m stages look` tells why"
+        )
+        return
     seeds = len(params[Seeds].root)
     took = seeds * seconds_of(params, known, seconds)
     if took > LONG and seeds > 1:
         proposal.values["seeds"] = _flow_list([0])
-        proposal.lines.append(f"seeds: one to begin with; three take {_spoken(took)} (seeds: [0, 1, 2] goes on from the first)")
+        proposal.lines.append(f"seeds: one to begin with; {seeds} take {_spoken(took)}")
         took, seeds = took / seeds, 1
     pictures, models = _pictures(params, known), len(params.raw["models"])
     proposal.lines.append(
@@ -238,12 +245,15 @@ def _unknown(values: CommentedMap, asked: Asked, known: Known) -> list[str]:
 
 
 def _epochs(values: CommentedMap, known: Known) -> list[str]:
-    training = values["pretrain"]["training"]
-    if training.get("freeze") != "backbone":
-        return [f"epochs: {training['epochs']}, the recipe's"]
+    training, usual = values["pretrain"]["training"], values["pretrain"]["training"]["epochs"]
     share = float(values["data"]["id"]["split"]["train"])
     a_pass = max(1, math.ceil(share * known.total / training["batch_size"]))
-    training["epochs"] = min(EPOCHS[1], max(EPOCHS[0], math.ceil(STEPS / a_pass)))
+    if training.get("freeze") == "backbone":
+        training["epochs"] = min(EPOCHS[1], max(EPOCHS[0], math.ceil(STEPS / a_pass)))
+    else:
+        training["epochs"] = min(6 * usual, max(math.ceil(usual / 3), round(usual * USUAL / (share * known.total))))
+        for key in ("um", "umap", "oe"):  # in proportion
+            values[key]["training"]["epochs"] = math.ceil(values[key]["training"]["epochs"] * training["epochs"] / usual)
     return [f"epochs: {training['epochs']}, about {training['epochs'] * a_pass:,} steps of {training['batch_size']} pictures each"]
 
 

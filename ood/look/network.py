@@ -1,6 +1,7 @@
 """The given network through which `look` sees pictures, as it has learned to; and how long that takes here."""
 
 import time
+from pathlib import Path
 
 import torch
 
@@ -9,8 +10,8 @@ from ood.config.nets import Net
 from ood.config.training import Runtime
 from ood.data.batches import FileSet, PlainBatches, at_once
 from ood.data.chain import ImageChain
+from ood.data.reading import UnreadableError, read_image
 from ood.data.streamed import FileImages
-from ood.errors import InputError
 from ood.look.folder import Files
 from ood.nets import Classifier, build, given, weights
 from ood.training.devices import accelerator_for, placed
@@ -41,26 +42,34 @@ def _filled(net: Net, chain: Chain, classes: list[str]) -> Classifier:
 
 
 def pace(files: Files, net: Net, chain: Chain, runtime: Runtime) -> tuple[float | None, str]:
-    """Seconds that a picture takes to be read and looked at here, measured on some; and the device.
+    """Seconds that a picture takes to be read and looked at here, measured on some that can be read; and the device.
 
     Returns:
-        None for the seconds where one of the pictures can't be read: `look` and `prepare` tell of it.
+        None for the seconds where none can be read.
     """
     paths, labels, classes, _ = files
     classifier = _filled(net, chain, classes)
     device = accelerator_for(runtime).device
-    placed(classifier, device, runtime).eval()
-    chosen = sorted({round(i * (len(paths) - 1) / (TRIED - 1)) for i in range(TRIED)})
-    some = FileSet(FileImages([paths[i].as_posix() for i in chosen], ImageChain(chain)), torch.from_numpy(labels[chosen]), device)
     where = f"{device.type}, {runtime.threads} thread" if device.type == "cpu" else device.type
-    took = 0.0
-    try:
-        with torch.inference_mode():
-            for _ in range(2):  # the first pass warms up
-                begin = time.perf_counter()
-                for batch, _labels in PlainBatches(some, at_once(device, chain.side)):
-                    classifier.features(batch)
-                took = time.perf_counter() - begin
-    except InputError:
+    placed(classifier, device, runtime).eval()
+    tried = sorted({round(i * (len(paths) - 1) / (TRIED - 1)) for i in range(TRIED)})
+    chosen = [i for i in tried if _readable(paths[i])]
+    if not chosen:
         return None, where
+    some = FileSet(FileImages([paths[i].as_posix() for i in chosen], ImageChain(chain)), torch.from_numpy(labels[chosen]), device)
+    took = 0.0
+    with torch.inference_mode():
+        for _ in range(2):  # the first pass warms up
+            begin = time.perf_counter()
+            for batch, _labels in PlainBatches(some, at_once(device, chain.side)):
+                classifier.features(batch)
+            took = time.perf_counter() - begin
     return took / len(chosen), where
+
+
+def _readable(path: Path) -> bool:
+    try:
+        read_image(path)
+    except UnreadableError:  # `look` and `prepare` tell of it
+        return False
+    return True

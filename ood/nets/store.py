@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ood import nets
-from ood.config.nets import Net
+from ood.config.nets import LITE0, PUBLISHED, Net
 from ood.data.packed import Info
 from ood.errors import InputError
 from ood.files import link_or_copy
@@ -28,7 +28,7 @@ class Spec:
 
     constraint: the level b of the loss constraint it was trained with. mask_keep: share of weights its mask keeps (None: no mask).
     trainings: how many it has been through; each has draws of its own. frozen: whether in the last of them its head learned alone. unseen:
-    whether in none of them, nor before, its backbone has seen this data.
+    whether its backbone was trained neither in one of them nor, as far as can be known, before on these classes.
     """
 
     net: dict
@@ -41,7 +41,7 @@ class Spec:
     mask_keep: float | None = None
     trainings: int = 0
     frozen: bool = False
-    unseen: bool = True
+    unseen: bool = False
     history: dict = field(default_factory=dict)
 
     def after(self, history: dict, *, alone: bool) -> "Spec":
@@ -64,10 +64,11 @@ def spec_for(net: Net, info: Info, normalize: bool, *, whole: bool = False) -> S
     """The Spec of a new network for a data set; where its weights came from is no part of it.
 
     Args:
-        whole: whether it is someone's finished classifier for this data.
+        whole: whether it is someone's finished classifier for this data. What a backbone out of a file has learned, nobody knows either.
     """
     plain = net.model_copy(update={"weights": None}).model_dump()
-    return Spec(plain, info.classes, info.side, info.mean, info.std, normalize, unseen=not whole)
+    unseen = not whole and net.weights in (None, PUBLISHED, LITE0)
+    return Spec(plain, info.classes, info.side, info.mean, info.std, normalize, unseen=unseen)
 
 
 States = dict[str, dict[str, Tensor]]  # file name without ending -> its tensors; 'model' is the network's own

@@ -53,9 +53,11 @@ ERRORS = (
     "How well the own score finds the ID test images that the model gets wrong; FPR95 is the share of right ones flagged when 95 % of the "
     "wrong ones are caught."
 )
+PICKED = "The *own score* is the one of the method's paper; the *picked score* is the best on validation OOD, chosen there alone"
 HELD_OUT = (
-    "Where the backbone is frozen, a score is picked by the worse of two: its AUROC on validation OOD, and on ID classes that were held "
-    "out of a head on the same features, one at a time (`evaluate.held_out`)."
+    "By the worse of two AUROCs: on validation OOD, and on ID classes that were held out, one at a time (`evaluate.held_out`), of heads "
+    "that learn the others on the same features by plain cross-entropy. The latter says which score sees what these features were never "
+    "trained on, not what a method did: it is the same for all models of a kind of head."
 )
 COLLAPSE = (
     "Neural collapse of the training set at the last epoch, 0 at full collapse: NC1 spread within classes against between them; NC2 how "
@@ -85,7 +87,7 @@ def page(measured: Measured, params: Params) -> str:
         f"Seeds: {', '.join(map(str, params[Seeds].root))}; figures are percent, mean ± standard deviation over seeds.",
         "FPR95 is the share of OOD images let through when 95 % of ID is kept (`fpr_ood_at_tpr95_id`, rule "
         f"`{evaluate.fpr_rule}`); the other FPR95 (ID flagged when 95 % of OOD is caught) is in `metrics/scores.csv`. "
-        "The *own score* is the one of the method's paper; the *picked score* is the best on validation OOD, chosen there alone.",
+        f"{PICKED}{', and on classes held out where the backbone was never trained on them (see below).' if held else '.'}",
         main_table(results, withheld),
         "## Against their controls",
         "Method minus control (same start, same steps, without the method's idea), paired by seed, on the same score; where their own "
@@ -164,8 +166,8 @@ def mask_text(masks: dict[str, float | None], mask: Mask, run: MaskRun) -> str:
     text += "."
     if masks["destroyed"]:
         text += (
-            f" **No better than guessing ({masks['guessing']:.2f}): the masks have destroyed the network, and a run held at that loss "
-            "forgets everything. Raise `mask.keep`, or mask the head alone.**"
+            f" **In {masks['destroyed']:.0%} of the seeds that is no better than guessing ({masks['guessing']:.2f}): the masks have "
+            "destroyed the network, and a run held at that loss forgets everything. Raise `mask.keep`, or mask the head alone.**"
         )
     if masks["memorised"] != 1:
         text += " **The base model has not memorised its training set, so the constraint means little: train it longer.**"

@@ -68,20 +68,16 @@ def main_table(results: Results, withheld: list[str]) -> str:
 
 
 def held_out_table(results: Results) -> str | None:
-    """What the picked score was picked by, and the own score beside it, of models on frozen backbones; None where there is none."""
+    """What the picked score was picked by, of models on backbones that were never trained on the classes; None where there is none."""
     rows = []
     for model, summary in results.items():
         seeds = list(summary["seeds"].values())
         if not seeds[0].get("held_out"):
             continue
-        row = [model]
-        for score in (summary["picked"], summary["own"]):
-            held = [np.mean(list(seed["held_out"][score].values())) for seed in seeds if score in seed["held_out"]]
-            apart = spread(PERCENT * np.array(held)) if held else "-"
-            row += [score, spread(values(summary, score, "validation", "auroc")), apart]
-        rows.append(row)
-    header = ["model", "picked score", "validation OOD", "held-out classes", "own score", "own: validation OOD", "own: held-out classes"]
-    return markdown_table(header, rows) if rows else None
+        picked = summary["picked"]
+        held = PERCENT * np.array([np.mean(list(seed["held_out"][picked].values())) for seed in seeds])
+        rows.append([model, picked, spread(values(summary, picked, "validation", "auroc")), spread(held)])
+    return markdown_table(["model", "picked score", "validation OOD", "held-out classes"], rows) if rows else None
 
 
 def interval_table(results: Results) -> str:

@@ -1,6 +1,5 @@
 """The loss constraint: the training loss of a trained classifier under random masks (Unleashing Mask, ICML 2023, Algorithm 1)."""
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -26,9 +25,10 @@ class Constraint(NamedTuple):
     values: list[float]
 
 
-def guessing(classes: int) -> float:
-    """The loss, in nats, of giving every class the same probability: a constraint at or above it asks for a network that knows nothing."""
-    return math.log(classes)
+def guessing(labels: Tensor) -> float:
+    """The loss, in nats, of knowing the classes' shares and no image: a constraint at or above it asks for a network that sees nothing."""
+    shares = labels.unique(return_counts=True)[1].double() / len(labels)
+    return float(-(shares * shares.log()).sum())
 
 
 def estimate_constraint(

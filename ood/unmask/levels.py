@@ -1,5 +1,6 @@
 """The level b at which a run's loss on ID is held: set by hand, or what the mask stage estimated, and what that is worth."""
 
+from torch import Tensor
 from typing_extensions import TypedDict
 
 from ood.config.methods import FineTune
@@ -22,9 +23,9 @@ Levels = dict[int, float | None]  # seed -> b, None for plain cross-entropy
 Figures = dict[str, float | None]  # over seeds; None: of none
 
 
-def estimated(constraint: Constraint, dense_loss: float, classes: int, memorised: float) -> Estimate:
-    """What is written of a seed. memorised: the loss without a mask, in nats, from which on there is little to forget."""
-    return {"constraint": constraint, "guessing": guessing(classes), "dense_loss": dense_loss, "memorised": dense_loss < memorised}
+def estimated(constraint: Constraint, dense_loss: float, labels: Tensor, memorised: float) -> Estimate:
+    """What is written of a seed. labels: of training images; memorised: the loss without a mask from which on there is little to forget."""
+    return {"constraint": constraint, "guessing": guessing(labels), "dense_loss": dense_loss, "memorised": dense_loss < memorised}
 
 
 def figures_of(found: Estimate) -> Figures:
@@ -40,8 +41,8 @@ def told(total: Figures, init: str, memorised: float) -> list[str]:
     lines = [f"loss constraint {total['constraint']:.4f} +- {total['constraint_std_over_masks']:.4f}, dense {total['dense_loss']:.4f}"]
     if total["destroyed"]:
         lines.append(
-            f"no better than guessing ({total['guessing']:.4f}): the masks have destroyed {init}, not shown what it has memorised. "
-            "Raise keep, or mask the head alone (layers: head)."
+            f"in {total['destroyed']:.0%} of the seeds no better than guessing ({total['guessing']:.4f}): the masks have destroyed {init}, "
+            "not shown what it has memorised. Raise keep, or mask the head alone (layers: head)."
         )
     if total["memorised"] != 1:
         lines.append(
