@@ -51,5 +51,5 @@ def main(model: Annotated[str, typer.Argument(help="one of models")]) -> None:
                 dense = store.load(store.MODELS / model / str(seed), "dense")[0].to(device)
                 for name in ("id/val", "id/test"):
                     tensors[name]["unmasked_logits"] = through(dense, sets[name], frozen=spec.frozen)["logits"]
-            save(folder / f"{seed}.safetensors", tensors, net, unseen=spec.unseen)
+            save(folder / f"{seed}.safetensors", tensors, net, unseen=spec.frozen and spec.unseen)
             console.advance(f"seed {seed}")

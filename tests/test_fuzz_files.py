@@ -23,6 +23,7 @@ from ood.evaluation import features
 from ood.files import SUMS
 from ood.handover import listed
 from ood.nets import store
+from ood.progress import Silent
 from ood.tables import HISTORIES, last_mean
 from ood.unmask.levels import estimate
 
@@ -89,7 +90,7 @@ READERS: dict[str, Callable[[], Iterator[object]]] = {
     "data/prepared": prepared,
     "data/models/ce": lambda: model("ce"),
     "data/models/um": lambda: model("um"),
-    "data/mask/um": lambda: iter([estimate("um", seed) for seed in Params()[Seeds].root]),
+    "data/mask/um": lambda: iter([estimate("um", seed, Silent()) for seed in Params()[Seeds].root]),
     "data/align": aligned,
     "data/embeddings/outliers": drawn,
     "data/painted/outliers": painted,
