@@ -479,3 +479,20 @@ def test_a_recipe_for_a_folder_needs_no_hand(workspace):
         "of ten of a class six train, two validate"
     )
     assert json.loads((workspace.path / "metrics/look/id.json").read_text())["images"] == 20
+
+
+def test_labels_that_are_changed_on_purpose_are_known(tmp_path, monkeypatch):
+    """What benchmarks/mislabelled.py measures against: every picture once, so many of them elsewhere, and these by name."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from mislabelled import spoil
+
+    source = folder_of(tmp_path / "mine", {"a": 10, "b": 15, "a-b": 15}, size=16)
+    changed = spoil(source, tmp_path / "spoilt", 0.2, 0)
+    found = {path.relative_to(tmp_path / "spoilt").as_posix(): path.read_bytes() for path in (tmp_path / "spoilt").rglob("*.png")}
+    assert len(changed) == 8
+    assert changed <= found.keys()
+    own = {path.read_bytes(): path.parent.name for path in source.rglob("*.png")}
+    assert sorted(found.values()) == sorted(own)
+    assert {name for name, content in found.items() if own[content] != name.split("/")[0]} == changed
+    assert spoil(source, tmp_path / "again", 0.2, 0) == changed
+    assert spoil(source, tmp_path / "other", 0.2, 1) != changed
