@@ -27,17 +27,18 @@ lint: .venv/ready
 	lint-imports
 	mypy
 
-# The environment: uv, then everything from the hash-locked file, with bytecode compiled once.
-.venv/ready: requirements.lock requirements-uv.lock
+# The environment: uv, then everything from the hash-locked file, with bytecode compiled once; then the command `atypical`, on this folder.
+.venv/ready: requirements.lock requirements-uv.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; this is $$($(PYTHON) --version). Try: make PYTHON=python3.11"; exit 1; }
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock
 	uv pip sync --quiet --python .venv/bin/python --require-hashes --compile-bytecode requirements.lock
+	uv pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation -e .
 	@touch $@
 
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra dvc --extra dev pyproject.toml -o requirements.lock
 
 clean:
-	rm -rf .scratch data/basis data/evaluation data/features data/mask data/models data/prepared
+	rm -rf .scratch data/basis data/calibrated data/detector data/evaluation data/features data/mask data/models data/prepared
 	rm -rf data/align data/diffusion data/dreamed data/embeddings data/painted data/proofs

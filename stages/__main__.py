@@ -39,6 +39,11 @@ def _plainly(error: Exception) -> InputError | None:
     return None
 
 
+def _called() -> str:
+    """How it is typed: as the installed command, or as a module."""
+    return "atypical" if Path(sys.argv[0]).stem == "atypical" else "python -m stages"
+
+
 def _heard(stage: Callable[..., None]) -> Callable[..., None]:
     """The stage, whose EOFError is an error: click takes one for Ctrl-D, and would say "Aborted." alone."""
 
@@ -58,7 +63,7 @@ def main() -> None:
     if len(sys.argv) < 2 or sys.argv[1] not in names:
         asked = sys.argv[1] if len(sys.argv) > 1 else "--help"
         width = max(map(len, names))
-        lines = ["python -m stages NAME [RUN]   (every name takes --help)", ""]
+        lines = [f"{_called()} NAME [RUN]   (every name takes --help)", ""]
         lines += [f"  {name:<{width}}  {text}" for name, text in names.items()]
         if asked not in ("--help", "-h"):
             print(f"no stage {asked!r}", file=sys.stderr)
@@ -69,7 +74,7 @@ def main() -> None:
     command = typer.Typer(add_completion=False)
     command.command()(_heard(module.main))
     try:
-        command(prog_name=f"python -m stages {name}")
+        command(prog_name=f"{_called()} {name}")
     except (InputError, OSError, MemoryError, RuntimeError) as raised:
         error = _plainly(raised)
         if error is None:
@@ -80,7 +85,7 @@ def main() -> None:
                 "DVC took this stage's outputs away before it started: `dvc checkout` brings back data/, `git checkout metrics` figures.",
                 file=sys.stderr,
             )
-        raise SystemExit(1) from None
+        raise SystemExit(getattr(module, "ERROR", 1)) from None
 
 
 if __name__ == "__main__":

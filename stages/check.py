@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ood.config import Params, basis
 from ood.config.data import Data
+from ood.config.detector import Detector
 from ood.config.dream import Align, Diffusion
 from ood.config.look import Look
 from ood.config.methods import NO_CONSTRAINT
@@ -11,6 +12,7 @@ from ood.config.nets import Net
 from ood.config.training import Pretrain
 from ood.config.whole import check, check_against
 from ood.data import catalog
+from ood.detection import rule
 from ood.errors import InputError
 from ood.files import empty, in_place_of
 from stages.console import Console
@@ -50,6 +52,7 @@ def main() -> None:
     check(params)
     facts = catalog.check(params[Data])
     check_against(params, facts.classes, facts.training)
+    rule.check(params[Detector], facts.calibration)
     for notice in _given(params, facts.classes):
         console.note(notice)
     looked = {f"look.runs.{name}": run.path for name, run in params[Look].runs.items()}

@@ -7,11 +7,13 @@ import typer
 
 from ood.config import Params, recipes
 from ood.config.data import Data
+from ood.config.detector import Detector
 from ood.config.look import Asked
 from ood.config.nets import Net
 from ood.config.training import Runtime
 from ood.config.whole import check, check_against
 from ood.data import catalog
+from ood.detection import rule
 from ood.errors import InputError
 from ood.files import write_text
 
@@ -57,6 +59,7 @@ def main(
     try:
         facts = catalog.check(params[Data])
         check_against(params, facts.classes, facts.training)
+        rule.check(params[Detector], facts.calibration)
     except InputError as error:
         typer.echo(f"\nstill to do before `dvc repro`: {error}")
 

@@ -236,11 +236,12 @@ def test_a_photo_that_gives_too_few_patches_is_an_error(chain):
 
 
 def test_split_is_stratified_and_complete(sets):
-    counts = [len(sets[f"id/{part}"]) for part in ("train", "val", "test")]
-    assert sum(counts) == 1443
-    assert np.allclose(np.array(counts) / 1443, [0.60, 0.15, 0.25], atol=0.01)
-    for part in ("train", "val", "test"):
-        shares = np.bincount(sets[f"id/{part}"].labels) / len(sets[f"id/{part}"])
+    parts = ("id/train", "id/val", "calibration/id", "id/test")
+    counts = [len(sets[part]) for part in parts]
+    assert sum(counts) == len({name for part in parts for name in sets[part].names}) == 1443
+    assert np.allclose(np.array(counts) / 1443, [0.60, 0.15, 0.12, 0.13], atol=0.01)
+    for part in parts:
+        shares = np.bincount(sets[part].labels) / len(sets[part])
         assert np.ptp(shares) < 0.02
 
 

@@ -9,10 +9,15 @@ import subprocess
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 from conftest import DVC, PLAIN, Project
 from PIL import Image
+from safetensors.torch import load_file
+from sklearn.datasets import load_sample_image
+
+from ood import Detector
 
 pytestmark = pytest.mark.slow
 MODELS = ("ce", "resnet", "l2", "um", "control", "umap", "oe-um", "dream", "dream-id", "um-l2", "ce-2")
@@ -22,7 +27,8 @@ MODELS = ("ce", "resnet", "l2", "um", "control", "umap", "oe-um", "dream", "drea
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The whole miniature pipeline, run once, two stages at a time; tests that use it put back what they change."""
     project = Project(tmp_path_factory.mktemp("project"))
-    said = project.stage("repro --jobs 2").stdout
+    project.readers = tmp_path_factory.mktemp("readers") / "calibration.txt"
+    said = project.stage("repro --jobs 2", WATCH_OPENED=f"prepared/calibration/id:{project.readers}").stdout
     project.first_run = re.findall(r"^\[\d+/\d+\] (\S+): \d+ s$", said, re.MULTILINE)
     project.commit()
     return project
@@ -57,7 +63,7 @@ def test_everything_runs(project: Project):
     runs |= {f"features@{name}" for name in MODELS}
     runs |= {"diffusion", "align", "embed@outliers", "embed@inliers", "embed@others", "synthesize@outliers", "synthesize@inliers"}
     runs |= {"proofs", "judge@outliers", "judge@inliers"}
-    assert sorted(project.first_run) == sorted(runs | {"prepare", "evaluate", "report"})
+    assert sorted(project.first_run) == sorted(runs | {"prepare", "evaluate", "calibrate", "export", "report"})
     report = (project.path / "metrics/report.md").read_text()
     for word in (
         "| ce ",
@@ -87,9 +93,47 @@ def test_everything_runs(project: Project):
     assert epochs == ["001.safetensors", "002.safetensors", "003.safetensors"]
 
 
+def test_nothing_but_the_detector_reads_calibration_images(project: Project):
+    """`calibrate` sets thresholds on them, `export` asks the finished detector about them again. (`prepare` writes them elsewhere.)"""
+    assert set(project.readers.read_text().splitlines()) == {"calibrate", "export"}
+
+
+def test_the_detector_that_the_pipeline_ends_in(project: Project, tmp_path):
+    """Exported, it answers for the prepared images as `calibrate` wrote down; `predict` knows it from anywhere."""
+    found = json.loads((project.path / "data/calibrated/detector.json").read_text())
+    detail = json.loads((project.path / "data/evaluation/detail.json").read_text())
+    means = {}
+    for model, summary in detail.items():
+        grids = [seed["grid"][summary["picked"]] for seed in summary["seeds"].values()]
+        means[model] = np.mean([grid[name]["auroc"] for grid in grids for name in grid if name.startswith("validation/")])
+    best = max(means, key=lambda model: means[model])
+    assert (found["model"], found["score"], found["seeds"]) == (best, detail[best]["picked"], [0])
+    assert found["by"] == pytest.approx(means[best])
+    detector = Detector.load(project.path / "data/detector")
+    answers = load_file(project.path / "data/calibrated/answers.safetensors")
+    for name, file in (("calibration/id", "calibration/id"), ("id/test", "id/test"), ("near/letters", "test/near/letters")):
+        verdicts = detector.predict(np.load(project.path / f"data/prepared/{file}.npy"))
+        assert [verdict.score for verdict in verdicts] == answers[f"{name}:scores"].tolist()
+    figures = json.loads((project.path / "metrics/detector.json").read_text())
+    flagged = (answers["id/test:scores"] > detector.rule.thresholds[0]).double().mean()
+    assert figures["id_flagged"] == pytest.approx(float(flagged))
+    with (project.path / "metrics/plots/detector.csv").open(newline="") as stream:
+        rows = {(row["guarantee"], float(row["reject"])): row for row in csv.DictReader(stream)}
+    assert float(rows["conditional", 0.05]["id_flagged"]) == pytest.approx(float(flagged), abs=1e-6)
+    assert rows["conditional", 0.01]["threshold"] == rows["conditional", 0.01]["cost"] == "", "172 images can't promise that"
+    assert "## The detector" in (project.path / "metrics/report.md").read_text()
+    card = (project.path / "data/detector/README.md").read_text()
+    assert f"Model `{best}`" in card
+    assert "172 images that nothing else was chosen or fitted on" in card
+    picture = tmp_path / "flower.png"
+    Image.fromarray(load_sample_image("flower.jpg")).save(picture)
+    said = project.stage(f"predict {picture} --detector {project.path / 'data/detector'} --csv", check=False)
+    assert said.stdout.splitlines()[1].startswith(f"{picture},{detector.predict(picture).label},")
+
+
 def test_pictures_are_pictures(project: Project):
     dreams = ("prompts", "embeddings-outliers", "embeddings-inliers", "embeddings-others", "dreamed-outliers", "dreamed-inliers")
-    for name in ("sets", "atypical-um", "atypical-um-l2", "trace-ce", "trace-l2", "overview", *dreams):
+    for name in ("sets", "detector", "atypical-um", "atypical-um-l2", "trace-ce", "trace-l2", "overview", *dreams):
         with Image.open(project.path / f"metrics/pictures/{name}.png") as picture:
             assert min(picture.size) > 200
             assert len(picture.convert("L").getcolors()) > 20
@@ -152,6 +196,7 @@ def test_threshold_reruns_exactly_what_depends_on_it(project: Project):
         "oe@oe-from-um",
         *(f"features@{m}" for m in ("um", "um-l2", "oe-um")),
         "evaluate",
+        "calibrate",
         "report",
     }
     spec = json.loads((project.path / "data/models/oe-um/0/model.json").read_text())
@@ -180,6 +225,9 @@ def test_threshold_reruns_exactly_what_depends_on_it(project: Project):
                 "trace@l2",
                 *(f"features@{name}" for name in MODELS),
                 "evaluate",
+                "calibrate",
+                "export",
+                "report",
             },
         ),
         ("ood/data/sources/noise.py", {"prepare"}),
@@ -216,14 +264,17 @@ def test_validation_alone_computes_no_test_figure(project: Project, tmp_path):
     twin.__class__ = Project
     twin.set({"evaluate.roles": ["val"]})
     ran, _ = twin.repro()
-    assert ran == {"check", "trace@ce", "trace@l2", "evaluate", "report"}
+    assert ran == {"check", "trace@ce", "trace@l2", "evaluate", "calibrate", "export", "report"}
+    assert json.loads((twin.path / "metrics/detector.json").read_text()) == {}
+    assert not any(name in key for key in load_file(twin.path / "data/calibrated/answers.safetensors") for name in ("test", "near", "far"))
+    assert "no test figure was asked for" in (twin.path / "data/detector/README.md").read_text()
     for model in MODELS:
         figures = json.loads((twin.path / f"metrics/{model}.json").read_text())
         assert set(figures["id"]) == {"val"}
         assert "corrupted" not in figures
         assert set(figures["own"]) == {"validation"}
     texts = [(twin.path / name).read_text() for name in ("metrics/scores.csv", "metrics/trace/ce.csv", "metrics/plots/roc.csv")]
-    texts.append((twin.path / "data/evaluation/detail.json").read_text())
+    texts += [(twin.path / name).read_text() for name in ("data/evaluation/detail.json", "metrics/plots/detector.csv")]
     assert not any(word in text for text in texts for word in ("near", "far", "painted"))
     report = (twin.path / "metrics/report.md").read_text()
     assert "Validation figures only" in report
@@ -237,7 +288,7 @@ def test_the_filters_cut_repaints_nothing(project: Project, tmp_path):
         surest = max(float(row["confidence"]) for row in csv.DictReader(stream))
     twin.set({"oe.runs.dream.cut": surest - 1e-4})  # one image less
     ran, _ = twin.repro()
-    assert ran == {"check", "oe@dream", "features@dream", "evaluate", "report"}
+    assert ran == {"check", "oe@dream", "features@dream", "evaluate", "calibrate", "report"}
     twin.set({"embed.runs.outliers.cosine": 0.6, "judge.run": "l2"})
     ran, _ = twin.repro("judge@outliers", "judge@inliers")
     assert ran == {"check", "embed@outliers", "synthesize@outliers", "judge@outliers", "judge@inliers"}, "a new judge repaints nothing"

@@ -1,4 +1,4 @@
-"""Detectors from pytorch-ood, and ours beside them: each against its paper's formula on features of real shapes."""
+"""Post-hoc detectors: each against its paper's formula on features of real shapes, and against pytorch-ood where that has it."""
 
 import numpy as np
 import pytest
@@ -6,9 +6,11 @@ import torch
 import torch.nn.functional as F
 
 from ood.config.evaluation import Scores
-from ood.detection import posthoc
+from ood.detection import detectors
+from ood.detection.detectors import Outputs
 from ood.detection.scores import RMD, SHE, VRA, Head, energy, gen
 
+NAMES = ("ash", "scale", "dice", "klm", "nnguide", "fdbd", "nci")
 SHAPES = [(342, 10), (512, 100)]  # DenseNet-BC on CIFAR-10, ResNet-18 on CIFAR-100
 
 
@@ -21,12 +23,17 @@ def cached(request):
     train = (centres[labels] + 0.5 * torch.randn(1200, width, generator=generator)).relu()
     test = (centres[labels[:50]] + 0.8 * torch.randn(50, width, generator=generator)).relu()
     head = Head(centres - centres.mean(0), torch.randn(classes, generator=generator) * 0.1)
-    found = posthoc.fit(set(posthoc.NAMES), head, train, labels, head.logits(train), Scores())
-    return train, labels, test, head, {name: score(test, head.logits(test)) for name, score in found.items()}
+    found = fitted(NAMES, head, train, labels, Scores())
+    return train, labels, test, head, {name: score(Outputs.of(head, head.logits(test), test)) for name, score in found.items()}
+
+
+def fitted(names, head, train, labels, setting):
+    """Detectors, fitted on training features, whose logits stand for validation's."""
+    return detectors.fit(names, head, Outputs.of(head, head.logits(train), train), labels, head.logits(train), setting)
 
 
 def test_every_detector_is_there_and_finite(cached):
-    assert tuple(cached[4]) == posthoc.NAMES
+    assert tuple(cached[4]) == NAMES
     for name, scores in cached[4].items():
         assert scores.shape == (50,), name
         assert torch.isfinite(scores).all(), name
@@ -54,6 +61,49 @@ def test_dice_keeps_a_tenth_of_the_contributions(cached):
     contributions = train.mean(0) * head.weight
     kept = torch.where(contributions > contributions.flatten().quantile(0.9), head.weight, 0.0)
     assert torch.allclose(found["dice"], energy(test @ kept.T + head.bias).double(), rtol=1e-4)
+
+
+def test_each_equals_pytorch_oods(cached):
+    from pytorch_ood import detector
+
+    train, labels, test, head, found = cached
+    layer = torch.nn.Linear(*reversed(head.weight.shape))
+    layer.weight, layer.bias = torch.nn.Parameter(head.weight), torch.nn.Parameter(head.bias)
+
+    def maps(kind):
+        return kind.predict_feature_maps(test.double()[:, :, None, None])
+
+    def logits_of(features):
+        return features.flatten(1) @ head.weight.double().T + head.bias.double()
+
+    theirs = {
+        "ash": maps(detector.ASH(None, logits_of, variant="ash-s", percentile=0.65)),
+        "scale": maps(detector.SCALE(None, logits_of, percentile=0.65)),
+        "dice": detector.DICE(None, head.weight, head.bias, 0.9).fit_features(train, labels).predict_features(test),
+        "klm": detector.KLMatching(None).fit_logits(head.logits(train).double()).predict_logits(head.logits(test).double()),
+        "nnguide": detector.NNGuide(None, head.logits, k=10).fit_features(train, labels).predict_features(test),
+        "fdbd": detector.fDBD(None, layer).fit_features(train).predict_features(test),
+        "nci": detector.NCI(None, layer, alpha=0.0001).fit_features(train).predict_features(test),
+    }
+    for name, expected in theirs.items():
+        assert torch.allclose(found[name], expected.detach().double(), rtol=1e-5, atol=1e-5), name
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_what_was_fitted_makes_the_same_detector_again(cached, normalize, tmp_path):
+    """To the bit, by way of a file: a detector that is handed on is its tensors and its formula."""
+    from safetensors.torch import load_file, save_file
+
+    train, labels, test, plain_head, _ = cached
+    head = Head(plain_head.weight, plain_head.bias, normalize)
+    names = [name for name in detectors.NAMES if name not in detectors.FROM_IMAGES]
+    outputs = Outputs.of(head, head.logits(head.input(test)), test)
+    for name, one in fitted(names, head, train, labels, Scores()).items():
+        save_file(one.state, tmp_path / "score.safetensors")
+        again = detectors.restored(name, head, Scores(), load_file(tmp_path / "score.safetensors"))
+        assert torch.equal(one(outputs), again(outputs)), name
+        with pytest.raises(ValueError, match="fitted"):
+            detectors.restored(name, head, Scores(), one.state | {"another": labels})
 
 
 def test_gen_is_the_generalised_entropy_also_where_softmax_saturates():
@@ -101,7 +151,7 @@ def plain(request):
 def scored(name, train, test, head, setting=None):
     """A detector's scores of `test`."""
     labels = torch.zeros(len(train), dtype=torch.long)
-    return posthoc.fit({name}, head, train, labels, head.logits(train), setting or Scores())[name](test, head.logits(test))
+    return fitted([name], head, train, labels, setting or Scores())[name](Outputs.of(head, head.logits(test), test))
 
 
 def test_fdbd_is_the_mean_distance_to_the_other_classes_boundaries_by_that_to_the_training_mean(plain):

@@ -61,6 +61,12 @@ def serve(address: str) -> None:
         line.close()
 
 
+def _opened(event: str, given: tuple, part: str, log: str, arguments: list[str]) -> None:
+    if event == "open" and part in str(given[0]) and log not in str(given[0]):
+        with open(log, "a") as stream:
+            stream.write(f"{' '.join(arguments)}\n")
+
+
 def _run(line: socket.socket) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     _, streams, _, _ = socket.recv_fds(line, 1, 3)
@@ -78,6 +84,9 @@ def _run(line: socket.socket) -> None:
     places = [str(Path(folder, p).resolve()) for p in environment.get("PYTHONPATH", "").split(":") if p]
     sys.path[:] = [folder, *places, *(p for p in sys.path if p not in (str(Path(__file__).parent), folder, *places))]
     sys.argv = ["stages", *arguments]
+    if "WATCH_OPENED" in environment:  # <part of a path>:<log>: write down which stage opens such a file
+        part, _, log = environment["WATCH_OPENED"].partition(":")
+        sys.addaudithook(lambda event, given: _opened(event, given, part, log, arguments))
     code = 1
     try:
         import runpy

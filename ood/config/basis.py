@@ -34,6 +34,10 @@ SETTINGS = {
     "oe": ["seeds", "augment", "um.threshold", "oe.outlier_batch", "oe.training", "oe.runs.{run}"],
     "features": ["seeds", "features"],
     "evaluate": ["seeds", "models", "scores", "evaluate"],
+    "calibrate": [
+        *("seeds", "models", "scores", "features.odin", "evaluate.roles", "detector"),
+    ],
+    "export": ["data.chain", "data.max_pixels", "scores", "features.odin", "detector.thumbnails"],
     "report": [
         *("seeds", "models", "pretrain", "epochs", "trace", "mask", "um", "umap", "diffusion", "embed", "painting", "synthesize", "judge"),
         *("oe", "evaluate", "report"),

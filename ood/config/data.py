@@ -195,16 +195,25 @@ Sources = dict[Name, Source]
 
 
 class Split(Section):
-    """Shares of the ID images; `test` is 0 when a separate test source is given. Stratified by class."""
+    """Shares of the ID images, stratified by class; `test` is 0 when a separate test source is given.
+
+    calibration: on these images nothing is chosen or fitted but a detector's threshold; 0: no detector (detector.model: null).
+    """
 
     train: Share
     val: float = Field(gt=0, lt=1)
+    calibration: Below = 0.0
     test: Below
+
+    @property
+    def shares(self) -> list[float]:
+        """In the order in which a class is cut."""
+        return [self.train, self.val, self.calibration, self.test]
 
     @model_validator(mode="after")
     def _sum(self) -> "Split":
-        if abs(self.train + self.val + self.test - 1) > 1e-9:
-            raise ValueError(f"train + val + test must be 1, they are {self.train + self.val + self.test:g}")
+        if abs(sum(self.shares) - 1) > 1e-9:
+            raise ValueError(f"train + val + calibration + test must be 1, they are {sum(self.shares):g}")
         return self
 
 

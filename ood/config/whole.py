@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from ood.config import Keyed, Params, spelt
 from ood.config.data import Data
+from ood.config.detector import AUTO, Detector
 from ood.config.dream import Align, Diffusion, Embed, Judge, Painting, Prompts, Proofs, Synthesize
 from ood.config.evaluation import Evaluate, Features, Models, Report, ScoreName, Scores, Trace
 from ood.config.lineage import Lineage
@@ -47,12 +48,13 @@ SECTIONS: dict[str, type[Keyed]] = {
         Features,
         Scores,
         Evaluate,
+        Detector,
         Report,
     )
 }
 READ = 77  # tokens that Stable Diffusion's text encoder reads
 PIECES = re.compile(r"[^\W\d_]+|\d|[^\s\w]+|_+")  # what CLIP's tokenizer splits prompts into first: a token each, or several
-RESERVED = {"data"}  # names of other files in metrics/
+RESERVED = {"data", "detector"}  # names of other files in metrics/
 
 
 def check(params: Params) -> None:
@@ -133,6 +135,8 @@ def _runs(*, pretrain: Pretrain, epochs: Epochs, um: UM, umap: UMAP, oe: OE, mas
     runs = Lineage(pretrain, epochs, um, umap, oe)
     for name in runs.twice:
         yield f"runs: the name {name!r} is taken twice (among the runs of pretrain, um, umap, oe, and epochs). Rename one."
+    if AUTO in runs:
+        yield f"runs: {AUTO!r} can't be a run's name: detector.model: {AUTO} means the best of all. Rename it."
     for name in RESERVED & set(runs.nodes):
         yield f"runs: {name!r} can't be a run's name: metrics/{name}.json is another file. Rename it."
     for name, epoch in epochs.root.items():
@@ -190,16 +194,27 @@ def _comparisons(
     oe: OE,
     models: Models,
     features: Features,
+    detector: Detector,
+    data: Data,
     report: Report,
     **_: object,
 ) -> Iterator[str]:
-    """Models are runs, and a method's control trains as the method does."""
+    """Models are runs, a detector is made of one of them, and a method's control trains as the method does."""
     runs = Lineage(pretrain, epochs, um, umap, oe)
     for name, score in models.root.items():
         if name not in runs:
             yield f"models.{name}: no such run. Known: {_known(runs.nodes)}."
         elif score == "odin" and features.odin is None:
             yield f"models.{name}: its own score is odin, which features.odin: null leaves out. Change one of the two."
+    if detector.model not in (None, AUTO, *models.root):
+        yield f"detector.model: no model {detector.model!r}. Known: {AUTO}, {_known(models.root)}; null: no detector."
+    if detector.score == "odin" and features.odin is None:
+        yield "detector.score: odin, which features.odin: null leaves out. Change one of the two."
+    if detector.model is not None and data.id.split.calibration == 0:
+        yield (
+            "data.id.split.calibration: 0, but a detector's threshold rests on images that nothing else was chosen on. Give it a share, "
+            "or set detector.model to null."
+        )
     for method, control in report.pairs.items():
         if method == control:
             yield f"report.pairs.{method}: a method can't be its own control. Name another model, or remove the pair."

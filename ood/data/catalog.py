@@ -21,11 +21,12 @@ WATCHED = Path("images")  # a dependency of `prepare`
 KEPT = Path("downloads")  # published data, which doesn't change
 TRIES = 50  # orders that are drawn for a class whose near-duplicates stay together; the one nearest to the wanted sizes is taken
 ROLES = ("auxiliary", "validation", "near", "far", "world")
+PARTS = {"train": "id/train", "val": "id/val", "calibration": "calibration/id", "test": "id/test"}  # of data.id.split -> the set's name
 
 
 def build(data: Data, tick: Callable[[], None] = lambda: None) -> tuple[Sets, dict[str, int], list[str]]:
-    """Every set by its name: id/train, id/val, id/test, auxiliary/*, validation/*, near/*, far/*, world/*, corrupted/*, shifted/*; native
-    images, roles separated.
+    """Every set by its name: id/train, id/val, id/test, calibration/id, auxiliary/*, validation/*, near/*, far/*, world/*, corrupted/*,
+    shifted/*; native images, roles separated.
 
     Returns:
         The sets, how many images of each were dropped as duplicates (data.duplicates: drop), and what else a person should know.
@@ -53,7 +54,7 @@ def build(data: Data, tick: Callable[[], None] = lambda: None) -> tuple[Sets, di
         if source.source == "corruption":
             parents = sets["id/train" if name.startswith("auxiliary/") else "id/val"]
             sets[name] = corruptions.load(source, parents, chain, rng_for(data.seed, name))
-    ours = [name for name in sets if name.startswith(("id/", "shifted/"))]
+    ours = [name for name in sets if name.startswith(("id/", "calibration/", "shifted/"))]
     sets, again = roles.separate({name: sets[name] for name in [*ours, *sources]}, data.duplicates)
     _enough(sets, data.min_per_class)
     for name, source in data.corrupted.items():  # ID test images once more, for accuracy alone: they play no role of their own
@@ -62,10 +63,11 @@ def build(data: Data, tick: Callable[[], None] = lambda: None) -> tuple[Sets, di
 
 
 class Facts(NamedTuple):
-    """What is known of ID before an image is read. classes: their names; training: how many images train; None: not known."""
+    """What is known of ID before an image is read. classes: their names; training, calibration: how many images each; None: not known."""
 
     classes: list[str] | None
     training: int | None
+    calibration: int | None
 
 
 def check(data: Data) -> Facts:
@@ -82,7 +84,10 @@ def check(data: Data) -> Facts:
         problems += _too_large(listings, data)
     if problems:
         raise InputError("\n".join(f"params.yaml: {problem}" for problem in problems))
-    return Facts(list(counts) if counts else None, sum(shares_of(n, data)[0] for n in counts.values()) if counts else None)
+    if not counts:
+        return Facts(None, None, None)
+    shares = [shares_of(count, data) for count in counts.values()]
+    return Facts(list(counts), sum(share["train"] for share in shares), sum(share["calibration"] for share in shares))
 
 
 def unwatched(data: Data, looked: dict[str, Path]) -> Iterator[str]:
@@ -159,10 +164,9 @@ def _counts(data: Data, listings: dict[str, dict[str, list[Path]]]) -> dict[str,
     return dict(zip(listing, folders.even([len(files) for files in listing.values()], images.limit), strict=True))
 
 
-def shares_of(count: int, data: Data) -> list[int]:
-    """How many of a class's images are for training, validation and testing."""
-    split = data.id.split
-    return np.diff([0, *_cuts(count, [split.train, split.val, split.test]), count]).tolist()
+def shares_of(count: int, data: Data) -> dict[str, int]:
+    """How many of a class's images are for each of PARTS."""
+    return dict(zip(PARTS, np.diff([0, *_cuts(count, data.id.split.shares), count]).tolist(), strict=True))
 
 
 def _too_few(counts: dict[str, int], data: Data) -> Iterator[str]:
@@ -171,8 +175,8 @@ def _too_few(counts: dict[str, int], data: Data) -> Iterator[str]:
     small = [
         (name, count, part, got)
         for name, count in counts.items()
-        for part, got in zip(parts, shares_of(count, data), strict=False)
-        if got < data.min_per_class
+        for part, got in shares_of(count, data).items()
+        if part in parts and got < data.min_per_class
     ]
     if small:
         name, count, part, got = small[0]
@@ -205,12 +209,11 @@ def _too_large(listings: dict[str, dict[str, list[Path]]], data: Data) -> Iterat
 def _in_distribution(data: Data, chain: ImageChain, tick: Callable[[], None], notices: list[str]) -> Sets:
     rng, looking = rng_for(data.seed, "id"), data.near_duplicates == "together"
     images = roles.one_class_each(_labelled(data.id.images, data, chain, rng, tick, looks=looking), data.duplicates)
-    shares = [data.id.split.train, data.id.split.val, data.id.split.test]
     found = alike.pairs(images.looks) if images.looks else near.NONE
     units = near.units(found, images.labels)
-    parts = dict(zip(("train", "val", "test"), _stratified(images.labels, shares, rng, units), strict=True))
-    sets = {f"id/{name}": images.take(index) for name, index in parts.items()}
-    for name in ("id/val", "id/test"):
+    parts = zip(PARTS.values(), _stratified(images.labels, data.id.split.shares, rng, units), strict=True)
+    sets = {name: images.take(index) for name, index in parts if name != PARTS["calibration"] or len(index)}
+    for name in sets.keys() - {"id/train"}:
         sets[name] = replace(sets[name], skipped={})  # counted once, with id/train
     if data.id.test is not None:
         sets["id/test"] = _labelled(data.id.test, data, chain, rng, tick, looks=looking)

@@ -57,18 +57,16 @@ def told(images: ItemSet, pairs: NDArray, units: NDArray) -> list[str]:
 
 def told_across(sets: Sets) -> list[str]:
     """What is to be said of test pictures, from a source of their own, that look like one for training or validation."""
-    seen, test = sets["id/train"], sets["id/test"]
-    if seen.looks is None or test.looks is None:
+    test = sets["id/test"]
+    seen = [sets[name].looks for name in ("id/train", "id/val", "calibration/id") if name in sets]  # of one source
+    known = [looks for looks in [*seen, test.looks] if looks is not None]
+    if len(known) <= len(seen):
         return []
-    val = sets["id/val"].looks
-    assert val is not None  # of one source with the training images
-    both = alike.Looks(
-        np.concatenate([seen.looks.hashes, val.hashes, test.looks.hashes]),
-        np.concatenate([seen.looks.thumbnails, val.thumbnails, test.looks.thumbnails]),
-    )
-    start = len(seen) + len(val.hashes)
+    both = alike.Looks(np.concatenate([looks.hashes for looks in known]), np.concatenate([looks.thumbnails for looks in known]))
+    start = len(both.hashes) - len(test)
     pairs = alike.pairs(both)
     found = np.unique(pairs[(pairs[:, 0] < start) & (pairs[:, 1] >= start), 1]) - start
     if not len(found):
         return []
-    return [f"{len(found)} of {len(test)} ID test pictures look like one for training or validation (first: {test.names[found[0]]})"]
+    first = test.names[found[0]]
+    return [f"{len(found)} of {len(test)} ID test pictures look like one for training, validation or calibration (first: {first})"]

@@ -3,6 +3,8 @@
 data/prepared/id/{train,val,test}.npy        uint8 (N, H, W, 3), with .labels.npy (int64) and .items.json (image ids)
 data/prepared/id/train.files.json            in place of the array where data.stream left the pictures in their files: paths, chain, hashes
 data/prepared/id/info.json                   classes, side, mean, std
+data/prepared/calibration/id.npy             ID images on which nothing is chosen or fitted but thresholds; a folder of its own, for only
+                                             `features` depends on it
 data/prepared/auxiliary/<name>.npy           and validation/<name>.npy, test/near/<name>.npy, test/{far,corrupted,shifted}/<name>.npy
 data/prepared/world/<name>.npy               with .words.json (what a caption calls each image)
 data/prepared/manifest.json                  source, count and sha256 of every set

@@ -18,7 +18,7 @@ from ood.files import seal
 def save(sets: Sets, data: Data, dropped: dict[str, int], root: Path) -> dict[str, Entry]:
     """Enlarge, write every set and the manifest below `root`; returns the manifest."""
     chain = ImageChain(data.chain)
-    for role in ("test/corrupted", "world"):  # folders that other stages depend on, also when no set is in them
+    for role in ("test/corrupted", "world", "calibration"):  # folders that other stages depend on, also when no set is in them
         (root / role).mkdir(parents=True, exist_ok=True)
     manifest: dict[str, Entry] = {}
     for name, items in sets.items():
@@ -31,7 +31,8 @@ def save(sets: Sets, data: Data, dropped: dict[str, int], root: Path) -> dict[st
         role, _, key = name.partition("/")
         if role == "world":
             target.with_name(f"{target.name}.words.json").write_text(json.dumps(items.words), encoding="utf-8")
-        source = data.id.images if role == "id" else getattr(data, role)[key]
+        of_id = role in ("id", "calibration")
+        source = data.id.images if of_id else getattr(data, role)[key]
         if name == "id/test" and data.id.test is not None:
             source = data.id.test
         manifest[name] = {
@@ -39,7 +40,7 @@ def save(sets: Sets, data: Data, dropped: dict[str, int], root: Path) -> dict[st
             "count": len(items),
             "dropped": dropped.get(name, 0),
             "skipped": items.skipped,
-            "classes": {c: int((items.labels == i).sum()) for i, c in enumerate(items.classes)} if role == "id" else {},
+            "classes": {c: int((items.labels == i).sum()) for i, c in enumerate(items.classes)} if of_id else {},
             "sha256": hashlib.sha256(content + items.labels.tobytes()).hexdigest(),
         }
     info = {

@@ -9,11 +9,11 @@ from ood.data.items import ItemSet, Sets
 from ood.errors import InputError
 
 # A duplicate is dropped from the role that comes later here: training gives way to testing.
-PRECEDENCE = ("test", "id/test", "id/val", "validation", "id/train", "auxiliary", "world")
+PRECEDENCE = ("test", "id/test", "calibration", "id/val", "validation", "id/train", "auxiliary", "world")
 
 
 def role_of(name: str) -> str:
-    """The role of a set by its name: near- and far-OOD are one role, the three ID splits are three; shifted is as id/test."""
+    """The role of a set by its name: near- and far-OOD are one role, the four parts of ID are four; shifted is as id/test."""
     head = name.split("/")[0]
     return {"near": "test", "far": "test", "shifted": "id/test", "id": name}.get(head, head)
 

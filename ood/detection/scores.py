@@ -5,6 +5,7 @@ On a net that normalises its features, the caller hands over what its head sees:
 """
 
 from dataclasses import dataclass
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -80,20 +81,55 @@ class Head:
         return inputs @ self.weight.T + self.bias
 
 
-class Mahalanobis:
+class Fitted:
+    """A score that learns something of ID first: `fit`, then `score`. kept: the names of the tensors that `score` needs of that.
+
+    What it needs beside them, the head and numbers, its constructor takes; so `take` makes a fitted one of a new one.
+    """
+
+    kept: ClassVar[tuple[str, ...]] = ()
+
+    def fit(self, *known: Any) -> Any:
+        """Learn from what is known of ID; returns itself."""
+        raise NotImplementedError
+
+    def score(self, seen: Tensor) -> Tensor:
+        """(N, D) -> (N,), larger = more OOD."""
+        raise NotImplementedError
+
+    def state(self) -> dict[str, Tensor]:
+        """What was fitted."""
+        return {name: getattr(self, name) for name in self.kept}
+
+    def take(self, state: dict[str, Tensor]) -> Self:
+        """Be what another was when that was its `state`.
+
+        Raises:
+            ValueError: its tensors have other names.
+        """
+        if state.keys() != set(self.kept):
+            raise ValueError(f"fitted tensors are {', '.join(sorted(state)) or 'missing'}, not {', '.join(sorted(self.kept))}")
+        for name, value in state.items():
+            setattr(self, name, value)
+        return self
+
+
+class Mahalanobis(Fitted):
     """Smallest squared Mahalanobis distance to a class mean, one covariance for all classes (Lee et al. 2018, penultimate layer)."""
+
+    kept: ClassVar = ("whitening", "centres")
 
     def fit(self, features: Tensor, labels: Tensor) -> "Mahalanobis":
         """From ID training features (N, D) and labels."""
         x = features.double()
         classes = labels.unique()
-        self.means = torch.stack([x[labels == c].mean(0) for c in classes])
-        centred = x - self.means[torch.searchsorted(classes, labels)]
+        means = torch.stack([x[labels == c].mean(0) for c in classes])
+        centred = x - means[torch.searchsorted(classes, labels)]
         spread, axes = torch.linalg.eigh(centred.T @ centred / len(x))
         # Dead features make the covariance singular: directions without variance are left out, as a pseudo-inverse leaves them out.
         there = spread > torch.finfo(spread.dtype).eps * len(spread) * spread.max()
         self.whitening = axes[:, there] / spread[there].sqrt()
-        self.centres = self.means @ self.whitening
+        self.centres = means @ self.whitening
         return self
 
     def score(self, features: Tensor) -> Tensor:
@@ -102,7 +138,7 @@ class Mahalanobis:
         return torch.stack([(white - centre).square().sum(1) for centre in self.centres], dim=1).amin(1)
 
 
-class RMD:
+class RMD(Fitted):
     """Relative Mahalanobis: the distance to the nearest class less that to all training features as one (Ren et al. 2021)."""
 
     def fit(self, features: Tensor, labels: Tensor) -> "RMD":
@@ -110,15 +146,27 @@ class RMD:
         self.near, self.all = Mahalanobis().fit(features, labels), Mahalanobis().fit(features, torch.zeros_like(labels))
         return self
 
+    def state(self) -> dict[str, Tensor]:
+        return {f"{part}_{name}": value for part in ("near", "all") for name, value in getattr(self, part).state().items()}
+
+    def take(self, state: dict[str, Tensor]) -> "RMD":
+        parts = {part: {k.removeprefix(f"{part}_"): v for k, v in state.items() if k.startswith(f"{part}_")} for part in ("near", "all")}
+        self.near, self.all = (Mahalanobis().take(found) for found in parts.values())
+        if other := state.keys() - self.state().keys():
+            raise ValueError(f"{min(other)} is no fitted tensor of RMD")
+        return self
+
     def score(self, features: Tensor) -> Tensor:
         return self.near.score(features) - self.all.score(features)
 
 
-class SHE:
+class SHE(Fitted):
     """Minus the inner product with the predicted class's stored pattern (Zhang et al. 2023).
 
     A pattern is the mean of the class's correctly classified training features; of all of them where none is.
     """
+
+    kept: ClassVar = ("patterns",)
 
     def __init__(self, head: Head):
         self.head = head
@@ -134,8 +182,10 @@ class SHE:
         return -(features.double() * self.patterns[self.head.logits(features).argmax(1)]).sum(1)
 
 
-class KNN:
+class KNN(Fitted):
     """Distance to the k-th nearest ID training feature, all L2-normalised (Sun et al. 2022)."""
+
+    kept: ClassVar = ("bank",)
 
     def __init__(self, k: int):
         self.k = k
@@ -152,13 +202,15 @@ class KNN:
         return torch.cat([torch.cdist(row, self.bank).kthvalue(self.k, dim=1).values for row in rows])
 
 
-class ViM:
+class ViM(Fitted):
     """Virtual-logit matching (Wang et al. 2022): energy against the feature's residual outside the principal space.
 
     Args:
         dim: dimension of the principal space; None: the paper's choice by width (1000 at 2048 features or more, 512 at 768 or more,
             else half the width).
     """
+
+    kept: ClassVar = ("origin", "residual_space", "alpha")
 
     def __init__(self, head: Head, dim: int | None = None):
         self.head, self.dim = head, dim
@@ -177,9 +229,9 @@ class ViM:
         self.origin = -torch.linalg.pinv(self.head.weight.double()) @ self.head.bias.double()
         centred = x - self.origin
         _, vectors = torch.linalg.eigh(centred.T @ centred / len(x))
-        self.residual_space = vectors[:, : width - dim]  # eigenvalues rise, so the first columns carry the least variance
+        self.residual_space = vectors[:, : width - dim].contiguous()  # eigenvalues rise, so the first columns carry the least variance
         logits = self.head.logits(x.float())
-        self.alpha = float(logits.amax(1).double().mean() / self._residual(x).mean())
+        self.alpha = logits.amax(1).double().mean() / self._residual(x).mean()
         return self
 
     def score(self, features: Tensor) -> Tensor:
@@ -190,8 +242,10 @@ class ViM:
         return ((features - self.origin) @ self.residual_space).norm(dim=1)
 
 
-class ReAct:
+class ReAct(Fitted):
     """Energy after clipping features at a quantile of the ID training features (Sun et al. 2021)."""
+
+    kept: ClassVar = ("threshold",)
 
     def __init__(self, head: Head, quantile: float):
         self.head, self.quantile = head, quantile
@@ -203,15 +257,17 @@ class ReAct:
         return self
 
     def score(self, features: Tensor) -> Tensor:
-        return energy(self.head.logits(features.clamp(max=self.threshold)))
+        return energy(self.head.logits(features.minimum(self.threshold)))
 
 
-class VRA:
+class VRA(Fitted):
     """Energy after each feature is set to 0 below its quantile `low` and clipped at its quantile `high` (Xu et al. 2023).
 
     g(z) = 0 if z < a, z if a <= z <= b, b if z > b; a and b are every feature's own quantiles over ID training images, as in the authors'
     code for CIFAR. (Their VRA+ and VRA++ add constants to this; pytorch-ood's raises low features to a.)
     """
+
+    kept: ClassVar = ("least", "most")
 
     def __init__(self, head: Head, low: float, high: float):
         self.head, self.low, self.high = head, low, high

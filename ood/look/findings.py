@@ -79,9 +79,10 @@ class Findings:
         count = int(CALIBRATION * len(np.unique(self.seen.units)))  # look-alikes are no draws of their own
         rows = []
         for rate in RATES:
-            ranks = {None: guarantee.marginal_rank(count, rate), CONFIDENCE: guarantee.conditional_rank(count, rate, CONFIDENCE)}
-            for sure, rank in ranks.items():
-                rows.append({"rate": rate, "confidence": sure, "images": count, "rank": rank, "fewest": guarantee.fewest(rate, sure)})
+            kinds: dict[guarantee.Guarantee, float | None] = {"marginal": None, "conditional": CONFIDENCE}
+            for kind, sure in kinds.items():
+                rank, fewest = guarantee.rank(kind, count, rate, CONFIDENCE), guarantee.fewest(kind, rate, CONFIDENCE)
+                rows.append({"rate": rate, "confidence": sure, "images": count, "rank": rank, "fewest": fewest})
         return rows
 
     @cached_property

@@ -16,12 +16,15 @@ from ood.config.methods import OE, UM, UMAP, Mask, OERun
 from ood.config.recipes import header, overlay
 from ood.config.training import Pretrain, Seeds
 from ood.data.reading import UnreadableError
+from ood.detection import guarantee
 from ood.errors import InputError
 from ood.look import files
 from ood.look.folder import Files, list_files
 
-SHARE, FEW = 0.15, 5  # of the pictures that validate and that test; of a class, fewer of which say little
-LARGER, LEAST = 0.2, 10  # the share where the smallest class has few; the smallest class that can be split
+SHARE, FEW = 0.12, 5  # of the pictures that validate, that calibrate, and that test; of a class, fewer of which say little
+LARGER, LEAST = 0.2, 10  # the share that validates and tests where the smallest class has few; the smallest class that can be split
+CALIBRATING = 0.1  # the share that calibrates there
+REJECTED = (0.05, 0.1, 0.2)  # false-alarm rates of a detector, the first that calibration images can promise
 STEPS, EPOCHS = 1500, (10, 60)  # a head's training on frozen features, in steps; fewest and most epochs
 SAMPLED = 200  # files whose size is read
 CUT = 256 / 224  # short side before the middle is cut out, as the network has learned
@@ -30,6 +33,7 @@ TESTS = 150  # spoilt pictures of a kind
 START, SCORES = 4.0, 8.0  # seconds: a stage's start and a head's training; a model's scores (docs/networks.md)
 USUAL = 650  # training pictures for which the epochs of recipes that train the whole network are written: fewer take more epochs
 STEP = 3  # a training step of the whole network, in looks at its pictures: forward, and backward twice that
+SURE = 0.95  # the confidence of a detector's promise, as shipped
 LONG = 5400.0  # seconds from which on one seed is enough to begin with
 
 # The recipes that fit themselves to a folder, and what each says of its network.
@@ -190,16 +194,31 @@ def seconds_of(params: Params, known: Known, seconds: float) -> float:
 
 def _split(values: CommentedMap, known: Known) -> list[str]:
     least = min(known.counts.values())
-    share = SHARE if least * SHARE >= FEW else LARGER
+    share, calibrating = (SHARE, SHARE) if least * SHARE >= FEW else (LARGER, CALIBRATING)
     fewest = max(1, min(FEW, math.floor(share * least)))
-    values["data"]["id"]["split"] = _flow(train=round(1 - 2 * share, 2), val=share, test=share)
+    train = round(1 - 2 * share - calibrating, 2)
+    values["data"]["id"]["split"] = _flow(train=train, val=share, calibration=calibrating, test=share)
     values["data"]["min_per_class"] = fewest
     values["data"]["unreadable"] = "skip"  # `look` and `prepare` count them
-    trained = int((1 - 2 * share) * known.total)
+    trained = int(train * known.total)
     if trained < 2 * NEIGHBOURS:
         values["scores"] = CommentedMap(knn_k=max(1, trained // 4), nnguide_k=max(1, trained // 4))
     few = "" if fewest >= FEW else f"; its figures per class mean little, for the smallest class has {least} pictures"
-    return [f"split: {1 - 2 * share:.0%} train, {share:.0%} validate, {share:.0%} test{few}"]
+    shares = f"{train:.0%} train, {share:.0%} validate, {calibrating:.0%} calibrate, {share:.0%} test"
+    return [f"split: {shares}{few}", *_detector(values, sum(int(calibrating * count) for count in known.counts.values()))]
+
+
+def _detector(values: CommentedMap, count: int) -> list[str]:
+    """The strongest promise at the smallest rate that at least so many calibration images can keep."""
+    kinds: tuple[guarantee.Guarantee, ...] = ("conditional", "marginal")
+    for rate in REJECTED:
+        for kind in kinds:
+            if guarantee.rank(kind, count, rate, SURE):
+                values["detector"] = CommentedMap(reject=rate, guarantee=kind)
+                sure = f"with confidence {SURE:g}" if kind == "conditional" else "on average"
+                return [f"detector: at most {rate:.0%} false alarms, {sure} ({kind}), on {count} calibration pictures"]
+    values["detector"] = CommentedMap(model=None)
+    return [f"detector: none, for {count} calibration pictures promise nothing below {REJECTED[-1]:.0%}; take pictures"]
 
 
 def _size(values: CommentedMap, asked: Asked, known: Known) -> list[str]:

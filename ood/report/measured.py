@@ -8,13 +8,15 @@ from ood.config import Params
 from ood.config.evaluation import Models, Trace
 from ood.config.methods import OE, UM, UMAP, FineTune, Mask
 from ood.data import packed
+from ood.deploy import calibrated
 from ood.errors import InputError
-from ood.handover import read_figures, read_json
+from ood.handover import read_figures, read_json, read_table
+from ood.report.detector import detector_section
 from ood.report.dream import Dreams
 from ood.report.tables import Results
 from ood.tables import last_mean
 
-DETAIL = Path("data/evaluation/detail.json")
+DETAIL, RATES = Path("data/evaluation/detail.json"), Path("metrics/plots/detector.csv")
 MASKED = ("constraint", "constraint_std_over_masks", "guessing", "destroyed", "dense_loss", "memorised", "share_flipped_by_any_mask")
 MARGINS = ("median_margin_flipped", "median_margin_rest")  # null where no image was flipped, or all were
 TRACED = ("picked_epoch", "last_epoch", "picked_validation_auroc", "last_validation_auroc")
@@ -25,7 +27,7 @@ Levels = dict[str, tuple[float | None, float | None]]
 class Measured:
     """results: model -> its summary (ood.evaluation.models). manifest: of the prepared data. masks, traces: run -> metrics/mask/<run>.json,
     metrics/trace/<run>.json. levels: run -> the loss constraint it was told to hold (None: none) and its last training loss. dreams: None
-    where DREAM-OOD is left out.
+    where DREAM-OOD is left out. detector: the section on it.
     """
 
     results: Results
@@ -34,6 +36,7 @@ class Measured:
     traces: dict[str, dict[str, float]]
     levels: Levels
     dreams: Dreams | None
+    detector: list[str]
 
     @classmethod
     def read(cls, params: Params) -> "Measured":
@@ -53,6 +56,7 @@ class Measured:
             traces={run: read_figures(Path(f"metrics/trace/{run}.json"), f"trace {run}", TRACED) for run in params[Trace].runs},
             levels=levels(params, masks),
             dreams=Dreams.read(params),
+            detector=detector_section(calibrated.load(), calibrated.load_figures(), read_table(RATES, "calibrate", ("guarantee",))),
         )
 
     @property

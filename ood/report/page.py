@@ -94,6 +94,7 @@ def page(measured: Measured, params: Params) -> str:
         "scores differ, also each on its own. *By seed* counts seeds by the mean AUROC over groups; how far it moves, the row says."
         + (f" {WITHOUT}" if without(siblings, results) else ""),
         control_table(results, pairs, siblings),
+        *measured.detector,
         *(["## What the scores were picked by", HELD_OUT, held] if held else []),
         *(["## Norm, MSP and Energy: training against score", norms] if norms else []),
         "## Every OOD set by itself (own score)",

@@ -1,0 +1,127 @@
+"""What a detector's networks say of images: class probabilities and the score, the same for an image in whatever company it comes.
+
+How many images go through a network at once changes the last bits of what comes out, and so does the number of threads. A threshold would
+then mean one thing for an image alone and another for it among others. So a batch has always the same size, filled up where images are
+fewer, and is computed by one thread; several batches may be, by a thread each.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ood.config.evaluation import Odin
+from ood.data.batches import Images, to_float
+from ood.data.views import Views
+from ood.detection.detectors import Detector, Outputs
+from ood.detection.scores import Head, odin
+from ood.nets import Classifier
+
+SMALL, BATCH, LARGE_BATCH = 64, 16, 4  # pixels up to which a batch is BATCH; above, few fill a core's cache already (docs/performance.md)
+
+
+class Answers(NamedTuple):
+    """Of n images: probabilities (n, C), at the fitted temperature, and scores (n,), larger = more OOD, both float64; features (n, D), raw,
+    of the first network.
+    """
+
+    probabilities: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    features: NDArray[np.float32]
+
+    @property
+    def predicted(self) -> NDArray[np.int64]:
+        """The likeliest class of each, (n,)."""
+        return self.probabilities.argmax(1)
+
+    @classmethod
+    def joined(cls, parts: "list[Answers]") -> "Answers":
+        """Those of several batches as one."""
+        return cls(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+
+@dataclass(frozen=True)
+class Member:
+    """A network with its score, fitted; for ODIN, which needs the images, its setting. temperature: that its logits are divided by."""
+
+    net: Classifier
+    score: Detector | Odin
+    temperature: float
+
+    def answer(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Probabilities (B, C), scores (B,) and raw features (B, D) of float images (B, 3, side, side) in [0, 1]."""
+        with torch.inference_mode():
+            raw = self.net.features(images)
+            logits = self.net.head(raw)
+            probabilities = (logits.double() / self.temperature).softmax(1)
+            if isinstance(self.score, Detector):
+                head = Head(self.net.fc.weight, self.net.fc.bias, self.net.normalize)
+                return probabilities, self.score(Outputs.of(head, logits, raw)).double(), raw
+        with torch.inference_mode(False):
+            found = odin(self.net, images.clone(), self.score.temperature, self.score.epsilon)
+        return probabilities, found.double(), raw
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Members that answer together, by mean probability and mean score; one alone answers for itself. batch: images at a time."""
+
+    members: tuple[Member, ...]
+    batch: int
+
+    @property
+    def side(self) -> int:
+        """Pixels along a side of what it looks at."""
+        return self.members[0].net.size
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.members[0].net.fc.weight.device
+
+    def answer(self, images: Tensor) -> Answers:
+        """What it says of at most `batch` images, uint8 (n, 3, side, side)."""
+        filled = torch.zeros(self.batch, 3, self.side, self.side)
+        filled[: len(images)] = to_float(images)
+        with one_thread(), torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+            each = [member.answer(filled.to(self.device)) for member in self.members]
+        probabilities, scores = (torch.stack([found[part] for found in each]).mean(0)[: len(images)].cpu().numpy() for part in (0, 1))
+        return Answers(probabilities, scores, each[0][2][: len(images)].float().cpu().numpy())
+
+    def over(self, images: Images, tick: Callable[[], None]) -> Answers:
+        """What it says of a prepared set."""
+        parts = torch.arange(len(images)).split(self.batch)
+        found = []
+        for rows in images.batches([Views.plain(part) for part in parts]):
+            tick()
+            found.append(self.answer(rows.cpu()))
+        return Answers.joined(found)
+
+    def steady(self) -> "Ensemble":
+        """The same with the largest batch in which a place doesn't matter: 1 where convolutions add up differently at its edges."""
+        for batch in ((BATCH if self.side <= SMALL else LARGE_BATCH), 1):
+            ensemble = replace(self, batch=batch)
+            images = torch.randint(256, (batch, 3, self.side, self.side), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+            one, other = ensemble.answer(images), ensemble.answer(images.roll(1, 0))
+            if all(np.array_equal(getattr(one, kind), np.roll(getattr(other, kind), -1, axis=0)) for kind in Answers._fields):
+                return ensemble
+        return ensemble
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Within: this thread computes alone. (In torch the number belongs to the thread that sets it.)"""
+    before = torch.get_num_threads()
+    if before == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,44 @@
+"""Export: the calibrated detector as one safe folder that answers the same anywhere."""
+
+from pathlib import Path
+
+from ood.config import Params
+from ood.config.data import Data
+from ood.config.detector import Detector
+from ood.config.evaluation import Features, Scores
+from ood.config.training import Runtime
+from ood.data import packed
+from ood.data.batches import load
+from ood.deploy import bundle, calibrated, export
+from ood.deploy.card import card
+from ood.deploy.detector import Detector as Product
+from ood.files import in_place_of, write_text
+from ood.training.devices import accelerator_for
+from stages.console import Console
+
+FOLDER = Path("data/detector")
+
+
+def main() -> None:
+    """Write data/detector: weights, what the score fitted, thresholds, a model card; then load it and compare what it says."""
+    params, console = Params(), Console("export")
+    found = calibrated.load()
+    with in_place_of(FOLDER, sealed=False) as folder:
+        if found is None:
+            return console.note("no detector is made (detector.model: null)")
+        runtime, count = params[Runtime], params[Detector].thumbnails
+        accelerator_for(runtime)
+        entries = export.networks(folder, found)
+        export.calibration(folder)
+        settings = params[Scores], params[Features].odin, runtime.channels_last
+        facts = export.facts(found, packed.info().classes, params[Data].chain, params[Data].max_pixels, entries, *settings)
+        text = card(found, calibrated.load_figures(), packed.manifest(), FOLDER.as_posix(), facts["made_with"])
+        write_text(folder / bundle.CARD, text)
+        bundle.write(folder, facts | {"thumbnails": False})
+        written = Product.load(folder)
+        export.prove(written, load(calibrated.CALIBRATION, workers=runtime.workers), console.step)
+        if count:
+            export.thumbnails(folder, load("id/train", workers=runtime.workers), count, written.ensemble)
+            bundle.write(folder, facts | {"thumbnails": True})
+    console.note(f"{FOLDER}: {found.model} with {found.score}; it answers as it was calibrated, bit for bit")
+    console.note(f"try it: python -m stages predict --detector {FOLDER} PICTURE...")
