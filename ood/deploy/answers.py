@@ -22,7 +22,7 @@ from ood.detection.detectors import Detector, Outputs
 from ood.detection.scores import Head, odin
 from ood.nets import Classifier
 
-SMALL, BATCH, LARGE_BATCH = 64, 16, 4  # pixels up to which a batch is BATCH; above, few fill a core's cache already (docs/performance.md)
+BATCHES = {16: 64, 64: 16, 4096: 4}  # pixels up to which a batch is so large: few large images fill a core's cache (docs/performance.md)
 
 
 class Answers(NamedTuple):
@@ -104,7 +104,8 @@ class Ensemble:
 
     def steady(self) -> "Ensemble":
         """The same with the largest batch in which a place doesn't matter: 1 where convolutions add up differently at its edges."""
-        for batch in ((BATCH if self.side <= SMALL else LARGE_BATCH), 1):
+        largest = next(batch for side, batch in BATCHES.items() if self.side <= side)
+        for batch in (largest, 1):
             ensemble = replace(self, batch=batch)
             images = torch.randint(256, (batch, 3, self.side, self.side), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
             one, other = ensemble.answer(images), ensemble.answer(images.roll(1, 0))

@@ -136,21 +136,23 @@ class Detector:
 
     def read(self, answers: Answers, names: Iterable[str]) -> list[Verdict]:
         """Answers as verdicts."""
-        predicted = answers.predicted
-        flagged, p_values = self.rule.flags(answers.scores, predicted), self.rule.p_values(answers.scores, predicted)
+        predicted, rows = answers.predicted, np.arange(len(answers.scores))
         second = np.argsort(-answers.probabilities, axis=1, kind="stable")[:, 1]
+        columns = (
+            predicted,
+            answers.probabilities[rows, predicted],
+            second,
+            answers.probabilities[rows, second],
+            answers.scores,
+            self.rule.p_values(answers.scores, predicted),
+            self.rule.flags(answers.scores, predicted),
+        )
+        of = self.classes
         return [
-            Verdict(
-                name,
-                self.classes[predicted[i]],
-                float(answers.probabilities[i, predicted[i]]),
-                self.classes[second[i]],
-                float(answers.probabilities[i, second[i]]),
-                float(answers.scores[i]),
-                float(p_values[i]),
-                bool(flagged[i]),
+            Verdict(name, of[label], probability, of[runner_up], next_probability, score, p_value, is_ood)
+            for name, label, probability, runner_up, next_probability, score, p_value, is_ood in zip(
+                names, *(column.tolist() for column in columns), strict=True
             )
-            for i, name in enumerate(names)
         ]
 
 
@@ -170,10 +172,11 @@ def _thumbnails(folder: Path, bundle: Bundle) -> dict[str, Tensor]:
     """The training images that came along."""
     bank = folders.tensors(folder, bundle, folders.THUMBNAILS)
     images, features, labels = (bank.get(name) for name in ("images", "features", "labels"))
-    wrong = images is None or features is None or labels is None or images.ndim != 4 or images.shape[3] != 3 or features.ndim != 2
-    if wrong or not (len(images) == len(features) == len(labels) > 0 and 0 <= int(labels.min()) <= int(labels.max()) < len(bundle.classes)):
-        raise InputError(f"{folder / folders.THUMBNAILS}: doesn't hold images, features and labels. Run `export` again.")
-    return bank
+    if images is not None and features is not None and labels is not None and images.ndim == 4 and images.shape[3] == 3:
+        alike = features.ndim == 2 and len(images) == len(features) == len(labels) > 0
+        if alike and 0 <= int(labels.min()) <= int(labels.max()) < len(bundle.classes):
+            return bank
+    raise InputError(f"{folder / folders.THUMBNAILS}: doesn't hold images, features and labels. Run `export` again.")
 
 
 def _member(folder: Path, bundle: Bundle, number: int, device: torch.device) -> Member:

@@ -131,7 +131,7 @@ def draw(path: Path, found: Explanation, detector: Detector) -> None:
     scores.hist(rule.calibration, bins=30, color=COLOURS["id"], alpha=0.6, label=f"{len(rule.calibration)} calibration images")
     cut = rule.thresholds[detector.classes.index(str(verdict.label)) if rule.per_class else 0]
     scores.axvline(cut, color="black", lw=1, ls=":", label="threshold")
-    scores.axvline(verdict.score, color=COLOURS["near"], lw=2, label="this one")
+    scores.axvline(verdict.score or 0.0, color=COLOURS["near"], lw=2, label="this one")
     scores.set_title(f"score {verdict.score:.4g}, p-value {verdict.p_value:.3g}", fontsize=8)
     scores.set_yticks([])
     scores.legend(fontsize=7)

@@ -7,10 +7,9 @@ takes every second pixel instead).
 from functools import partial
 
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock
 
 from ood.nets.layers import BatchNorm2d, global_pool
-from ood.nets.resnet import shaped
+from ood.nets.residual import BasicBlock, shaped
 
 
 class CifarResNet(nn.Module):
@@ -32,7 +31,7 @@ class CifarResNet(nn.Module):
                 if inputs != outputs:
                     stride = 2
                     downsample = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), norm(outputs))
-                stages.append(BasicBlock(inputs, outputs, stride, downsample, norm_layer=norm))
+                stages.append(BasicBlock(inputs, outputs, stride, downsample, norm))
                 inputs = outputs
         self.blocks = nn.Sequential(*stages)
 

@@ -140,9 +140,12 @@ def hold_spectral_norms(net: nn.Module, limit: float, size: int) -> nn.Module:
 
 
 def init_convolutions(net: nn.Module, mode: Literal["fan_in", "fan_out"]) -> None:
-    """He-normal convolutions ('fan_in' or 'fan_out'), zero linear biases: what the papers' networks start from."""
+    """He-normal convolutions ('fan_in' or 'fan_out'), zero linear biases: what the papers' networks start from.
+
+    Not of a network without memory (device meta), for whose sake torch would load its compiler, in two seconds.
+    """
     for module in net.modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
             nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu")
         elif isinstance(module, nn.Linear):
             nn.init.zeros_(module.bias)
