@@ -13,6 +13,9 @@ repro: .venv/ready
 	python -m stages repro --jobs $(JOBS)
 	@echo
 	@cat metrics/report.md
+	@echo
+	@echo "The detector is data/detector. Try it on a photograph, which is no digit:"
+	@echo "    .venv/bin/atypical predict .venv/lib/python3*/site-packages/sklearn/datasets/images/china.jpg"
 
 # Two at a time: most of a test is a process that starts. What shares a fixture stays together (tests/conftest.py).
 test: .venv/ready
@@ -37,7 +40,7 @@ lint: .venv/ready
 	@touch $@
 
 lock:
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra dvc --extra dev pyproject.toml -o requirements.lock
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra dvc --extra onnx --extra dev pyproject.toml -o requirements.lock
 
 clean:
 	rm -rf .scratch data/basis data/calibrated data/detector data/evaluation data/features data/mask data/models data/prepared

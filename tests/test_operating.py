@@ -18,10 +18,18 @@ CLASSES = ["a", "b"]
 MODELS = {"ce": "msp", "um": "energy"}
 
 
-def summary(picked, validation, test=0.5, held_out=None):
+def summary(picked, validation, test=0.5, held_out=None, accuracy=0.9):
     """What evaluate writes of a model: score -> AUROC on validation OOD, the same for both seeds."""
     grid = {score: {"validation/v": figures(value), "near/n": figures(test), "far/f": figures(test)} for score, value in validation.items()}
-    seed = {"grid": grid, "id": {}, "errors": {}, "calibration": {}, "corrupted": {}, "shifted": {}, "held_out": held_out or {}}
+    seed = {
+        "grid": grid,
+        "id": {"val": {"accuracy": accuracy}},
+        "errors": {},
+        "calibration": {},
+        "corrupted": {},
+        "shifted": {},
+        "held_out": held_out or {},
+    }
     return {"picked": picked, "seeds": {"0": copy.deepcopy(seed), "1": seed}}
 
 
@@ -41,6 +49,14 @@ def test_the_best_on_validation_is_taken_and_test_figures_play_no_part():
     assert choose(Detector(score="msp"), RESULTS, MODELS)[:2] == ("um", "msp")
     assert choose(Detector(model="um"), RESULTS, MODELS)[:2] == ("um", "vim")
     assert choose(Detector(model="ce", score="klm"), RESULTS, MODELS)[:2] == ("ce", "klm")
+
+
+def test_no_worse_classifier_is_taken_for_the_sake_of_its_score():
+    results = {"ce": summary("msp", {"msp": 0.7}, accuracy=0.98), "l2": summary("msp", {"msp": 0.9}, accuracy=0.94)}
+    models = {"ce": "msp", "l2": "msp"}
+    assert choose(Detector(), results, models).model == "ce"
+    assert choose(Detector(accuracy=0.05), results, models).model == "l2"
+    assert choose(Detector(model="l2"), results, models).model == "l2"
 
 
 def test_what_cannot_be_chosen_is_told():

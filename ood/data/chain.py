@@ -9,6 +9,20 @@ from ood.data.reading import eight_bit
 FILTERS = {"area": Image.Resampling.BOX, "bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
+def resized(image: Image.Image, size: int, kind: Image.Resampling, box: tuple[float, float, float, float]) -> Image.Image:
+    """A part of a picture, resized to `size` pixels a side, antialiased.
+
+    Pillow's box makes crop and resize one step, without rounding the crop to whole pixels. Two calls, along rows first, then along columns:
+    in one, which comes first is Pillow's choice, another in another version, and so are some of the rounded values.
+
+    Args:
+        box: left, top, right, bottom in the picture's pixels.
+    """
+    left, top, right, bottom = box
+    narrow = image.resize((size, image.height), kind, box=(left, 0, right, image.height))
+    return narrow.resize((size, size), kind, box=(0, top, size, bottom))
+
+
 class ImageChain:
     """Applies a Chain in two steps: `native` (one image, to its true resolution) and `finish` (a set, to the network's size)."""
 
@@ -32,8 +46,7 @@ class ImageChain:
             left, top = (width - short) / 2, (height - short) / 2
             box = (left, top, left + short, top + short)
         if box is not None:
-            # Pillow's box makes crop and antialiased resize one step, without rounding the crop to whole pixels.
-            image = image.resize((size, size), FILTERS[self.config.resize], box=box)
+            image = resized(image, size, FILTERS[self.config.resize], box)
         array = np.asarray(image, dtype=np.uint8).reshape(size, size, self.channels)
         return self.quantise(array / 255.0)
 
@@ -46,13 +59,8 @@ class ImageChain:
     def finish(self, images: np.ndarray) -> np.ndarray:
         """Native images (N, size, size, channels) -> uint8 (N, side, side, 3)."""
         if self.config.upsize and self.config.upsize != self.config.size:
-            target = (self.config.upsize, self.config.upsize)
-            images = np.stack(
-                [
-                    np.asarray(
-                        Image.fromarray(image.squeeze(-1) if self.channels == 1 else image).resize(target, Image.Resampling.BILINEAR)
-                    ).reshape(*target, self.channels)
-                    for image in images
-                ]
-            )
+            side, whole = self.config.upsize, (0.0, 0.0, float(self.config.size), float(self.config.size))
+            pictures = (Image.fromarray(image.squeeze(-1) if self.channels == 1 else image) for image in images)
+            enlarged = (np.asarray(resized(picture, side, Image.Resampling.BILINEAR, whole)) for picture in pictures)
+            images = np.stack([image.reshape(side, side, self.channels) for image in enlarged])
         return np.ascontiguousarray(np.broadcast_to(images, (*images.shape[:3], 3)))

@@ -1,4 +1,4 @@
-"""Which model and which score become the detector: by name, or the best on validation OOD. Test figures play no part."""
+"""Which model and which score become the detector: by name, or the best on validation. Test figures play no part."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -25,7 +25,8 @@ def choose(setting: Detector, results: Mapping[str, dict[str, Any]], models: Map
     """The detector's model and score.
 
     A score that isn't named is the one that validation picked for the model (ood.evaluation.models). Models are compared by validation OOD
-    alone: held-out classes are there for some and not for others. The first listed of equals is taken.
+    alone: held-out classes are there for some and not for others. Those that are right on ID validation less often than the best, by more
+    than setting.accuracy, don't take part: who wants a detector wants a classifier. The first listed of equals is taken.
 
     Args:
         results: model -> its summary, as `evaluate` wrote it. models: model -> own score; what is listed now.
@@ -34,10 +35,13 @@ def choose(setting: Detector, results: Mapping[str, dict[str, Any]], models: Map
         InputError: a score that wasn't computed.
     """
     names = [setting.model] if setting.model not in (None, AUTO) else list(models)
+    all_seeds = {name: [SeedResult(**seed) for seed in results[name]["seeds"].values()] for name in names}
+    right = {name: sum(seed.id["val"]["accuracy"] for seed in seeds) / len(seeds) for name, seeds in all_seeds.items()}
     found = []
-    for name in names:
+    for name, seeds in all_seeds.items():
         summary = results[name]
-        seeds = [SeedResult(**seed) for seed in summary["seeds"].values()]
+        if right[name] < max(right.values()) - setting.accuracy:
+            continue
         score = summary["picked"] if setting.score == AUTO else setting.score
         if score not in seeds[0].grid:
             raise InputError(f"params.yaml: detector.score: {score} isn't among those that are computed. Add it to scores.used.")
