@@ -4,6 +4,7 @@ import ast
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -71,21 +72,25 @@ def main() -> None:
         raise SystemExit(0 if asked in ("--help", "-h") else 2)
     name = sys.argv.pop(1)
     module = importlib.import_module(f"stages.{name.replace('-', '_')}")
+    status = getattr(module, "ERROR", 1)
     command = typer.Typer(add_completion=False)
     command.command()(_heard(module.main))
     try:
         command(prog_name=f"{_called()} {name}")
-    except (InputError, OSError, MemoryError, RuntimeError) as raised:
+    except Exception as raised:
         error = _plainly(raised)
         if error is None:
-            raise
+            if status == 1:
+                raise
+            traceback.print_exc()
+            raise SystemExit(status) from None
         print(f"\nerror: {error}", file=sys.stderr)
         if os.environ.get("DVC_STAGE") and name != "check":
             print(
                 "DVC took this stage's outputs away before it started: `dvc checkout` brings back data/, `git checkout metrics` figures.",
                 file=sys.stderr,
             )
-        raise SystemExit(getattr(module, "ERROR", 1)) from None
+        raise SystemExit(status) from None
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ood.config import Params
 from ood.config.detector import Detector
 from ood.config.evaluation import Evaluate, Features, Models, Scores
@@ -21,7 +23,7 @@ from ood.files import published, write_text
 from ood.handover import read_json
 from ood.refusals import must_take
 from ood.tables import to_csv
-from ood.training.devices import accelerator_for
+from ood.training.devices import set_up_cpu
 from stages.console import Console
 
 DETAIL = Path("data/evaluation/detail.json")
@@ -70,7 +72,8 @@ def leave(console: Console) -> None:
 
 def assembled(params: Params, choice: Choice, seeds: list[int]) -> Ensemble:
     """The networks of these seeds, each with its score fitted."""
-    device = accelerator_for(params[Runtime]).device
+    set_up_cpu(params[Runtime])  # where detectors are used, so that a GPU's last bits aren't what a threshold is set by
+    device = torch.device("cpu")
     scores, odin = params[Scores], params[Features].odin
     members = [member_of(choice.model, seed, choice.score, scores, odin, params[Runtime], device) for seed in seeds]
     return Ensemble(tuple(members), 1).steady()

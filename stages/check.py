@@ -52,7 +52,7 @@ def main() -> None:
     check(params)
     facts = catalog.check(params[Data])
     check_against(params, facts.classes, facts.training)
-    rule.check(params[Detector], facts.calibration)
+    rule.check(params[Detector], facts.calibration, len(facts.classes or []) or 1)
     for notice in _given(params, facts.classes):
         console.note(notice)
     looked = {f"look.runs.{name}": run.path for name, run in params[Look].runs.items()}

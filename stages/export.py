@@ -1,6 +1,9 @@
 """Export: the calibrated detector as one safe folder that answers the same anywhere."""
 
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from ood.config import Params
 from ood.config.data import Data
@@ -12,22 +15,29 @@ from ood.data.batches import load
 from ood.deploy import bundle, calibrated, export
 from ood.deploy.card import card
 from ood.deploy.detector import Detector as Product
+from ood.errors import InputError
 from ood.files import in_place_of, write_text
-from ood.training.devices import accelerator_for
+from ood.refusals import must_take
+from ood.training.devices import set_up_cpu
 from stages.console import Console
 
 FOLDER = Path("data/detector")
 
 
-def main() -> None:
+def main(
+    onnx: Annotated[Path | None, typer.Option(help="write data/detector, which is there, as one ONNX graph to this file, instead")] = None,
+) -> None:
     """Write data/detector: weights, what the score fitted, thresholds, a model card; then load it and compare what it says."""
-    params, console = Params(), Console("export")
+    console = Console("export")
+    if onnx is not None:
+        return as_graph(onnx, console)
+    params = Params()
     found = calibrated.load()
     with in_place_of(FOLDER, sealed=False) as folder:
         if found is None:
             return console.note("no detector is made (detector.model: null)")
         runtime, count = params[Runtime], params[Detector].thumbnails
-        accelerator_for(runtime)
+        set_up_cpu(runtime)
         entries = export.networks(folder, found)
         export.calibration(folder)
         settings = params[Scores], params[Features].odin, runtime.channels_last
@@ -42,3 +52,16 @@ def main() -> None:
             bundle.write(folder, facts | {"thumbnails": True})
     console.note(f"{FOLDER}: {found.model} with {found.score}; it answers as it was calibrated, bit for bit")
     console.note(f"try it: python -m stages predict --detector {FOLDER} PICTURE...")
+
+
+def as_graph(path: Path, console: Console) -> None:
+    """Write the graph and compare it with its detector."""
+    from ood.deploy import onnx
+
+    if path.suffix.lower() != ".onnx":
+        raise InputError(f"--onnx {path}: call it .onnx, by which `predict` knows it.")
+    must_take([path])
+    detector = Product.load(FOLDER)
+    onnx.write(detector, path)
+    worst = onnx.verify(detector, path)
+    console.note(f"{path}: answers as {FOLDER}, by onnxruntime, to {worst:.1g} (batches of 1, 2 and 7, three sizes)")

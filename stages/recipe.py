@@ -59,7 +59,7 @@ def main(
     try:
         facts = catalog.check(params[Data])
         check_against(params, facts.classes, facts.training)
-        rule.check(params[Detector], facts.calibration)
+        rule.check(params[Detector], facts.calibration, len(facts.classes or []) or 1)
     except InputError as error:
         typer.echo(f"\nstill to do before `dvc repro`: {error}")
 

@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,8 @@ import torch
 from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageSequence
+from safetensors.torch import load_file
 
 from ood import Detector
 from ood.config.data import Chain
@@ -28,6 +30,7 @@ from ood.deploy.calibrated import save_tensors
 from ood.deploy.verdicts import Verdict
 from ood.detection import detectors
 from ood.detection.detectors import Outputs
+from ood.detection.rule import Rule
 from ood.detection.scores import Head
 from ood.errors import InputError
 from ood.nets import store
@@ -36,7 +39,7 @@ CLASSES = ["cat", "dog", "größe"]
 SOME = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
 
 
-def made(folder: Path, score="knn", net="wrn_10_1", seeds=(0,), size=8, calibration=100, **changes) -> Path:
+def made(folder, score="knn", net="wrn_10_1", seeds=(0,), size=8, calibration=100, rule=None) -> Path:
     """A detector of untrained networks, calibrated on noise, written as `export` writes it."""
     chain = Chain(size=size, mean=[0.5] * 3, std=[0.5] * 3)
     scores, odin, members, networks = Scores(knn_k=5), Odin(), [], []
@@ -48,6 +51,7 @@ def made(folder: Path, score="knn", net="wrn_10_1", seeds=(0,), size=8, calibrat
         model = spec.build().eval()
         with torch.no_grad():
             raw = model.features(images.float() / 255)
+            model.fc.bias -= model.head(raw).mean(0)  # so that each class is somebody's
             head = Head(model.fc.weight.detach(), model.fc.bias.detach())
             outputs = Outputs.of(head, model.head(raw), raw)
         labels = torch.arange(calibration) % len(CLASSES)
@@ -61,16 +65,18 @@ def made(folder: Path, score="knn", net="wrn_10_1", seeds=(0,), size=8, calibrat
     ensemble = Ensemble(tuple(members), 1).steady()
     answers = [ensemble.answer(part) for part in images.split(ensemble.batch)]
     said = {kind: torch.from_numpy(np.concatenate([getattr(found, kind) for found in answers])) for kind in ("scores", "predicted")}
-    save_tensors(folder / bundle.CALIBRATION, said)
+    save_tensors(folder / bundle.CALIBRATION, said | {"probe": torch.from_numpy(ensemble.probe())})
     (folder / bundle.CARD).write_text("a card")
-    rule = {"reject": 0.05, "guarantee": "conditional", "confidence": 0.95, "per_class": False, "images": calibration, "thresholds": {}}
+    rule = {"reject": 0.05, "guarantee": "conditional", "confidence": 0.95, "per_class": False} | (rule or {})
+    known = Rule(said["scores"].numpy(), said["predicted"].numpy(), CLASSES, *(rule[key] for key in rule))
+    rule |= {"images": calibration, "thresholds": known.all_thresholds}
     facts = {
         "made_with": {"torch": torch.__version__},
         "model": "ce",
         "seeds": list(seeds),
         "classes": CLASSES,
         "chain": chain.model_dump(mode="json"),
-        "max_pixels": 1000,
+        "max_pixels": 100_000,
         "networks": networks,
         "batch": ensemble.batch,
         "channels_last": False,
@@ -80,7 +86,7 @@ def made(folder: Path, score="knn", net="wrn_10_1", seeds=(0,), size=8, calibrat
         "rule": rule,
         "thumbnails": False,
     }
-    bundle.write(folder, facts | changes)
+    bundle.write(folder, facts)
     return folder
 
 
@@ -153,8 +159,35 @@ def test_what_a_verdict_holds(detector, folder):
     assert detector.rule.thresholds[0] == np.sort(known)[-2], "with 100 images two may be flagged"
     strict, loose = Detector.load(folder, reject=0.03), Detector.load(folder, reject=0.5, guarantee="marginal")
     assert strict.rule.thresholds[0] >= detector.rule.thresholds[0] > loose.rule.thresholds[0]
-    with pytest.raises(InputError, match=r"0\.01, conditional with confidence 0\.95, takes 299 calibration images; there are 100"):
+    assert Detector.load(folder, guarantee="marginal").rule.thresholds[0] < detector.rule.thresholds[0]
+    with pytest.raises(InputError, match=r"0\.01, conditional with confidence 0\.95, takes 299 .* there are 100\. Ask for a larger rate"):
         Detector.load(folder, reject=0.01)
+
+
+def test_its_probabilities_are_at_the_fitted_temperature(folder):
+    detector = Detector.load(folder)
+    (member,) = detector.ensemble.members
+    with torch.inference_mode():
+        logits = member.net(torch.from_numpy(SOME).permute(0, 3, 1, 2).float() / 255)
+    expected = (logits.double() / 1.5).softmax(1).amax(1)
+    assert [verdict.probability for verdict in detector.predict(SOME)] == pytest.approx(expected.tolist(), abs=1e-6)
+
+
+def test_what_is_asked_for_must_be_there(folder):
+    wrong = [
+        ({"reject": 0.0}, "lies between"),
+        ({"reject": 0.9}, "lies between"),
+        ({"reject": float("nan")}, "lies between"),
+        ({"guarantee": "Marginal"}, "there is none"),
+        ({"device": "banana"}, "this machine has none"),
+        ({"device": "meta"}, "double precision"),
+    ]
+    for options, words in wrong:
+        with pytest.raises(InputError, match=words):
+            Detector.load(folder, **options)
+    if not torch.cuda.is_available():
+        with pytest.raises(InputError, match="this machine has none"):
+            Detector.load(folder, device="cuda")
 
 
 # --- whatever is handed to it
@@ -185,6 +218,8 @@ def test_it_takes_many_at_once(detector, tmp_path):
     three = detector.predict(list(SOME[:3]))
     assert nameless(detector.predict(tmp_path)) == nameless(three), "below it too, what isn't called like a picture left out"
     assert [verdict.name for verdict in detector.predict(tmp_path)] == [str(tmp_path / n) for n in ("a.png", "b/c.PNG", "b/deep/d.png")]
+    assert nameless(detector.predict(f"{tmp_path}/*")) == nameless([*three, detector.predict(tmp_path / "e.txt")]), "folders in a pattern"
+    assert nameless(detector.predict(np.array([str(tmp_path / "a.png")]))) == nameless(three)[:1]
     assert nameless(detector.predict(f"{tmp_path}/**/*.png")) == nameless(three)[:1] + nameless(three)[2:]
     for several in (SOME[:3], torch.from_numpy(SOME[:3]).permute(0, 3, 1, 2)):
         assert nameless(detector.predict(several)) == nameless(three)
@@ -193,6 +228,22 @@ def test_it_takes_many_at_once(detector, tmp_path):
     odd = tmp_path / "what[1]?.png"
     Image.fromarray(SOME[0]).save(odd)
     assert detector.predict(odd).name == str(odd), "a file that is called like a pattern"
+
+
+def test_a_folder_passes_over_nothing_without_a_word(detector, tmp_path):
+    """Linked folders are walked, once; kinds that aren't read and folders that can't be are told of; hidden ones are left out."""
+    (tmp_path / "in" / "b").mkdir(parents=True)
+    (tmp_path / "in" / ".thumbs").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    for name in ("in/a.png", "in/.thumbs/t.png", "elsewhere/c.png"):
+        Image.fromarray(SOME[0]).save(tmp_path / name)
+    (tmp_path / "in/linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "in/back").symlink_to(tmp_path / "in")
+    (tmp_path / "in/x.heic").write_bytes(b"?")
+    (tmp_path / "in/notes.txt").write_text("no picture")
+    found = {Path(verdict.name).relative_to(tmp_path).as_posix(): verdict for verdict in detector.predict(tmp_path / "in")}
+    assert set(found) == {"in/a.png", "in/linked/c.png", "in/x.heic"}
+    assert "aren't read here" in found["in/x.heic"].error
 
 
 def test_a_generator_is_answered_by_one_that_holds_few(folder):
@@ -206,17 +257,87 @@ def test_a_generator_is_answered_by_one_that_holds_few(folder):
     verdicts = detector.predict(endless())
     first = list(itertools.islice(verdicts, 100))
     assert [verdict.name for verdict in first] == [str(i) for i in range(100)]
-    assert len(taken) <= 100 + 6 * detector.ensemble.batch
+    assert len(taken) <= 100 + 12 * detector.ensemble.batch
     verdicts.close()
+
+
+def test_what_changes_after_it_was_handed_over_is_judged_as_it_was(detector, tmp_path):
+    """A camera's buffer that is filled again, the frames of a GIF, a file that its `with` closes."""
+    expected = nameless(detector.predict(SOME[:30]))
+
+    def camera():
+        buffer = np.empty((8, 8, 3), np.uint8)
+        for image in SOME[:30]:
+            buffer[:] = image
+            yield buffer
+
+    def opened():
+        for i, image in enumerate(SOME[:30]):
+            Image.fromarray(image).save(tmp_path / f"{i}.png")
+            with (tmp_path / f"{i}.png").open("rb") as stream:
+                yield stream
+
+    def pictures():
+        for i in range(30):
+            with Image.open(tmp_path / f"{i}.png") as picture:
+                yield picture
+
+    for source in (camera, opened, pictures):
+        assert nameless(detector.predict(source())) == expected, source.__name__
+    frames = [Image.fromarray(image[:, :, 0]) for image in SOME[:5]]
+    frames[0].save(tmp_path / "film.gif", save_all=True, append_images=frames[1:])
+    with Image.open(tmp_path / "film.gif") as film:
+        seen = nameless(detector.predict(ImageSequence.Iterator(film)))
+    assert len({verdict.score for verdict in seen}) == 5
+    with Image.open(tmp_path / "0.png") as lazy:
+        assert nameless(detector.predict([lazy] * 100)) == expected[:1] * 100
+
+
+def test_verdicts_come_while_the_next_picture_is_waited_for(detector):
+    more = threading.Event()
+
+    def slow():
+        yield SOME[0]
+        assert more.wait(20), "the first verdict must not wait for the second picture"
+        yield SOME[1]
+
+    verdicts = detector.predict(slow())
+    assert next(verdicts).name == "0"
+    more.set()
+    assert [verdict.name for verdict in verdicts] == ["1"]
+
+
+def test_what_a_generator_raises_comes_after_the_verdicts_of_what_it_gave(detector):
+    def breaking():
+        yield from SOME[:3]
+        raise KeyError("camera")
+
+    verdicts = detector.predict(breaking())
+    assert nameless(itertools.islice(verdicts, 3)) == nameless(detector.predict(SOME[:3]))
+    with pytest.raises(KeyError, match="camera"):
+        next(verdicts)
+
+
+def test_an_open_picture_is_read_as_its_file_is(detector, tmp_path):
+    """Upright by its EXIF, transparency on white, and no larger than is allowed."""
+    wide = Image.fromarray(np.random.default_rng(3).integers(0, 256, (8, 12, 3), dtype=np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    wide.save(tmp_path / "turned.png", exif=exif)
+    wide.quantize(4).save(tmp_path / "palette.png", transparency=0)
+    for name in ("turned.png", "palette.png"):
+        assert nameless([detector.predict(Image.open(tmp_path / name))]) == nameless([detector.predict(tmp_path / name)])
+    assert "100,000 are allowed" in detector.predict(Image.new("RGB", (400, 400))).error
 
 
 def test_what_cannot_be_read_is_told_in_its_place_and_the_rest_goes_on(detector, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no picture")
-    Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(tmp_path / "large.png")
+    Image.fromarray(np.zeros((400, 400, 3), np.uint8)).save(tmp_path / "large.png")
     odd = [
         tmp_path / "broken.png", "none.png", tmp_path / "large.png", None, 7, np.zeros((8, 8, 5), np.uint8), np.full((8, 8), 2.0),
         np.zeros((8, 8), np.int32), np.zeros((0, 8), np.uint8), io.StringIO("text"), {"a": 1}, b"", torch.full((3, 8, 8), float("nan")),
-        str(tmp_path / "*.jpg"), Image.new("LAB", (8, 8)), "a\0b",
+        str(tmp_path / "*.jpg"), Image.new("LAB", (8, 8)), "a\0b", Breaking(), torch.zeros(3, 8, 8).to_sparse(),
+        torch.zeros(3, 8, 8, device="meta"), bytearray(b"no"), memoryview(b"no"), np.zeros((8, 8), complex), "\ud800.png",
     ]  # fmt: skip
     given = [part for wrong in odd for part in (SOME[0], wrong)]
     verdicts = detector.predict(given)
@@ -225,11 +346,16 @@ def test_what_cannot_be_read_is_told_in_its_place_and_the_rest_goes_on(detector,
     for wrong, verdict in zip(odd, verdicts[1::2], strict=True):
         assert verdict.error, wrong
         assert verdict.label is verdict.score is verdict.is_ood is None
-    assert "1,600" in verdicts[5].error or "data.max_pixels" in verdicts[5].error
+    assert "100,000" in verdicts[5].error
     for wrong in (None, 7, {"a": 1}, str(tmp_path / "*.jpg")):
         with pytest.raises(InputError, match="picture"):
             detector.predict(wrong)
     assert detector.predict("none.png").error
+
+
+class Breaking:
+    def read(self):
+        raise KeyError("no disk")
 
 
 PICTURES = st.one_of(
@@ -328,6 +454,15 @@ def header_of_nothing(_, twin):
     (twin / "network-0.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
 
 
+def nothing(_, twin):
+    state = load_file(twin / "network-0.safetensors")
+    save_tensors(twin / "network-0.safetensors", state | {"fc.weight": torch.full_like(state["fc.weight"], torch.nan)})
+
+
+def halved(_, twin):
+    save_tensors(twin / "network-0.safetensors", {name: value.half() for name, value in load_file(twin / "network-0.safetensors").items()})
+
+
 HOSTILE = {
     "another format": (put("format", 2), "format '2', and this version reads 1"),
     "no format": (lambda content, _: content.pop("format"), "reads 1"),
@@ -340,19 +475,35 @@ HOSTILE = {
     "a score that nobody knows": (put("score", "exec"), "score"),
     "more calibration images": (put("rule.images", 10**6), "calibration images"),
     "a rate that isn't one": (put("rule.reject", float("inf")), "reject"),
+    "batches that no memory holds": (put("batch", 2**17), "batch"),
+    "two classes of one name": (put("classes", ["cat", "cat", "dog"]), "twice"),
+    "no name": (put("classes", ["cat", "", "dog"]), "classes"),
+    "other thresholds": (put("rule.thresholds.conditional", [99.0]), "thresholds aren't those"),
+    "pictures without end": (put("max_pixels", 10**30), "max_pixels"),
+    "weights that are no numbers": (nothing, "computes something else here"),
+    "weights of another kind": (halved, "weights of another network"),
+    "a bank of another width": (
+        lambda _, twin: save_tensors(twin / "score-0.safetensors", {"bank": torch.rand(100, 3, dtype=torch.float64)}),
+        "don't fit together",
+    ),
+    "another bank": (
+        lambda _, twin: save_tensors(twin / "score-0.safetensors", {"bank": torch.rand(100, 64, dtype=torch.float64)}),
+        "computes something else here",
+    ),
     "a pickle": (pickled, "holds no tensors"),
     "a header that promises terabytes": (header_of_nothing, "holds no tensors"),
     "other tensors": (lambda _, twin: save_tensors(twin / "network-0.safetensors", {"a": torch.zeros(3)}), "weights of another network"),
     "scores that are none": (
         lambda _, twin: save_tensors(
-            twin / "calibration.safetensors", {"scores": torch.full((100,), torch.nan), "predicted": torch.zeros(100, dtype=torch.int64)}
+            twin / "calibration.safetensors",
+            {"scores": torch.full((100,), torch.nan, dtype=torch.float64), "predicted": torch.zeros(100, dtype=torch.int64)},
         ),
         "doesn't hold the scores",
     ),
     "classes that there aren't": (
         lambda _, twin: save_tensors(
             twin / "calibration.safetensors",
-            {"scores": torch.rand(100, dtype=torch.float64), "predicted": torch.full((100,), 99, dtype=torch.int64)},
+            load_file(twin / "calibration.safetensors") | {"predicted": torch.full((100,), 99, dtype=torch.int64)},
         ),
         "classes that there aren't",
     ),
@@ -390,10 +541,17 @@ def test_it_loads_neither_dvc_nor_the_pipelines_libraries(folder, tmp_path):
 
 def test_rows_for_people_and_programs():
     known, odd = Verdict("a.png", "cat", 0.9, "dog", 0.1, -3.25, 0.5, False), Verdict("b.png", "dog", 0.6, "cat", 0.4, 7.0, 0.01, True)
-    broken = Verdict("c.png", error="c.png: cannot be read as an image (empty). Replace or remove the file.")
+    broken = Verdict("c.png", error="cannot be read as an image (empty). Replace or remove the file.")
     assert told.row(known) == ("a.png", "cat", "90.0%", "0.5", "-3.25", "")
     assert told.row(odd) == ("b.png", "unknown", "60.0%", "0.01", "7", "nearest class: dog")
     assert told.row(broken)[1:] == ("unreadable", "", "", "", "cannot be read as an image (empty). Replace or remove the file.")
-    assert told.summed_up({"dog": 1, "unreadable": 2, "cat": 3, "unknown": 4}) == "cat: 3, dog: 1, unknown: 4, unreadable: 2"
+    count = told.Count()
+    assert len(list(count.over([known, odd, broken, known]))) == 4
+    assert (count.told(), count.status, count.verdicts) == ("cat: 2, unknown: 1, unreadable: 1", 2, 4)
+    sly = told.Count()  # classes may be called so
+    names = [replace(known, label=label) for label in ("unknown", "unreadable")]
+    assert [told.word(verdict) for verdict in sly.over(names)] == ["class unknown", "class unreadable"]
+    assert sly.status == 0
+    assert json.loads(told.json_line(replace(known, name="a\udcff.png")))["name"] == "a\udcff.png"
     assert json.loads(told.json_line(odd))["runner_up_probability"] == 0.4
     assert told.csv_line(["a,b", None, 0.1, False]) == '"a,b",,0.1,False'

@@ -323,8 +323,8 @@ def test_the_choice_fits_the_folder():
         "images": {"source": "folder", "path": "images/mine"}, "test": None,
         "split": {"train": 0.64, "val": 0.12, "calibration": 0.12, "test": 0.12},
     }  # fmt: skip
-    assert "detector: at most 10% false alarms, with confidence 0.95 (conditional), on 58 calibration pictures" in lines
-    assert found["detector"] == {"reject": 0.1, "guarantee": "conditional"}
+    assert "detector: at most 5% false alarms, on average (marginal), on 52 calibration pictures" in lines
+    assert found["detector"] == {"reject": 0.05, "guarantee": "marginal"}
     assert found["data"]["min_per_class"] == 5
     assert found["data"]["auxiliary"] == {"others": {"source": "folder", "path": "images/other"}}
     assert found["data"]["near"] == {"unknown": {"source": "folder", "path": "images/strange"}}

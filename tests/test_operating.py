@@ -98,17 +98,26 @@ def test_too_few_images_are_told_with_how_many_it_takes():
     with pytest.raises(
         InputError, match=r"detector\.reject: 0\.2, conditional with confidence 0\.95, takes 14 calibration images; there are 10"
     ):
-        rule(range(10), promise="conditional").must_hold()
-    with pytest.raises(InputError, match=r"per_class: a marginal rate of 0\.2 takes 4 .* too few are for b \(3\)\. .*\(of 8 images\)"):
-        rule(range(10), [0] * 7 + [1] * 3, per_class=True).must_hold()
-    rule(range(10), [0] * 6 + [1] * 4, per_class=True).must_hold()
-    rules.check(Detector(), None)
-    rules.check(Detector(model=None), 3)
-    rules.check(Detector(), 59)
+        rule(range(10), promise="conditional").must_hold("Do.")
+    with pytest.raises(InputError, match=r"per_class: a marginal rate of 0\.2 takes 4 .* too few are for b \(3\)\. Do\."):
+        rule(range(10), [0] * 7 + [1] * 3, per_class=True).must_hold("Do.")
+    rule(range(10), [0] * 6 + [1] * 4, per_class=True).must_hold("Do.")
+    rules.check(Detector(), None, 8)
+    rules.check(Detector(model=None), 3, 8)
+    rules.check(Detector(), 59, 8)
+    rules.check(Detector(per_class=True), 8 * 59, 8)
     with pytest.raises(
         InputError, match=r"params\.yaml: detector\.reject: 0\.05, conditional .* takes 59 calibration images; there are 58"
     ):
-        rules.check(Detector(), 58)
+        rules.check(Detector(), 58, 8)
+    with pytest.raises(InputError, match=r"detector\.per_class, 8 classes: .* takes 59 calibration images; there are 58"):
+        rules.check(Detector(per_class=True), 8 * 59 - 1, 8)
+
+
+def test_what_has_no_number_is_flagged_and_calibrates_nothing():
+    assert rule(range(10)).flags(np.array([np.nan, 0.0]), np.array([0, 0])).tolist() == [True, False]
+    with pytest.raises(InputError, match="1 of 10 calibration images have no finite score"):
+        Rule.of(Detector(), np.array([*range(9), np.nan]), np.zeros(10, int), CLASSES)
 
 
 # --- figures by hand

@@ -211,10 +211,15 @@ def _in_distribution(data: Data, chain: ImageChain, tick: Callable[[], None], no
     images = roles.one_class_each(_labelled(data.id.images, data, chain, rng, tick, looks=looking), data.duplicates)
     found = alike.pairs(images.looks) if images.looks else near.NONE
     units = near.units(found, images.labels)
-    parts = zip(PARTS.values(), _stratified(images.labels, data.id.split.shares, rng, units), strict=True)
-    sets = {name: images.take(index) for name, index in parts if name != PARTS["calibration"] or len(index)}
-    for name in sets.keys() - {"id/train"}:
+    parts = dict(zip(PARTS.values(), _stratified(images.labels, data.id.split.shares, rng, units), strict=True))
+    held = parts.pop(PARTS["calibration"])
+    sets = {name: images.take(index) for name, index in parts.items()}
+    for name in ("id/val", "id/test"):
         sets[name] = replace(sets[name], skipped={})  # counted once, with id/train
+    if len(held):  # of a burst one: what a threshold promises rests on pictures that are draws of their own
+        alone = np.sort(held[np.unique(units[held], return_index=True)[1]])
+        left_out = {"that look like another": len(held) - len(alone)} if len(alone) < len(held) else {}
+        sets[PARTS["calibration"]] = replace(images.take(alone), skipped=left_out)
     if data.id.test is not None:
         sets["id/test"] = _labelled(data.id.test, data, chain, rng, tick, looks=looking)
         if sets["id/test"].classes != images.classes:

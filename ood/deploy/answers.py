@@ -5,7 +5,11 @@ then mean one thing for an image alone and another for it among others. So a bat
 fewer, and is computed by one thread; several batches may be, by a thread each.
 """
 
+import os
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -88,30 +92,55 @@ class Ensemble:
         """What it says of at most `batch` images, uint8 (n, 3, side, side)."""
         filled = torch.zeros(self.batch, 3, self.side, self.side)
         filled[: len(images)] = to_float(images)
-        with one_thread(), torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+        with one_thread(), exact(self.device):
             each = [member.answer(filled.to(self.device)) for member in self.members]
         probabilities, scores = (torch.stack([found[part] for found in each]).mean(0)[: len(images)].cpu().numpy() for part in (0, 1))
         return Answers(probabilities, scores, each[0][2][: len(images)].float().cpu().numpy())
 
     def over(self, images: Images, tick: Callable[[], None]) -> Answers:
-        """What it says of a prepared set."""
-        parts = torch.arange(len(images)).split(self.batch)
-        found = []
-        for rows in images.batches([Views.plain(part) for part in parts]):
-            tick()
-            found.append(self.answer(rows.cpu()))
-        return Answers.joined(found)
+        """What it says of a prepared set, by as many threads as there are cores."""
+        plan = [Views.plain(part) for part in torch.arange(len(images)).split(self.batch)]
+        cores, found = os.cpu_count() or 1, []
+        waiting: deque[Future[Answers]] = deque()
+        with ThreadPoolExecutor(cores) as pool:
+            for rows in images.batches(plan):
+                tick()
+                waiting.append(pool.submit(self.answer, rows.cpu()))
+                if len(waiting) > 2 * cores:
+                    found.append(waiting.popleft().result())
+            return Answers.joined([*found, *(one.result() for one in waiting)])
+
+    def noise(self) -> Tensor:
+        """A batch of random pixels, always the same."""
+        return torch.randint(256, (self.batch, 3, self.side, self.side), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+
+    def probe(self) -> NDArray[np.float64]:
+        """The scores of `noise`, by which another machine can tell whether it computes as this one."""
+        return self.answer(self.noise()).scores
 
     def steady(self) -> "Ensemble":
         """The same with the largest batch in which a place doesn't matter: 1 where convolutions add up differently at its edges."""
         largest = next(batch for side, batch in BATCHES.items() if self.side <= side)
         for batch in (largest, 1):
             ensemble = replace(self, batch=batch)
-            images = torch.randint(256, (batch, 3, self.side, self.side), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+            images = ensemble.noise()
             one, other = ensemble.answer(images), ensemble.answer(images.roll(1, 0))
             if all(np.array_equal(getattr(one, kind), np.roll(getattr(other, kind), -1, axis=0)) for kind in Answers._fields):
                 return ensemble
         return ensemble
+
+
+_GPU = threading.Lock()  # what cuDNN is told holds for all threads
+
+
+@contextmanager
+def exact(device: torch.device) -> Iterator[None]:
+    """Within: a GPU computes in full single precision and adds up in one order; one thread at a time."""
+    if device.type != "cuda":
+        yield
+        return
+    with _GPU, torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+        yield
 
 
 @contextmanager

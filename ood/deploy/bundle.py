@@ -2,7 +2,7 @@
 
 config.json               Bundle: classes, networks, the image chain, the score, the rule, versions, the hashes of all files
 network-<n>.safetensors   weights of each network; score-<n>.safetensors: what its score fitted
-calibration.safetensors   'scores' and 'predicted' (n,) of the calibration images
+calibration.safetensors   'scores' and 'predicted' (n,) of the calibration images, 'probe' (batch,): scores of noise (Ensemble.probe)
 thumbnails.safetensors    'images' uint8 (k, side, side, 3), 'features' (k, D), 'labels' (k,) of some training images; not there where none
                           were asked for
 README.md                 the model card
@@ -15,23 +15,26 @@ import json
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from torch import Tensor
 
-from ood.config import Section
+from ood.config import Section, distinct
 from ood.config.bounds import Batch, Temperature
 from ood.config.data import Chain
 from ood.config.detector import Rejected, Sureness
 from ood.config.evaluation import Odin, ScoreName, Scores
 from ood.config.nets import Net
+from ood.deploy.answers import BATCHES
 from ood.errors import InputError
 from ood.files import sha256, write_text
 
 FORMAT = 1
 CONFIG, CARD, CALIBRATION, THUMBNAILS = "config.json", "README.md", "calibration.safetensors", "thumbnails.safetensors"
 SHA256 = r"[0-9a-f]{64}"
+LARGEST = 2**24  # bytes of config.json: a hundred thousand classes
+ClassName = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
 class Network(Section):
@@ -62,9 +65,9 @@ class Bundle(Section):
     made_with: dict[str, str]
     model: str
     seeds: list[int]
-    classes: Annotated[list[str], Field(min_length=2)]
+    classes: Annotated[list[ClassName], Field(min_length=2), AfterValidator(distinct)]
     chain: Chain
-    max_pixels: Annotated[int, Field(ge=1)]
+    max_pixels: Annotated[int, Field(ge=1, le=10**11)]
     networks: Annotated[list[Network], Field(min_length=1)]
     batch: Batch
     channels_last: bool
@@ -83,6 +86,9 @@ class Bundle(Section):
         wanted |= {THUMBNAILS} if self.thumbnails else set()
         if self.files.keys() != wanted:
             raise ValueError(f"files: {', '.join(sorted(self.files.keys() ^ wanted))} must be listed, or must not")
+        largest = next(batch for side, batch in BATCHES.items() if self.chain.side <= side)
+        if self.batch not in (1, largest):
+            raise ValueError(f"batch: {self.batch}, for images of {self.chain.side} pixels it is {largest} or 1")
         if self.score == "odin" and self.odin is None:
             raise ValueError("odin: missing, but it is the score")
         return self
@@ -132,14 +138,18 @@ def read(folder: Path) -> Bundle:
         raise InputError(f"{folder}: no detector there ({CONFIG} is missing). Give the folder that `export` wrote (data/detector).")
     again = "Take it from where it came, or run `export` again."
     try:
+        if path.stat().st_size > LARGEST:
+            raise ValueError("it is too large")
         raw = path.read_bytes()
         content = json.loads(raw)
-    except (OSError, ValueError, RecursionError) as error:
+        known = content.get("format") if isinstance(content, dict) else None
+        whole = known == FORMAT and content.get("sha256") == _digest(content) and _text(content).encode() == raw
+    except (OSError, ValueError, RecursionError, MemoryError) as error:
         raise InputError(f"{path}: can't be read ({' '.join(str(error).split())[:200]}). {again}") from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        said = content.get("format") if isinstance(content, dict) else type(content).__name__
-        raise InputError(f"{path}: format {str(said)[:40]!r}, and this version reads {FORMAT}. Use the version of Atypical that wrote it.")
-    if content.get("sha256") != _digest(content) or _text(content).encode() != raw:
+    if known != FORMAT:
+        said = type(content).__name__ if not isinstance(content, dict) else str(known)[:40]
+        raise InputError(f"{path}: format {said!r}, and this version reads {FORMAT}. Use the version of Atypical that wrote it.")
+    if not whole:
         raise InputError(f"{path}: is not what was written there: damaged, or changed by hand. {again}")
     try:
         bundle = Bundle.model_validate(content)

@@ -3,7 +3,8 @@
 data/calibrated/detector.json         Calibrated
 data/calibrated/<seed>/               model.safetensors and model.json, as the network was trained; score.safetensors: what its score fitted
 data/calibrated/figures.json          what its threshold does on test images (ood.evaluation.operating); null where none are asked for
-data/calibrated/answers.safetensors   '<set>:scores' and '<set>:predicted' (n,) of calibration/id and, where they are asked for, test sets
+data/calibrated/answers.safetensors   '<set>:scores' and '<set>:predicted' (n,) of calibration/id and, where they are asked for, test sets;
+                                      'probe:scores': of noise (Ensemble.probe)
 """
 
 import json
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from ood.deploy.answers import Answers, Ensemble
 from ood.detection import detectors
-from ood.detection.guarantee import KINDS, Guarantee
+from ood.detection.guarantee import Guarantee
 from ood.detection.rule import Rule
 from ood.files import link_or_copy, write_text
 from ood.handover import checked, read_json, read_tensors
@@ -31,13 +32,14 @@ CALIBRATION = "calibration/id"
 class Calibrated:
     """A detector's facts.
 
-    by, held_out: AUROC on validation OOD, and on ID classes that were held out. temperatures: of each seed's network. batch: images at a
-    time. reject, guarantee, confidence, per_class: the rule. images: how many its thresholds rest on. thresholds: of each guarantee that
-    can be given at that rate: one for all, or one for each predicted class.
+    picked: whether validation chose both model and score. by, held_out: AUROC on validation OOD, and on ID classes that were held out.
+    temperatures: of each seed's network. batch: images at a time. reject, guarantee, confidence, per_class: the rule. images: how many its
+    thresholds rest on. thresholds: of each guarantee that can be given at that rate: one for all, or one for each predicted class.
     """
 
     model: str
     score: str
+    picked: bool
     by: float
     held_out: float | None
     seeds: list[int]
@@ -52,12 +54,13 @@ class Calibrated:
 
     @classmethod
     def of(
-        cls, model: str, score: str, by: float, held_out: float | None, seeds: list[int], ensemble: Ensemble, rule: Rule
+        cls, model: str, score: str, picked: bool, by: float, held_out: float | None, seeds: list[int], ensemble: Ensemble, rule: Rule
     ) -> "Calibrated":
         """The facts of networks and a rule."""
         return cls(
             model=model,
             score=score,
+            picked=picked,
             by=by,
             held_out=held_out,
             seeds=seeds,
@@ -68,14 +71,8 @@ class Calibrated:
             confidence=rule.confidence,
             per_class=rule.per_class,
             images=len(rule.calibration),
-            thresholds=thresholds_of(rule),
+            thresholds=rule.all_thresholds,
         )
-
-
-def thresholds_of(rule: Rule) -> dict[str, list[float]]:
-    """Guarantee -> its thresholds at the rule's rate, of those that can be given."""
-    found = {kind: rule.under(promise=kind) for kind in KINDS}
-    return {kind: one.thresholds.tolist() for kind, one in found.items() if all(one.ranks)}
 
 
 def save_none(folder: Path) -> None:
@@ -96,6 +93,7 @@ def save(folder: Path, calibrated: Calibrated, ensemble: Ensemble, answers: dict
         save_tensors(folder / str(seed) / "score.safetensors", state)
     said = {f"{name}:scores": torch.from_numpy(found.scores) for name, found in answers.items()}
     said |= {f"{name}:predicted": torch.from_numpy(found.predicted) for name, found in answers.items()}
+    said["probe:scores"] = torch.from_numpy(ensemble.probe())
     save_tensors(folder / "answers.safetensors", said)
 
 

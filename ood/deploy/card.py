@@ -38,9 +38,9 @@ def card(
         "size go through the chain in `config.json`, the same as in training.",
         "## What is promised",
         _promise(found),
-        "The promise is for pictures that come as the calibration pictures came. It ends when the camera, the light or what is "
-        "photographed changes; then calibrate again. Of how many strange things are caught it says nothing: that is measured below, on "
-        "what was at hand.",
+        "The promise is for pictures that come as the calibration pictures came, each on its own and not in bursts. It ends when the "
+        "camera, the light or what is photographed changes; then calibrate again. Of how many strange things are caught it says nothing: "
+        "that is measured below, on what was at hand.",
         "## What it was tried on",
         *(_tried(found, figures) if figures else ["Nothing: no test figure was asked for (`evaluate.roles: [val]`)."]),
         "## What it was not tried on",
@@ -48,6 +48,9 @@ def card(
         "How it was chosen: " + _chosen(found),
         "## Data and their roles",
         _roles(manifest),
+        "## What goes along",
+        "Weights, and what the score has kept of the training images' features; scores of the calibration images; and, where there is "
+        "`thumbnails.safetensors`, some training images themselves.",
         "## Licences",
         "The training images' licences, and those of weights that the network started from, are not changed by this and were not checked.",
         "## Made with",
@@ -69,7 +72,7 @@ def _promise(found: Calibrated) -> str:
         "conditional": f"with confidence {found.confidence:g}, by this very threshold",
         "simultaneous": f"with confidence {found.confidence:g}, by all thresholds at once, so that the rate may be changed afterwards",
     }
-    each = " among the images taken for each class" if found.per_class else ""
+    each = " of what is taken for each class by itself (not of all classes at once)" if found.per_class else ""
     lines = [
         f"At most {found.reject:.1%} of the known classes' images are flagged{each}, {meaning[found.guarantee]} ({found.guarantee}): the "
         f"threshold rests on {found.images} images that nothing else was chosen or fitted on.",
@@ -97,7 +100,8 @@ def _tried(found: Calibrated, figures: dict[str, Any]) -> list[str]:
 
 def _chosen(found: Calibrated) -> str:
     held = "" if found.held_out is None else f"; on known classes that were held out {found.held_out:.1%}"
-    return f"AUROC on validation OOD {found.by:.1%}{held}. Test images played no part in it."
+    who = "model and score are the best on validation OOD" if found.picked else "model or score were named by hand"
+    return f"{who} (AUROC {found.by:.1%}{held}). Test images played no part in what was picked."
 
 
 def _roles(manifest: Mapping[str, Entry]) -> str:

@@ -5,44 +5,42 @@ bit for bit on the same kind of processor.
 """
 
 import os
-from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, overload
 
 import numpy as np
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
+from ood.config.detector import Rejected
 from ood.data.chain import ImageChain
 from ood.data.reading import UnreadableError
 from ood.deploy import bundle as folders
 from ood.deploy.answers import Answers, Ensemble, Member
 from ood.deploy.bundle import Bundle
-from ood.deploy.pictures import Picture, each, is_lazy, is_one, opened
-from ood.deploy.verdicts import Verdict
+from ood.deploy.pictures import Picture, opened
+from ood.deploy.predictor import Predictor
+from ood.deploy.verdicts import Verdict, verdicts_of
 from ood.detection import detectors
-from ood.detection.guarantee import Guarantee
+from ood.detection.guarantee import KINDS, Guarantee
 from ood.detection.rule import Rule
 from ood.detection.scores import Head
 from ood.errors import InputError
 from ood.nets import Classifier, store
 
-AHEAD = 2  # batches that each worker may be ahead of what was asked for
 
-
-class Detector:
+class Detector(Predictor):
     """See the module. Made by `load`.
 
     classes: names of what it knows. rule: when it flags. chain: what every picture goes through. thumbnails: some training images (see
     ood.deploy.bundle), None where none came along.
     """
 
-    def __init__(self, bundle: Bundle, ensemble: Ensemble, rule: Rule, workers: int, thumbnails: dict[str, Tensor] | None = None):
-        self.bundle, self.ensemble, self.rule, self.workers, self.thumbnails = bundle, ensemble, rule, workers, thumbnails
-        self.classes, self.chain = bundle.classes, ImageChain(bundle.chain)
+    def __init__(self, bundle: Bundle, ensemble: Ensemble, rule: Rule, workers: int | None, thumbnails: dict[str, Tensor] | None = None):
+        super().__init__(bundle.classes, ensemble.batch, bundle.max_pixels, workers)
+        self.bundle, self.ensemble, self.rule, self.thumbnails = bundle, ensemble, rule, thumbnails
+        self.chain = ImageChain(bundle.chain)
 
     @classmethod
     def load(
@@ -65,16 +63,18 @@ class Detector:
             InputError: no detector there; of another version; a file that is missing, damaged or changed; a rate that its calibration
                 images can't promise.
         """
-        place = Path(folder)
+        place, at = Path(folder), _device(device)
         bundle = folders.read(place)
-        members = tuple(_member(place, bundle, number, torch.device(device)) for number in range(len(bundle.networks)))
+        members = tuple(_member(place, bundle, number, at) for number in range(len(bundle.networks)))
         known = folders.tensors(place, bundle, folders.CALIBRATION)
-        rule = _rule(bundle, known)
+        rule = _rule(place, bundle, known)
         if reject is not None or guarantee is not None:
-            rule = rule.under(reject=reject or rule.reject, promise=guarantee or rule.promise)
-        rule.must_hold()
-        bank = _thumbnails(place, bundle) if bundle.thumbnails else None
-        return cls(bundle, Ensemble(members, bundle.batch), rule, workers or len(os.sched_getaffinity(0)), bank)
+            rule = _asked(rule, reject, guarantee)
+            rule.must_hold("Ask for a larger rate, or for another guarantee: marginal takes the fewest.")
+        bank = _thumbnails(place, bundle, members[0].net.fc.in_features) if bundle.thumbnails else None
+        detector = cls(bundle, Ensemble(members, bundle.batch), rule, workers, bank)
+        detector.notes = _tried(place, detector, known["probe"])
+        return detector
 
     @property
     def promise(self) -> str:
@@ -82,43 +82,12 @@ class Detector:
         rule = self.rule
         return f"at most {rule.reject:.1%} of known pictures flagged, {rule.said}, on {len(rule.calibration)} calibration images"
 
-    @overload
-    def predict(self, given: Iterator[Any]) -> Iterator[Verdict]: ...
-    @overload
-    def predict(self, given: Any) -> Any: ...
-    def predict(self, given: Any) -> Any:
-        """What it says of pictures: a Verdict of one; of several a list; of a generator a generator, which never holds more than a few.
+    @property
+    def images(self) -> int:
+        """How many calibration images a threshold rests on; of several thresholds, the fewest."""
+        return self.rule.images
 
-        Args:
-            given: a path, a folder, a pattern ('photos/*.jpg'), an open file or bytes, a PIL image, an array (H, W), (H, W, 3 or 4) or
-                (N, H, W, C), a tensor (C, H, W) or (N, C, H, W), uint8 or floats in [0, 1]; or a list or generator of any of these.
-
-        Raises:
-            InputError: something else than pictures; a folder or pattern without any. A picture that can't be read, or one among several
-                that is none, is a Verdict with an error.
-        """
-        verdicts = self.stream(given)
-        if is_one(given):
-            return next(verdicts)
-        return verdicts if is_lazy(given) else list(verdicts)
-
-    def stream(self, given: Any) -> Iterator[Verdict]:
-        """As `predict`, always one by one, in order."""
-        return self._in_order(each(given))
-
-    def _in_order(self, pictures: Iterator[Picture]) -> Iterator[Verdict]:
-        """Verdicts in order, a few batches ahead of who takes them."""
-        with ThreadPoolExecutor(self.workers) as pool:
-            waiting: deque[Future[list[Verdict]]] = deque()
-            for batch in iter(lambda: list(islice(pictures, self.ensemble.batch)), []):
-                waiting.append(pool.submit(self._judge, batch))
-                if len(waiting) > AHEAD * self.workers:
-                    yield from waiting.popleft().result()
-            while waiting:
-                yield from waiting.popleft().result()
-
-    def _judge(self, batch: list[Picture]) -> list[Verdict]:
-        """Of at most a batch."""
+    def judge(self, batch: list[Picture]) -> list[Verdict]:
         looks = [self.looked_at(picture) for picture in batch]
         images, names = [image for image, _ in looks if image is not None], [v.name for image, v in looks if image is not None]
         found = iter(self.read(self.ensemble.answer(torch.stack(images)), names) if images else [])
@@ -127,54 +96,94 @@ class Detector:
     def looked_at(self, picture: Picture) -> tuple[Tensor | None, Verdict]:
         """What the networks look at, uint8 (3, side, side), and a verdict without an answer; of what can't be read None, and why."""
         try:
-            native = self.chain.native(opened(picture, self.bundle.max_pixels, self.bundle.chain.white))
+            native = self.chain.native(opened(picture, self.most, self.bundle.chain.white))
+            return torch.from_numpy(self.chain.finish(native[None])[0].copy()).permute(2, 0, 1), Verdict(picture.name)
         except UnreadableError as error:
             return None, Verdict(picture.name, error=str(error))
-        except (InputError, OSError, ValueError, MemoryError) as error:
-            return None, Verdict(picture.name, error=f"{picture.name}: {error}")
-        return torch.from_numpy(self.chain.finish(native[None])[0].copy()).permute(2, 0, 1), Verdict(picture.name)
+        except (Exception, MemoryError) as error:  # one picture's trouble is no other's
+            return None, Verdict(picture.name, error=f"can't be resized ({error or type(error).__name__}).")
 
     def read(self, answers: Answers, names: Iterable[str]) -> list[Verdict]:
         """Answers as verdicts."""
-        predicted, rows = answers.predicted, np.arange(len(answers.scores))
-        second = np.argsort(-answers.probabilities, axis=1, kind="stable")[:, 1]
-        columns = (
-            predicted,
-            answers.probabilities[rows, predicted],
-            second,
-            answers.probabilities[rows, second],
-            answers.scores,
-            self.rule.p_values(answers.scores, predicted),
-            self.rule.flags(answers.scores, predicted),
-        )
-        of = self.classes
-        return [
-            Verdict(name, of[label], probability, of[runner_up], next_probability, score, p_value, is_ood)
-            for name, label, probability, runner_up, next_probability, score, p_value, is_ood in zip(
-                names, *(column.tolist() for column in columns), strict=True
-            )
-        ]
+        predicted = answers.predicted
+        p_values, flags = self.rule.p_values(answers.scores, predicted), self.rule.flags(answers.scores, predicted)
+        return verdicts_of(names, self.classes, answers.probabilities, answers.scores, p_values, flags)
 
 
-def _rule(bundle: Bundle, known: dict[str, Tensor]) -> Rule:
+def _device(name: str) -> torch.device:
+    """Raises InputError: there is no such device here."""
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        raise InputError(f"device {name!r}: this machine has none ({str(error).splitlines()[0][:100]}). Take cpu.") from None
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"device {name!r}: scores need double precision. Take cpu or cuda.")
+    return device
+
+
+def _asked(rule: Rule, reject: float | None, guarantee: Guarantee | None) -> Rule:
+    """The rule at another rate, under another promise.
+
+    Raises:
+        InputError: there is no such promise, or rate.
+    """
+    if guarantee is not None and guarantee not in KINDS:
+        raise InputError(f"guarantee {guarantee!r}: there is none. Take {', '.join(KINDS[:-1])} or {KINDS[-1]}.")
+    try:
+        rate = rule.reject if reject is None else TypeAdapter(Rejected).validate_python(reject)
+    except ValidationError:
+        raise InputError(f"reject {reject!r}: the share of known pictures that may be flagged lies between 0.00001 and 0.5.") from None
+    return rule.under(reject=rate, promise=guarantee or rule.promise)
+
+
+def _rule(folder: Path, bundle: Bundle, known: dict[str, Tensor]) -> Rule:
     """The rule, from what the calibration images got."""
-    scores, predicted = known.get("scores"), known.get("predicted")
-    count = bundle.rule.images
+    path, count = folder / folders.CALIBRATION, bundle.rule.images
+    scores, predicted, probe = (known.get(name) for name in ("scores", "predicted", "probe"))
     if scores is None or predicted is None or scores.shape != (count,) or predicted.shape != (count,) or not scores.isfinite().all():
-        raise InputError(f"{folders.CALIBRATION}: doesn't hold the scores of {count} calibration images. Run `export` again.")
-    if not (int(predicted.min()) >= 0 and int(predicted.max()) < len(bundle.classes)):
-        raise InputError(f"{folders.CALIBRATION}: names classes that there aren't. Run `export` again.")
+        raise InputError(f"{path}: doesn't hold the scores of {count} calibration images. Run `export` again.")
+    if probe is None or probe.shape != (bundle.batch,) or {scores.dtype, probe.dtype} != {torch.float64}:
+        raise InputError(f"{path}: doesn't hold the scores of the trial. Run `export` again.")
+    if predicted.dtype != torch.int64 or not 0 <= int(predicted.min()) <= int(predicted.max()) < len(bundle.classes):
+        raise InputError(f"{path}: names classes that there aren't. Run `export` again.")
     own = bundle.rule
-    return Rule(scores.double().numpy(), predicted.numpy(), bundle.classes, own.reject, own.guarantee, own.confidence, own.per_class)
+    rule = Rule(scores.numpy(), predicted.numpy(), bundle.classes, own.reject, own.guarantee, own.confidence, own.per_class)
+    rule.must_hold("Run `export` again.")
+    if rule.all_thresholds != own.thresholds:
+        raise InputError(f"{folder / folders.CONFIG}: its thresholds aren't those of its calibration scores. Run `export` again.")
+    return rule
 
 
-def _thumbnails(folder: Path, bundle: Bundle) -> dict[str, Tensor]:
-    """The training images that came along."""
+def _tried(folder: Path, detector: "Detector", probe: Tensor) -> list[str]:
+    """Whether all of it fits together and computes here as where it was calibrated; what is to be said of that.
+
+    Raises:
+        InputError: it can't compute, or comes to something else.
+    """
+    try:
+        answers = detector.ensemble.answer(detector.ensemble.noise())
+        found, sound = torch.from_numpy(answers.scores), bool(np.isfinite(answers.probabilities).all())
+    except (RuntimeError, ValueError, IndexError, TypeError, MemoryError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise InputError(f"{folder}: its parts don't fit together ({said}). Run `export` again.") from None
+    if sound and torch.equal(found, probe):
+        return []
+    if not sound or not torch.allclose(found, probe, rtol=1e-3, atol=1e-3):
+        raise InputError(f"{folder}: computes something else here than where it was calibrated. Calibrate and export it here.")
+    made, here = detector.bundle.made_with.get("torch"), torch.__version__
+    why = f"it was made with torch {made}, this is {here}" if made != here else "another kind of processor"
+    return [f"answers differ here in their last bits from those of its calibration ({why})"]
+
+
+def _thumbnails(folder: Path, bundle: Bundle, width: int) -> dict[str, Tensor]:
+    """The training images that came along; width: of features."""
     bank = folders.tensors(folder, bundle, folders.THUMBNAILS)
     images, features, labels = (bank.get(name) for name in ("images", "features", "labels"))
     if images is not None and features is not None and labels is not None and images.ndim == 4 and images.shape[3] == 3:
-        alike = features.ndim == 2 and len(images) == len(features) == len(labels) > 0
-        if alike and 0 <= int(labels.min()) <= int(labels.max()) < len(bundle.classes):
+        kinds = (images.dtype, features.dtype, labels.dtype) == (torch.uint8, torch.float32, torch.int64)
+        alike = features.shape == (len(images), width) and labels.shape == (len(images),) and images.numel() > 0
+        if kinds and alike and 0 <= int(labels.min()) <= int(labels.max()) < len(bundle.classes):
             return bank
     raise InputError(f"{folder / folders.THUMBNAILS}: doesn't hold images, features and labels. Run `export` again.")
 
@@ -202,8 +211,8 @@ def _filled(network: folders.Network, bundle: Bundle, state: dict[str, Tensor], 
     chain = bundle.chain
     spec = store.Spec(network.net.model_dump(), bundle.classes, chain.side, chain.mean, chain.std, network.normalize)
     with torch.device("meta"):
-        wanted = {name: value.shape for name, value in spec.build().state_dict().items()}
-    if wanted != {name: value.shape for name, value in state.items()}:
+        wanted = {name: (value.shape, value.dtype) for name, value in spec.build().state_dict().items()}
+    if wanted != {name: (value.shape, value.dtype) for name, value in state.items()}:
         raise InputError(f"{path}: weights of another network than {network.net.name}. Run `export` again.")
     net = spec.build()
     net.load_state_dict(state)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ood.data.reading import shown
 from ood.deploy.answers import one_thread
 from ood.deploy.detector import Detector
 from ood.deploy.pictures import each
@@ -50,13 +51,17 @@ def explained(detector: Detector, given: Any) -> Iterator[tuple[Verdict, Explana
     bank = detector.thumbnails
     if bank is None:
         raise InputError("this detector has no training images to compare with. Export it with detector.thumbnails above 0.")
-    for picture in each(given):
+    for picture in each(given, detector.most):
         image, wrong = detector.looked_at(picture)
         if image is None:
             yield wrong, None
             continue
         answers = detector.ensemble.answer(image[None])
         (verdict,) = detector.read(answers, [picture.name])
+        if verdict.error is not None:
+            yield verdict, None
+            continue
+        networks = len(detector.ensemble.members)
         heat, method = what_speaks_for(detector.ensemble.members[0].net, image, int(answers.predicted[0]))
         likeness = F.cosine_similarity(torch.from_numpy(answers.features), bank["features"])
         nearest = likeness.argsort(descending=True, stable=True)[:NEIGHBOURS]
@@ -66,7 +71,7 @@ def explained(detector: Detector, given: Any) -> Iterator[tuple[Verdict, Explana
                 verdict,
                 image.permute(1, 2, 0).numpy(),
                 heat,
-                method,
+                method if networks == 1 else f"{method}, the first of {networks} networks",
                 bank["images"][nearest].numpy(),
                 [detector.classes[label] for label in bank["labels"][nearest].tolist()],
                 likeness[nearest].tolist(),
@@ -114,6 +119,12 @@ def last_maps(net: Classifier, pixels: Tensor) -> nn.Module | None:
     return found[-1] if found else None
 
 
+def file_name(number: int, verdict: Verdict) -> str:
+    """What the picture of a verdict is called; no longer than a name may be."""
+    stem = Path(shown(verdict.name)).stem.encode()[:120].decode(errors="ignore")
+    return f"{number:04d}-{stem}.png"
+
+
 def draw(path: Path, found: Explanation, detector: Detector) -> None:
     """One picture: what was seen, what speaks for the class, the score among those of calibration images, the nearest training images."""
     from ood.drawing import COLOURS, plt, save, short
@@ -144,7 +155,7 @@ def draw(path: Path, found: Explanation, detector: Detector) -> None:
         axis.axis("off")
     second = f"next {short(str(verdict.runner_up), 24)} {verdict.runner_up_probability:.0%}"
     sure = f"{'were it known: ' if verdict.is_ood else ''}{short(str(verdict.label), 24)} {verdict.probability:.0%}, {second}"
-    figure.suptitle(f"{short(verdict.name, 60)}: {short(word(verdict), 24)} ({sure})", fontsize=10)
+    figure.suptitle(f"{short(shown(verdict.name), 60)}: {short(word(verdict), 24)} ({sure})", fontsize=10)
     below = "Lower row: the training images most like it, of those that came along, with the cosine of their features."
     figure.text(0.01, 0.02, below, fontsize=7)
     figure.tight_layout(rect=(0, 0.03, 1, 1))

@@ -1,6 +1,7 @@
 """Writing a detector's folder (see ood.deploy.bundle), and the proof that what was written answers as what was calibrated."""
 
 import platform
+import shutil
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +18,6 @@ from ood.deploy.answers import Answers, Ensemble
 from ood.deploy.calibrated import Calibrated
 from ood.deploy.detector import Detector
 from ood.errors import InputError
-from ood.files import link_or_copy
 from ood.handover import checked
 from ood.nets import store
 
@@ -36,8 +36,8 @@ def networks(folder: Path, found: Calibrated) -> list[dict]:
     for number, (seed, temperature) in enumerate(zip(found.seeds, found.temperatures, strict=True)):
         source = calibrated.CALIBRATED / str(seed)
         spec = store.load_spec(source)
-        link_or_copy(checked(source / "model.safetensors", "calibrate"), folder / bundle.weights(number))
-        link_or_copy(checked(source / "score.safetensors", "calibrate"), folder / bundle.fitted(number))
+        shutil.copyfile(checked(source / "model.safetensors", "calibrate"), folder / bundle.weights(number))
+        shutil.copyfile(checked(source / "score.safetensors", "calibrate"), folder / bundle.fitted(number))
         entries.append({"net": spec.net, "normalize": spec.normalize, "temperature": temperature})
     return entries
 
@@ -46,6 +46,7 @@ def calibration(folder: Path) -> None:
     """What the calibration images got."""
     said = calibrated.load_answers()
     kept = {kind: said[f"{calibrated.CALIBRATION}:{kind}"] for kind in ("scores", "predicted")}
+    kept["probe"] = said["probe:scores"]
     calibrated.save_tensors(folder / bundle.CALIBRATION, kept)
 
 
@@ -103,5 +104,5 @@ def prove(detector: Detector, images: Images, tick: Callable[[], None]) -> None:
         if not np.array_equal(getattr(answers, kind), said[f"{calibrated.CALIBRATION}:{kind}"].numpy()):
             raise InputError(
                 f"the detector that was written answers differently from the one that was calibrated ({kind}), so its threshold would mean "
-                "something else. Was it calibrated on another machine or device? Run `calibrate` again here."
+                "something else. Was it calibrated on another machine? Run `calibrate` again here."
             )

@@ -1,8 +1,12 @@
 """What people hand to a detector, one picture at a time: paths, folders, patterns, open files, PIL images, arrays, tensors, and any of
 these in lists or generators.
+
+Whatever may change or go away after it was handed over (a buffer that a camera fills again, the next frame of a GIF, a file that its `with`
+closes) is copied as it is taken; only files that are named are read later, by the threads that look at them.
 """
 
 import glob
+import mimetypes
 import os
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -11,17 +15,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
-from ood.data.reading import UnreadableError, read_image, shown, suffixes
+from ood.data.reading import UnreadableError, eight_bit, read_image, shown, suffixes
 from ood.errors import InputError
+
+BYTES = (bytes, bytearray, memoryview)
 
 
 class Picture(NamedTuple):
-    """One thing to look at. name: of a file, or how many-eth it is; source: what it is read from."""
+    """One thing to look at. name: its file's, or how many-eth it is; source: a path, bytes, a PIL image, an array, or what is wrong."""
 
     name: str
-    source: Any
+    source: Path | bytes | Image.Image | np.ndarray | InputError
 
 
 def is_one(given: Any) -> bool:
@@ -29,8 +35,8 @@ def is_one(given: Any) -> bool:
     if isinstance(given, str | os.PathLike):
         return not (os.path.isdir(given) or (_is_pattern(given) and not os.path.exists(given)))
     if isinstance(given, np.ndarray | torch.Tensor):
-        return given.ndim < 4
-    return isinstance(given, Image.Image | bytes) or hasattr(given, "read")
+        return given.ndim < 4 and not _names(given)
+    return isinstance(given, (Image.Image, *BYTES)) or hasattr(given, "read")
 
 
 def is_lazy(given: Any) -> bool:
@@ -38,17 +44,27 @@ def is_lazy(given: Any) -> bool:
     return not is_one(given) and isinstance(given, Iterator)
 
 
-def each(given: Any) -> Iterator[Picture]:
+def each(given: Any, most: int) -> Iterator[Picture]:
     """The pictures in it, in order; of folders those that are called like pictures, below it too, sorted.
+
+    Args:
+        most: pixels above which an open picture isn't decoded.
 
     Raises:
         InputError: something else than pictures; a folder or pattern without any. Within a list or generator that is a Picture whose source
             is the error: the rest goes on.
     """
-    for picture in _each(given, ""):
-        if isinstance(picture.source, InputError) and not _many(given):
+    given = os.fsdecode(os.fspath(given)) if isinstance(given, str | os.PathLike) else given
+    for picture in _each(given, "", most):
+        alone = not (is_one(given) or _many(given))
+        if alone and isinstance(picture.source, InputError) and (picture.name == given or not isinstance(given, str | os.PathLike)):
             raise picture.source
         yield picture
+
+
+def _names(given: Any) -> bool:
+    """Whether it is an array of file names."""
+    return isinstance(given, np.ndarray) and given.dtype.kind in "USO"
 
 
 def _many(given: Any) -> bool:
@@ -56,18 +72,48 @@ def _many(given: Any) -> bool:
     return isinstance(given, Iterable) and not isinstance(given, str | os.PathLike | dict) and not is_one(given)
 
 
-def _each(given: Any, place: str) -> Iterator[Picture]:
+def _each(given: Any, place: str, most: int) -> Iterator[Picture]:
     if isinstance(given, str | os.PathLike):
         yield from _of_path(given)
     elif is_one(given):
-        yield Picture(place or "0", given)
+        yield Picture(place or "0", _kept(given, most))
     elif _many(given):
-        for i, part in enumerate(given):
-            yield from _each(part, f"{place}/{i}" if place else str(i))
+        for i, part in enumerate(given.tolist() if _names(given) else given):
+            yield from _each(part, f"{place}/{i}" if place else str(i), most)
     else:
         kind = type(given).__name__
         wrong = f"{kind}: no picture. Give a path, folder, pattern, PIL image, array, tensor or open file, or several of these."
         yield Picture(place or kind, InputError(wrong))
+
+
+def _kept(given: Any, most: int) -> bytes | Image.Image | np.ndarray | InputError:
+    """A copy of an open picture, or what is wrong with it."""
+    try:
+        if isinstance(given, BYTES):
+            return bytes(given)
+        if isinstance(given, Image.Image):
+            _not_too_large(given, most)
+            return given.copy()
+        if isinstance(given, torch.Tensor):
+            tensor = given.detach().cpu()
+            tensor = tensor.double() if tensor.is_floating_point() else tensor  # NumPy has no bfloat16
+            return np.array(tensor.permute(1, 2, 0) if tensor.ndim == 3 else tensor)
+        if isinstance(given, np.ndarray):
+            return given.copy()
+        content = given.read()
+        return content if isinstance(content, bytes) else InputError("an open file that gives text. Open it with 'rb'.")
+    except (Exception, MemoryError) as error:  # of whatever it is that was handed over
+        return error if isinstance(error, InputError) else InputError(_reason(error))
+
+
+def _not_too_large(image: Image.Image, most: int) -> None:
+    if image.width * image.height > most:
+        raise InputError(f"has {image.width} x {image.height} pixels, and {most:,} are allowed.")
+
+
+def _reason(error: BaseException) -> str:
+    said = " ".join(str(error).split())[:200]
+    return f"cannot be read as an image ({said or type(error).__name__})."
 
 
 def _is_pattern(path: str | os.PathLike) -> bool:
@@ -77,66 +123,97 @@ def _is_pattern(path: str | os.PathLike) -> bool:
 def _of_path(path: str | os.PathLike) -> Iterator[Picture]:
     name = os.fsdecode(os.fspath(path))
     if is_one(path):
-        yield Picture(shown(name), Path(name))
+        yield Picture(name, Path(name))
         return
     folder = os.path.isdir(name)
-    found = _below(name) if folder else iter(sorted(glob.iglob(name, recursive=True)))
-    first = next(found, None)
-    if first is None:
+    matches = [name] if folder else sorted(glob.iglob(name, recursive=True))
+    found = chain.from_iterable(_below(match) if os.path.isdir(match) else (Picture(match, Path(match)),) for match in matches)
+    seen: set[str] = set()  # a pattern may find a folder and what is in it
+    empty = True
+    for picture in found:
+        empty = False
+        if picture.name not in seen:
+            seen.add(picture.name)
+            yield picture
+    if empty:
         what = "folder" if folder else "pattern"
-        yield Picture(shown(name), InputError(f"{shown(name)}: no picture there. Give another {what}."))
-        return
-    yield from (Picture(shown(file), Path(file)) for file in chain((first,), found))
+        yield Picture(name, InputError(f"{shown(name)}: no picture there. Give another {what}."))
 
 
-def _below(folder: str) -> Iterator[str]:
-    """Files that are called like pictures, in a folder and below it, sorted."""
-    for top, folders, files in os.walk(folder):
-        folders.sort()
-        yield from (os.path.join(top, file) for file in sorted(files) if os.path.splitext(file)[1].lower() in suffixes())
+def _below(folder: str) -> Iterator[Picture]:
+    """Files that are called like pictures, in a folder and below it, sorted; linked folders too, hidden ones not.
+
+    A folder that can't be read, and a picture of a kind that isn't read here, stand among them: nothing is passed over without a word.
+    """
+    wrong: list[OSError] = []
+    walked: set[str] = set()
+    for top, folders, files in os.walk(folder, onerror=wrong.append, followlinks=True):
+        real = os.path.realpath(top)
+        if real in walked:  # a link back
+            folders.clear()
+            continue
+        walked.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for file in sorted(name for name in files if not name.startswith(".")):
+            path, suffix = os.path.join(top, file), os.path.splitext(file)[1].lower()
+            if suffix in suffixes():
+                yield Picture(path, Path(path))
+            elif (mimetypes.guess_type(file)[0] or "").startswith("image/") or suffix in (".heic", ".heif", ".dng", ".cr2", ".nef"):
+                yield Picture(path, InputError(f"pictures of the kind {suffix} aren't read here. Save it as JPEG or PNG."))
+        yield from (Picture(str(error.filename), InputError(f"{error.strerror}.")) for error in wrong)
+        wrong.clear()
+    yield from (Picture(str(error.filename), InputError(f"{error.strerror}.")) for error in wrong)
 
 
-def opened(picture: Picture, most: int, white: float | None) -> Image.Image | np.ndarray:
-    """A picture as a PIL image or a uint8 array (H, W) or (H, W, 3).
+def opened(picture: Picture, most: int, white: float | None) -> Image.Image:
+    """A picture, upright, mode L or RGB.
 
     Args:
         most: pixels above which it isn't decoded. white: see ood.data.reading.eight_bit.
 
     Raises:
-        UnreadableError: it can't be read as one.
+        UnreadableError: it can't be read as one; its message has no name.
     """
-    name, source = picture
-    if isinstance(source, InputError):
-        raise UnreadableError(str(source))
-    if isinstance(source, Path):
-        return read_image(source, most, white)
-    if isinstance(source, bytes) or hasattr(source, "read"):
-        content = source if isinstance(source, bytes) else source.read()
-        if not isinstance(content, bytes):
-            raise UnreadableError(f"{name}: an open file that gives text. Open it with 'rb'.")
-        return read_image(Path(name), most, white, content)
-    if isinstance(source, Image.Image):
-        return source
-    return _array(name, source)
+    source = picture.source
+    try:
+        if isinstance(source, InputError):
+            raise source
+        if isinstance(source, Path):
+            return read_image(source, most, white)
+        if isinstance(source, bytes):
+            return read_image(Path("picture"), most, white, source)
+        image = source if isinstance(source, Image.Image) else _array(source)
+        _not_too_large(image, most)
+        return eight_bit(ImageOps.exif_transpose(image), white)
+    except InputError as error:
+        named = [f"{shown(str(source))}: "] if isinstance(source, Path) else ["picture: "]
+        said = str(error)
+        raise UnreadableError(next((said.removeprefix(name) for name in named if said.startswith(name)), said)) from None
+    except (Exception, MemoryError) as error:  # damaged things make their libraries raise anything
+        raise UnreadableError(_reason(error)) from None
 
 
-def _array(name: str, source: np.ndarray | torch.Tensor) -> Image.Image | np.ndarray:
-    """Arrays have their channels last, tensors first; uint8, or floats in [0, 1]."""
-    if isinstance(source, torch.Tensor):
-        tensor = source.detach().cpu()
-        tensor = tensor.double() if tensor.is_floating_point() else tensor  # NumPy has no bfloat16
-        source = (tensor.permute(1, 2, 0) if tensor.ndim == 3 else tensor).numpy()
+def opened_rgb(picture: Picture, most: int, white: float | None) -> np.ndarray:
+    """A picture as it is decoded, before any chain: uint8 (H, W, 3).
+
+    Raises:
+        UnreadableError: as `opened`.
+    """
+    return np.asarray(opened(picture, most, white).convert("RGB"))
+
+
+def _array(source: np.ndarray) -> Image.Image:
+    """An array with its channels last, uint8, or floats in [0, 1]."""
     if source.dtype == bool:
         source = source.astype(np.uint8) * np.uint8(255)
     if np.issubdtype(source.dtype, np.floating):
         if not source.size or not np.isfinite(source).all() or source.min() < 0 or source.max() > 1:
-            raise UnreadableError(f"{name}: floats must lie in [0, 1]. Scale them, or give uint8.")
+            raise InputError("floats must lie in [0, 1]. Scale them, or give uint8.")
         source = np.rint(source.astype(np.float64) * 255).astype(np.uint8)
     if source.dtype != np.uint8:
-        raise UnreadableError(f"{name}: values of {source.dtype}. Give uint8, or floats in [0, 1].")
+        raise InputError(f"values of {source.dtype}. Give uint8, or floats in [0, 1].")
     if source.ndim == 3 and source.shape[2] == 1:
         source = source[:, :, 0]
     if not (source.ndim == 2 or (source.ndim == 3 and source.shape[2] in (3, 4))) or not source.size:
-        shape = tuple(source.shape)
-        raise UnreadableError(f"{name}: of shape {shape}. Arrays are (H, W), (H, W, 3) or (H, W, 4), tensors (3, H, W).")
+        raise InputError(f"of shape {tuple(source.shape)}. Arrays are (H, W), (H, W, 3) or (H, W, 4), tensors (3, H, W).")
     return Image.fromarray(source)

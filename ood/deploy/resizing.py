@@ -5,8 +5,6 @@ each (its libImaging/Resample.c). Sums of such weights times bytes are exact in 
 products.
 """
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 
@@ -85,4 +83,4 @@ class Preprocess(nn.Module):
             length = ((places[-1] + 1 - part) / 2 + part).float() - start
             matrix = weights(kind, places, start.double(), length.double(), size)
             pixels = _rounded(pixels @ matrix.T if across else matrix @ pixels)
-        return cast(Tensor, pixels)
+        return pixels

@@ -1,6 +1,10 @@
 """What a detector says of a picture."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -21,3 +25,21 @@ class Verdict:
     p_value: float | None = None
     is_ood: bool | None = None
     error: str | None = None
+
+
+def verdicts_of(
+    names: Iterable[str], classes: list[str], probabilities: NDArray, scores: NDArray, p_values: NDArray, flags: NDArray
+) -> list[Verdict]:
+    """Verdicts from columns: probabilities (n, C), the others (n,)."""
+    label, rows = probabilities.argmax(1), np.arange(len(scores))
+    second = np.argsort(-probabilities, axis=1, kind="stable")[:, 1]
+    finite = np.isfinite(scores) & np.isfinite(probabilities).all(1)
+    columns = (finite, label, probabilities[rows, label], second, probabilities[rows, second], scores, p_values, flags)
+    return [
+        Verdict(name, classes[first], probability, classes[runner_up], next_probability, score, p_value, is_ood)
+        if sound
+        else Verdict(name, error="the networks find no number for it.")
+        for name, sound, first, probability, runner_up, next_probability, score, p_value, is_ood in zip(
+            names, *(column.tolist() for column in columns), strict=True
+        )
+    ]

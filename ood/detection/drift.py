@@ -21,51 +21,48 @@ STARTS = 400  # that are remembered
 
 
 def allowed(rule: Rule) -> float:
-    """The rate of alarms that the rule's very threshold has at most, with its confidence (of several thresholds: the largest)."""
+    """The rate of alarms that the rule's very threshold has at most, with its confidence; of several, each has at most that."""
     from scipy.special import betaincinv
 
-    sizes = [(rank, len(part)) for rank, part in zip(rule.ranks, rule.parts, strict=True)]
-    return max(float(betaincinv(rank, count + 1 - rank, rule.confidence)) for rank, count in sizes)
+    sure = 1 - (1 - rule.confidence) / len(rule.parts)
+    return max(float(betaincinv(rank, len(part) + 1 - rank, sure)) for rank, part in zip(rule.ranks, rule.parts, strict=True))
 
 
 @dataclass
 class Watch:
-    """alpha: allowed rate of alarms; delta: chance of a false report, ever. seen, alarms: so far. starts, logs: of every start that is
-    remembered its number (from 1) and the logarithms of its products, (starts, rates). since: the likeliest start of a change, once it is
-    reported; at: when it was.
+    """alpha: allowed rate of alarms; delta: chance of a false report, ever, if no more than that is so.
+
+    seen, alarms: so far. starts, logs: of every start that is remembered its number (from 1), (s,), and the logarithms of its products, (s,
+    rates). since: the likeliest start of a change, once it is reported; at: when it was.
     """
 
     alpha: float
     delta: float
     seen: int = 0
     alarms: int = 0
-    starts: list[int] = field(default_factory=list)
-    logs: list[list[float]] = field(default_factory=list)
+    starts: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    logs: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
     since: int | None = None
     at: int | None = None
 
-    @property
-    def rates(self) -> NDArray[np.float64]:
-        """The rates that are betted on."""
+    def __post_init__(self) -> None:
         wanted = [*(factor * self.alpha for factor in RATES), *HIGH]
-        return np.array(sorted({rate for rate in wanted if self.alpha < rate < 1} or {(1 + self.alpha) / 2}))
+        rates = np.array(sorted({rate for rate in wanted if self.alpha < rate < 1} or {(1 + self.alpha) / 2}))
+        self._hit, self._miss = np.log(rates / self.alpha), np.log1p(-rates) - math.log1p(-self.alpha)
+        self.logs = self.logs.reshape(len(self.starts), len(rates))
 
-    def update(self, flags: NDArray[np.bool_]) -> None:
-        """Images that came, in their order."""
-        rates = self.rates
-        hit, miss = np.log(rates / self.alpha), np.log1p(-rates) - math.log1p(-self.alpha)
-        starts, logs = np.array(self.starts, np.int64), np.array(self.logs, np.float64).reshape(-1, len(rates))
-        for flag in np.asarray(flags, bool):
-            self.seen += 1
-            self.alarms += int(flag)
-            starts, logs = np.r_[starts, self.seen], np.vstack([logs, np.zeros(len(rates))]) + (hit if flag else miss)
-            weighted = np.logaddexp.reduce(logs, axis=1) - math.log(len(rates)) - np.log(starts) - np.log1p(starts)
-            if self.since is None and np.logaddexp.reduce(weighted) >= -math.log(self.delta):
-                self.since, self.at = int(starts[weighted.argmax()]), self.seen
-            if len(starts) > STARTS:
-                kept = np.sort(np.argsort(-weighted, kind="stable")[:STARTS])
-                starts, logs = starts[kept], logs[kept]
-        self.starts, self.logs = starts.tolist(), logs.tolist()
+    def update(self, flag: bool) -> None:
+        """One more image has come."""
+        self.seen += 1
+        self.alarms += int(flag)
+        self.starts = np.append(self.starts, self.seen)
+        self.logs = np.vstack([self.logs, np.zeros(len(self._hit))]) + (self._hit if flag else self._miss)
+        weighted = np.logaddexp.reduce(self.logs, axis=1) - math.log(len(self._hit)) - np.log(self.starts) - np.log1p(self.starts)
+        if self.since is None and np.logaddexp.reduce(weighted) >= -math.log(self.delta):
+            self.since, self.at = int(self.starts[weighted.argmax()]), self.seen
+        if len(self.starts) > STARTS:
+            kept = np.sort(np.argsort(-weighted, kind="stable")[: STARTS // 2])
+            self.starts, self.logs = self.starts[kept], self.logs[kept]
 
     def told(self) -> str:
         """What it has found, in a line."""

@@ -27,7 +27,7 @@ def rank(guarantee: Guarantee, count: int, alpha: float, confidence: float) -> i
     """The largest r of which `count` calibration images keep this promise at alpha; 0: they can't."""
     if guarantee == "marginal":
         return marginal_rank(count, alpha)
-    return (conditional_rank if guarantee == "conditional" else simultaneous_rank)(count, alpha, confidence)
+    return {"conditional": conditional_rank, "simultaneous": simultaneous_rank}[guarantee](count, alpha, confidence)
 
 
 def marginal_rank(count: int, alpha: float) -> int:

@@ -165,5 +165,7 @@ class NCI(Fitted):
 
 
 def in_chunks(score: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
-    """The scores of a set, CHUNK images at a time."""
+    """The scores of a set, CHUNK images at a time; in a graph, whose batch is of any size, all at once."""
+    if torch.compiler.is_exporting():
+        return score(rows)
     return torch.cat([score(part) for part in rows.split(CHUNK)])

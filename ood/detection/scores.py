@@ -198,8 +198,10 @@ class KNN(Fitted):
         return self
 
     def score(self, features: Tensor, chunk: int = 4096) -> Tensor:
-        rows = F.normalize(features.double(), dim=1).split(chunk)
-        return torch.cat([torch.cdist(row, self.bank).kthvalue(self.k, dim=1).values for row in rows])
+        rows = F.normalize(features.double(), dim=1)
+        if torch.compiler.is_exporting():  # neither distances nor chunks of a batch of any size can be had in a graph
+            return (2 - 2 * rows @ self.bank.T).clamp(min=0).sqrt().topk(self.k, dim=1, largest=False).values[:, -1]
+        return torch.cat([torch.cdist(row, self.bank).kthvalue(self.k, dim=1).values for row in rows.split(chunk)])
 
 
 class ViM(Fitted):

@@ -11,12 +11,14 @@ from ood.evaluation.groups import group_means
 
 
 class Choice(NamedTuple):
-    """A model and a score. by: the mean AUROC on validation OOD, over its sets and seeds. held_out: the same on ID classes that were held
-    out, where there are such figures (ood.evaluation.held_out).
+    """A model and a score. picked: whether validation chose both. by: the mean AUROC on validation OOD, over its sets and seeds.
+
+    held_out: the same on ID classes that were held out, where there are such figures (ood.evaluation.held_out).
     """
 
     model: str
     score: str
+    picked: bool
     by: float
     held_out: float | None
 
@@ -47,7 +49,7 @@ def choose(setting: Detector, results: Mapping[str, dict[str, Any]], models: Map
             raise InputError(f"params.yaml: detector.score: {score} isn't among those that are computed. Add it to scores.used.")
         by = sum(group_means(seed.grid[score])["validation"]["auroc"] for seed in seeds) / len(seeds)
         held = [value for seed in seeds for value in seed.held_out.get(score, {}).values()]
-        found.append(Choice(name, score, by, sum(held) / len(held) if held else None))
+        found.append(Choice(name, score, AUTO == setting.model == setting.score, by, sum(held) / len(held) if held else None))
     if setting.model == AUTO and setting.score in posthoc.FITTED_ON_VALIDATION:
         raise InputError(
             f"params.yaml: detector: {setting.score} is fitted on the images that validation OOD is told from, so validation can't say for "

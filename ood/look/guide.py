@@ -24,6 +24,7 @@ from ood.look.folder import Files, list_files
 SHARE, FEW = 0.12, 5  # of the pictures that validate, that calibrate, and that test; of a class, fewer of which say little
 LARGER, LEAST = 0.2, 10  # the share that validates and tests where the smallest class has few; the smallest class that can be split
 CALIBRATING = 0.1  # the share that calibrates there
+APART = 0.9  # of pictures that look like no other, counted on for a promise: of those that do, one of each group calibrates
 REJECTED = (0.05, 0.1, 0.2)  # false-alarm rates of a detector, the first that calibration images can promise
 STEPS, EPOCHS = 1500, (10, 60)  # a head's training on frozen features, in steps; fewest and most epochs
 SAMPLED = 200  # files whose size is read
@@ -205,7 +206,7 @@ def _split(values: CommentedMap, known: Known) -> list[str]:
         values["scores"] = CommentedMap(knn_k=max(1, trained // 4), nnguide_k=max(1, trained // 4))
     few = "" if fewest >= FEW else f"; its figures per class mean little, for the smallest class has {least} pictures"
     shares = f"{train:.0%} train, {share:.0%} validate, {calibrating:.0%} calibrate, {share:.0%} test"
-    return [f"split: {shares}{few}", *_detector(values, sum(int(calibrating * count) for count in known.counts.values()))]
+    return [f"split: {shares}{few}", *_detector(values, int(APART * sum(int(calibrating * count) for count in known.counts.values())))]
 
 
 def _detector(values: CommentedMap, count: int) -> list[str]:
