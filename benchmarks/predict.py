@@ -1,6 +1,6 @@
 """What a detector in use costs: many files beside decoding plus the bare forward pass, its memory, the time to a first answer.
 
-    python benchmarks/predict.py [data/detector] [--pictures 10000] [--kind jpg] [--pixels 64]
+    python benchmarks/predict.py [data/detector] [--pictures 10000] [--kind jpg] [--pixels 64] [--onnx detector.onnx]
 
 Pictures are noise of `pixels` a side, written for the occasion. The bare way decodes all of them through the detector's own chain, on as
 many threads, then sends them through the network in batches of 64 with all cores; it has neither scores, p-values nor verdicts, nor does
@@ -22,7 +22,9 @@ import torch
 from PIL import Image
 
 from ood import Detector
+from ood.deploy import loading
 from ood.deploy.pictures import Picture
+from ood.deploy.predictor import Predictor
 
 BATCH = 64
 
@@ -52,7 +54,7 @@ def bare(detector: Detector, paths: list[Path]) -> tuple[float, float]:
     return decoded, time.perf_counter() - begun
 
 
-def predicted(detector: Detector, paths: list[Path]) -> tuple[float, list[float]]:
+def predicted(detector: Predictor, paths: list[Path]) -> tuple[float, list[float]]:
     """Seconds of `predict` from a generator, and MiB in use along the way."""
     process, used = psutil.Process(), []
     begun = time.perf_counter()
@@ -67,6 +69,7 @@ def main() -> None:
     parser.add_argument("detector", nargs="?", default="data/detector")
     parser.add_argument("--pictures", type=int, default=10_000)
     parser.add_argument("--pixels", type=int, default=64)
+    parser.add_argument("--onnx", type=Path)
     parser.add_argument("--kind", default="jpg", choices=["jpg", "png"])
     arguments = parser.parse_args()
     detector = Detector.load(arguments.detector)
@@ -80,6 +83,9 @@ def main() -> None:
                 f"{len(paths):,} pictures: predict {took:.2f} s, {len(paths) / took:,.0f} a second; decoding {decoding:.2f} s and forward "
                 f"{forward:.2f} s: {took / (decoding + forward):.2f} times that; MiB along the way: {', '.join(f'{u:.0f}' for u in used)}"
             )
+        if arguments.onnx:
+            took, _ = predicted(loading.load(arguments.onnx), paths)
+            print(f"the graph, by onnxruntime: {took:.2f} s, {len(paths) / took:,.0f} a second")
         command = [sys.executable, "-m", "stages", "predict", str(paths[0]), "--detector", arguments.detector]
         for _ in range(3):
             begun = time.perf_counter()
