@@ -25,7 +25,8 @@ from ood import Detector
 from ood.config.data import Chain
 from ood.config.evaluation import Odin, Scores
 from ood.config.nets import Net
-from ood.deploy import bundle, told
+from ood.data.batches import ImageSet
+from ood.deploy import bundle, calibrated, export, told
 from ood.deploy.answers import Ensemble, Member
 from ood.deploy.calibrated import save_tensors
 from ood.deploy.verdicts import Verdict
@@ -135,6 +136,19 @@ def test_threads_change_nothing_and_stay_as_they_were(detector):
         assert torch.get_num_threads() == threads
     torch.set_num_threads(before)
     assert found[0] == found[1] == found[2]
+
+
+def test_each_batch_is_computed_by_one_thread(folder):
+    """Some networks' convolutions add up differently with two (EfficientNet-Lite0's do, in small batches)."""
+    detector, seen = Detector.load(folder), []
+    hook = detector.ensemble.members[0].net.backbone.register_forward_pre_hook(lambda *_: seen.append(torch.get_num_threads()))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    detector.predict(SOME)
+    detector.ensemble.answer(torch.from_numpy(SOME[:3]).permute(0, 3, 1, 2))
+    torch.set_num_threads(before)
+    hook.remove()
+    assert set(seen) == {1}
 
 
 def test_an_ensemble_answers_by_means(tmp_path):
@@ -518,6 +532,30 @@ def test_a_hostile_folder_is_refused_and_nothing_of_it_runs(folder, tmp_path, ca
     with pytest.raises(InputError, match=said):
         Detector.load(twin)
     assert not Path("/tmp/exploded").exists()
+
+
+def test_a_file_that_changes_while_it_is_loaded_is_noticed(folder, tmp_path):
+    twin = copied(folder, tmp_path / "d")
+    found = bundle.read(twin)
+    save_tensors(twin / "score-0.safetensors", {"bank": torch.rand(100, 64, dtype=torch.float64)})
+    with pytest.raises(InputError, match="was changed while it was read"):
+        bundle.tensors(twin, found, "score-0.safetensors")
+
+
+def test_a_detector_that_answers_otherwise_than_it_was_calibrated_is_not_exported(folder, monkeypatch):
+    """In the last bit, or another class."""
+    detector, images = Detector.load(folder), ImageSet(torch.from_numpy(SOME).permute(0, 3, 1, 2), torch.zeros(40, dtype=torch.int64))
+    answers = detector.ensemble.over(images, lambda: None)
+    said = {f"calibration/id:{kind}": torch.from_numpy(getattr(answers, kind).copy()) for kind in ("scores", "predicted")}
+    monkeypatch.setattr(calibrated, "load_answers", lambda: said)
+    export.prove(detector, images, lambda: None)
+    scores = said["calibration/id:scores"]
+    said["calibration/id:scores"] = torch.nextafter(scores, torch.full_like(scores, torch.inf))
+    with pytest.raises(InputError, match=r"answers differently .*scores"):
+        export.prove(detector, images, lambda: None)
+    said |= {"calibration/id:scores": scores, "calibration/id:predicted": (said["calibration/id:predicted"] + 1) % 3}
+    with pytest.raises(InputError, match=r"answers differently .*predicted"):
+        export.prove(detector, images, lambda: None)
 
 
 def test_a_folder_that_says_the_same_again_loads(folder, tmp_path):

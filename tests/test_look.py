@@ -435,8 +435,8 @@ def test_a_recipe_for_a_folder_needs_no_hand(workspace):
         name: len(load(name, workspace.path / "data/prepared"))
         for name in ("auxiliary/jigsaw", "validation/speckle", "near/coloured-noise")
     }
-    assert sizes == {"auxiliary/jigsaw": 12, "validation/speckle": 4, "near/coloured-noise": 100}, (
-        "of ten of a class six train, two validate"
+    assert sizes == {"auxiliary/jigsaw": 10, "validation/speckle": 4, "near/coloured-noise": 100}, (
+        "of ten of a class five train, two validate"
     )
     assert json.loads((workspace.path / "metrics/look/id.json").read_text())["images"] == 20
 

@@ -6,7 +6,7 @@ import torch
 from ood import nets
 from ood.errors import InputError
 from ood.nets.layers import BatchNorm2d, Dropout, DropPath, SpectralConv2d
-from ood.nets.resnet import AverageShortcut
+from ood.nets.residual import AverageShortcut
 from ood.unmask import masks
 
 COUNTS = [

@@ -240,13 +240,15 @@ def shrink(params: dict, project: Project, name: str) -> None:
     assert len(classes) == count
     if data["id"]["test"] is None:
         pictures(project.path / "synthetic/id", classes, 5, side, 0)
-        data["id"]["split"] = {"train": 0.6, "val": 0.2, "test": 0.2}
+        data["id"]["split"] = {"train": 0.4, "val": 0.2, "calibration": 0.2, "test": 0.2}
     else:
         each = 3 if params["diffusion"]["enabled"] else 2  # embeddings need two features of a class
         pictures(project.path / "synthetic/id", classes, each, side, 0)
         pictures(project.path / "synthetic/test", classes, 1, side, 1)
         data["id"]["test"] = {"source": "folder", "path": "synthetic/test"}
         data["id"]["split"] = {"train": 1 - 1 / each, "val": 1 / each, "test": 0.0}
+        params["detector"]["model"] = None
+    params["detector"] |= {"reject": 0.5, "guarantee": "marginal"}
     data["id"]["images"] = {"source": "folder", "path": "synthetic/id"}
     data["min_per_class"] = 1
     for seed, role in enumerate(("auxiliary", "validation", "near", "far"), start=2):

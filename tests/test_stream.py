@@ -12,6 +12,7 @@ from conftest import ROOT, Workspace
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from scipy.stats import beta
 from test_deploy import CLASSES, SOME, made
 
 from ood import Detector
@@ -94,6 +95,15 @@ def updated(watch, flags):
     return watch
 
 
+def test_what_cannot_be_read_counts_neither_way(shop):
+    detector = Detector.load(shop.path / "detector")
+    watched = stream.Watched(shop.path / "unread.json", detector, Watch(0.05, 0.05))
+    verdicts = [Verdict("a", error="broken"), Verdict("b", "x", 1.0, "y", 0.0, 0.0, 0.5, False), Verdict("c", error="broken")]
+    assert list(watched.over(iter(verdicts), print)) == verdicts
+    assert (watched.watch.seen, watched.watch.alarms) == (1, 0)
+    assert json.loads((shop.path / "unread.json").read_text())["seen"] == 1, "kept at the end"
+
+
 def test_it_counts_and_forgets_what_tells_nothing():
     watch = updated(Watch(0.05, 0.05), np.random.default_rng(2).random(1000) < 0.04)
     assert len(watch.starts) <= drift.STARTS
@@ -114,7 +124,9 @@ def test_what_is_allowed_is_what_the_very_threshold_has_with_confidence():
     assert 0.048 < drift.allowed(rule) <= 0.05
     assert drift.allowed(rule.under(promise="marginal")) > 0.05, "50 of 1,000: on average 5 %, but this one may have more"
     halves = Rule(scores, np.repeat([0, 1], [300, 700]), ["a", "b"], 0.05, "conditional", 0.95, per_class=True)
-    assert drift.allowed(halves) > 0.05, "that all classes keep it at once is not what each promises"
+    bounds = [beta.ppf(0.975, rank, count + 1 - rank) for rank, count in zip(halves.ranks, (300, 700), strict=True)]
+    assert drift.allowed(halves) == pytest.approx(max(bounds))
+    assert max(bounds) > 0.05, "that all classes keep it at once is not what each promises"
 
 
 # --- the command

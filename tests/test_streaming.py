@@ -115,7 +115,9 @@ def streaming_workspace(tmp_path, stream: bool) -> Workspace:
         {
             "data.stream": stream,
             "data.chain": {"size": 8, "mean": [0.5] * 3, "std": [0.5] * 3},
-            "data.id": {"images": folder | {"path": "pictures/id"}, "split": {"train": 0.6, "val": 0.2, "test": 0.2}},
+            "data.id": {"images": folder | {"path": "pictures/id"}, "split": {"train": 0.5, "val": 0.2, "calibration": 0.1, "test": 0.2}},
+            "detector.reject": 0.5,
+            "detector.guarantee": "marginal",
             "data.auxiliary": {
                 "others": folder | {"path": "pictures/others"},
                 "noise": {"source": "noise", "kind": "gaussian", "count": 9},
