@@ -195,18 +195,26 @@ def stopped(workspace: Workspace, command: str, condition) -> None:
     process.wait()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("damage", ["empty", "cut", "foreign", "flipped", "epoch", "finished"])
-def test_a_damaged_resume_file_is_set_aside_and_training_ends_as_if_undisturbed(prepared: Workspace, tmp_path, damage):
-    """It blocked every rerun, or ended in other bytes without a word."""
-    workspace = prepared.copy(tmp_path / "one")
+@pytest.fixture(scope="module")
+def halfway(prepared: Workspace, tmp_path_factory) -> tuple[Workspace, Workspace]:
+    """A training that was killed in its second seed, and the same one undisturbed; don't write into them, copy them."""
+    workspace = prepared.copy(tmp_path_factory.mktemp("halfway"))
     workspace.set({"pretrain.training.epochs": 25})
-    whole = workspace.copy(tmp_path / "whole")
+    whole = workspace.copy(tmp_path_factory.mktemp("whole"))
     whole.stage("pretrain ce")
     scratch = workspace.path / ".scratch"
     stopped(workspace, "pretrain ce", lambda: list(scratch.rglob("finished.json")))
     stopped(workspace, "pretrain ce", lambda: list(scratch.rglob("1/epochs/003.safetensors")))
     assert not (workspace.path / "data/models/ce").exists()
+    return workspace, whole
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", ["empty", "cut", "foreign", "flipped", "epoch", "finished"])
+def test_a_damaged_resume_file_is_set_aside_and_training_ends_as_if_undisturbed(halfway, tmp_path, damage):
+    """It blocked every rerun, or ended in other bytes without a word."""
+    workspace, whole = halfway[0].copy(tmp_path / "one"), halfway[1]
+    scratch = workspace.path / ".scratch"
     (checkpoint,) = scratch.rglob("1/checkpoint.pt")
     match damage:
         case "empty":
