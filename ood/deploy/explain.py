@@ -137,7 +137,7 @@ def draw(path: Path, found: Explanation, detector: Detector) -> None:
     seen.set_title("what it looks at", fontsize=8)
     heat.imshow(found.image.mean(2), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     heat.imshow(found.heat, cmap="inferno", alpha=0.55, vmin=0, vmax=1)
-    heat.set_title(f"what speaks for {short(str(verdict.label), 24)} ({found.method})", fontsize=8)
+    heat.set_title(f"what speaks for {short(str(verdict.label), 24)}\n({found.method})", fontsize=8)
     rule = detector.rule
     scores.hist(rule.calibration, bins=30, color=COLOURS["id"], alpha=0.6, label=f"{len(rule.calibration)} calibration images")
     cut = rule.thresholds[detector.classes.index(str(verdict.label)) if rule.per_class else 0]
