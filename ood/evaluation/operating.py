@@ -85,8 +85,7 @@ def headline(figures: dict[str, Any]) -> dict[str, Any]:
 
 def told(rule: Rule, figures: dict[str, Any] | None) -> list[str]:
     """The operating point in a few lines."""
-    each = " of what is taken for each class" if rule.per_class else ""
-    lines = [f"on {len(rule.calibration)} calibration images: at most {rule.reject:.1%} of ID{each} flagged, {rule.said}"]
+    lines = [f"on {len(rule.calibration)} calibration images: at most {rule.reject:.1%} of ID flagged, {rule.said}"]
     if figures is None:
         return lines
     inside = figures["id"]
