@@ -61,7 +61,5 @@ def as_graph(path: Path, console: Console) -> None:
     if path.suffix.lower() != ".onnx":
         raise InputError(f"--onnx {path}: call it .onnx, by which `predict` knows it.")
     must_take([path])
-    detector = Product.load(FOLDER)
-    onnx.write(detector, path)
-    worst = onnx.verify(detector, path)
+    worst = onnx.write(Product.load(FOLDER), path)
     console.note(f"{path}: answers as {FOLDER}, by onnxruntime, to {worst:.1g} (batches of 1, 2 and 7, three sizes)")

@@ -100,7 +100,7 @@ def both(tmp_path_factory):
 
 def test_a_graph_answers_as_its_detector(both):
     detector, path = both
-    assert graphs.verify(detector, path) < graphs.TOLERANCE
+    assert graphs.difference(detector, path.read_bytes()) < graphs.TOLERANCE
     graph = loading.load(path)
     assert (graph.classes, graph.images, graph.promise) == (CLASSES, detector.images, detector.promise)
     rng = np.random.default_rng(1)
@@ -153,8 +153,15 @@ def test_what_a_graph_cannot_do_is_told(both, tmp_path):
 
 
 def test_a_graph_that_differs_is_not_given_out(both, tmp_path):
-    detector, path = both
+    _, path = both
     other = Detector.load(made(tmp_path / "other", "vim", "resnet_8_1", seeds=(2, 1), rule=RULE))
     with pytest.raises(InputError, match="answers differently"):
-        graphs.verify(other, path)
-    assert graphs.verify(detector, path) < graphs.TOLERANCE
+        graphs.difference(other, path.read_bytes())
+
+
+def test_nor_is_it_written(both, tmp_path, monkeypatch):
+    (tmp_path / "d.onnx").write_bytes(b"the one before")
+    monkeypatch.setattr(graphs, "TOLERANCE", -1.0)
+    with pytest.raises(InputError, match="answers differently"):
+        graphs.write(both[0], tmp_path / "d.onnx")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"the one before"]

@@ -29,6 +29,11 @@ from ood.nets import Classifier
 BATCHES = {16: 64, 64: 16, 4096: 4}  # pixels up to which a batch is so large: few large images fill a core's cache (docs/performance.md)
 
 
+def cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class Answers(NamedTuple):
     """Of n images: probabilities (n, C), at the fitted temperature, and scores (n,), larger = more OOD, both float64; features (n, D), raw,
     of the first network.
@@ -100,13 +105,13 @@ class Ensemble:
     def over(self, images: Images, tick: Callable[[], None]) -> Answers:
         """What it says of a prepared set, by as many threads as there are cores."""
         plan = [Views.plain(part) for part in torch.arange(len(images)).split(self.batch)]
-        cores, found = os.cpu_count() or 1, []
+        threads, found = cores(), []
         waiting: deque[Future[Answers]] = deque()
-        with ThreadPoolExecutor(cores) as pool:
+        with ThreadPoolExecutor(threads) as pool:
             for rows in images.batches(plan):
                 tick()
                 waiting.append(pool.submit(self.answer, rows.cpu()))
-                if len(waiting) > 2 * cores:
+                if len(waiting) > 2 * threads:
                     found.append(waiting.popleft().result())
             return Answers.joined([*found, *(one.result() for one in waiting)])
 

@@ -76,11 +76,11 @@ class Graph(nn.Module):
         return label, probability, score, p_value, score > self.thresholds[which], mean
 
 
-def write(detector: Detector, path: Path) -> None:
-    """Write the graph, one file.
+def write(detector: Detector, path: Path) -> float:
+    """Write the graph, one file, if it answers as the detector; the largest difference between the two (see `difference`).
 
     Raises:
-        InputError: a score that needs gradients; a library that isn't installed.
+        InputError: a score that needs gradients; a library that isn't installed; as `difference`.
     """
     if detector.bundle.score in detectors.FROM_IMAGES:
         raise InputError(f"{detector.bundle.score} needs gradients, which a graph can't give. Export it with another detector.score.")
@@ -100,28 +100,32 @@ def write(detector: Detector, path: Path) -> None:
     assert program is not None
     model = program.model_proto
     onnx.helper.set_model_props(model, {name: json.dumps(value, ensure_ascii=False) for name, value in facts(detector).items()})
-    atomically(path, lambda temporary: onnx.save(model, temporary))
+    content = model.SerializeToString()
+    worst = difference(detector, content)
+    atomically(path, lambda temporary: temporary.write_bytes(content))
+    return worst
 
 
-def verify(detector: Detector, path: Path) -> float:
+def difference(detector: Detector, graph: bytes) -> float:
     """The largest difference between a graph and its detector, on noise: batches of 1, 2 and 7, three sizes.
 
     Raises:
         InputError: it is more than TOLERANCE, or a flag or class differs.
     """
-    session, worst = _session(path), 0.0
+    session, worst, side = _session(graph), 0.0, detector.ensemble.side
     for batch in (1, 2, 7):
-        side = detector.ensemble.side
         for height, width in ((side, side), (61, 43), (120, 200)):
             pictures = np.random.default_rng(batch).integers(0, 256, (batch, height, width, 3), dtype=np.uint8)
             found = dict(zip(OUTPUTS, session.run(list(OUTPUTS), {"pictures": pictures}), strict=True))
-            expected = detector.predict(list(pictures))
+            looked = torch.stack([torch.from_numpy(detector.chain.finish(detector.chain.native(one)[None])[0].copy()) for one in pictures])
+            parts = looked.permute(0, 3, 1, 2).split(detector.ensemble.batch)
+            expected = [verdict for part in parts for verdict in detector.read(detector.ensemble.answer(part), [""] * len(part))]
             for name in ("score", "probability", "p_value"):
                 wanted = np.array([getattr(verdict, name) for verdict in expected])
                 worst = max(worst, float((np.abs(found[name] - wanted) / np.maximum(1, np.abs(wanted))).max()))
             same = [detector.classes[label] for label in found["label"]] == [verdict.label for verdict in expected]
             if not same or found["is_ood"].tolist() != [verdict.is_ood for verdict in expected] or worst > TOLERANCE:
-                raise InputError(f"{path}: the graph answers differently from the detector (by {worst:.2g}). Don't use it; tell us.")
+                raise InputError(f"the graph answers differently from its detector (by {worst:.2g}), so it isn't written. Tell us.")
     return worst
 
 
@@ -162,7 +166,12 @@ class GraphDetector(Predictor):
 
     def __init__(self, path: Path, workers: int | None = None):
         """Raises InputError: no such graph, or one that says nothing of a detector."""
-        self.session = _session(path)
+        if not path.is_file():
+            raise InputError(f"{path}: no such file. Give one that `export --onnx` wrote.")
+        try:
+            self.session = _session(path.read_bytes())
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
         said = self.session.get_modelmeta().custom_metadata_map
         try:
             known = {name: json.loads(value) for name, value in said.items()}
@@ -195,17 +204,15 @@ class GraphDetector(Predictor):
         return verdict
 
 
-def _session(path: Path) -> Any:
+def _session(graph: bytes) -> Any:
     """A graph, ready to run; a thread for each run."""
     try:
         import onnxruntime
     except ImportError:
         raise InputError("ONNX needs the package onnxruntime. Install atypical[onnx] (pip, uv).") from None
-    if not path.is_file():
-        raise InputError(f"{path}: no such file. Give one that `export --onnx` wrote.")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     try:
-        return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime's own, of what isn't a graph
-        raise InputError(f"{path}: can't be read as an ONNX graph ({' '.join(str(error).split())[:200]}). Write it again.") from None
+        raise InputError(f"can't be read as an ONNX graph ({' '.join(str(error).split())[:200]}). Write it again.") from None

@@ -1,13 +1,14 @@
 """Pictures in, verdicts out: one, several, or a stream of them, whatever judges them."""
 
-import os
 import queue
 import threading
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, overload
 
+from ood.deploy.answers import cores
 from ood.deploy.pictures import Picture, each, is_lazy, is_one
 from ood.deploy.verdicts import Verdict
 
@@ -15,12 +16,7 @@ AHEAD = 2  # batches that each worker may be ahead of what was asked for
 PAUSE = 0.01  # seconds that a batch waits for more pictures before it goes as it is
 
 
-def cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-class Predictor:
+class Predictor(ABC):
     """What predicts: one picture, several, or a stream of them, in order.
 
     classes: names of what it knows. together: pictures that are judged at once. most: pixels above which one isn't decoded.
@@ -32,18 +28,18 @@ class Predictor:
         self.notes: list[str] = []
 
     @property
+    @abstractmethod
     def promise(self) -> str:
         """What its threshold promises, in a line."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def images(self) -> int:
         """How many calibration images a threshold rests on (of several thresholds, the fewest)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def judge(self, batch: list[Picture]) -> list[Verdict]:
         """Verdicts of at most `together` pictures; called by several threads."""
-        raise NotImplementedError
 
     @overload
     def predict(self, given: Iterator[Any]) -> Iterator[Verdict]: ...

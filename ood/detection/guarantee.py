@@ -90,7 +90,7 @@ def p_values(calibration: NDArray, scores: NDArray) -> NDArray[np.float64]:
 
     That of an ID image is at most alpha with probability at most alpha, whatever alpha is (marginally); ties count as reached.
     """
-    ordered = np.sort(calibration)
+    ordered = np.sort(calibration, kind="stable")  # at once where they are sorted already
     reaching = len(ordered) - np.searchsorted(ordered, scores, side="left")
     return (1 + reaching) / (len(ordered) + 1)
 

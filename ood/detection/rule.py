@@ -74,8 +74,9 @@ class Rule:
 
     @cached_property
     def parts(self) -> list[NDArray[np.float64]]:
-        """The calibration scores that a threshold rests on: all of them, or those of each predicted class."""
-        return [self.calibration[self.predicted == label] for label in range(len(self.classes))] if self.per_class else [self.calibration]
+        """The calibration scores that a threshold rests on, sorted: all of them, or those of each predicted class."""
+        chosen = [self.predicted == label for label in range(len(self.classes))] if self.per_class else [slice(None)]
+        return [np.sort(self.calibration[which]) for which in chosen]
 
     @cached_property
     def thresholds(self) -> NDArray[np.float64]:
@@ -109,7 +110,7 @@ class Rule:
     def p_values(self, scores: NDArray, predicted: NDArray) -> NDArray[np.float64]:
         """Each image's conformal p-value, (N,): among the calibration images, or among those of its predicted class."""
         if not self.per_class:
-            return guarantee.p_values(self.calibration, scores)
+            return guarantee.p_values(self.parts[0], scores)
         found = np.ones(len(scores))
         for label, part in enumerate(self.parts):
             own = predicted == label
