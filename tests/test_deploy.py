@@ -28,7 +28,6 @@ from ood.config.nets import Net
 from ood.data.batches import ImageSet
 from ood.deploy import bundle, calibrated, export, told
 from ood.deploy.answers import Ensemble, Member
-from ood.deploy.calibrated import save_tensors
 from ood.deploy.verdicts import Verdict
 from ood.detection import detectors
 from ood.detection.detectors import Outputs
@@ -61,13 +60,13 @@ def made(folder, score="knn", net="wrn_10_1", seeds=(0,), size=8, calibration=10
         if score not in detectors.FROM_IMAGES:
             fitted = detectors.fit([score], head, outputs, labels, outputs.logits, scores)[score]
         store.save_weights(folder / bundle.weights(number), model.state_dict())
-        save_tensors(folder / bundle.fitted(number), getattr(fitted, "state", {}))
+        store.save_weights(folder / bundle.fitted(number), getattr(fitted, "state", {}))
         members.append(Member(model, fitted, 1.5))
         networks.append({"net": spec.net, "normalize": False, "temperature": 1.5})
     ensemble = Ensemble(tuple(members), 1).steady()
     answers = [ensemble.answer(part) for part in images.split(ensemble.batch)]
     said = {kind: torch.from_numpy(np.concatenate([getattr(found, kind) for found in answers])) for kind in ("scores", "predicted")}
-    save_tensors(folder / bundle.CALIBRATION, said | {"probe": torch.from_numpy(ensemble.probe())})
+    store.save_weights(folder / bundle.CALIBRATION, said | {"probe": torch.from_numpy(ensemble.probe())})
     (folder / bundle.CARD).write_text("a card")
     rule = {"reject": 0.05, "guarantee": "conditional", "confidence": 0.95, "per_class": False} | (rule or {})
     known = Rule(said["scores"].numpy(), said["predicted"].numpy(), CLASSES, *(rule[key] for key in rule))
@@ -477,11 +476,13 @@ def header_of_nothing(_, twin):
 
 def nothing(_, twin):
     state = load_file(twin / "network-0.safetensors")
-    save_tensors(twin / "network-0.safetensors", state | {"fc.weight": torch.full_like(state["fc.weight"], torch.nan)})
+    store.save_weights(twin / "network-0.safetensors", state | {"fc.weight": torch.full_like(state["fc.weight"], torch.nan)})
 
 
 def halved(_, twin):
-    save_tensors(twin / "network-0.safetensors", {name: value.half() for name, value in load_file(twin / "network-0.safetensors").items()})
+    store.save_weights(
+        twin / "network-0.safetensors", {name: value.half() for name, value in load_file(twin / "network-0.safetensors").items()}
+    )
 
 
 HOSTILE = {
@@ -504,25 +505,28 @@ HOSTILE = {
     "weights that are no numbers": (nothing, "computes something else here"),
     "weights of another kind": (halved, "weights of another network"),
     "a bank of another width": (
-        lambda _, twin: save_tensors(twin / "score-0.safetensors", {"bank": torch.rand(100, 3, dtype=torch.float64)}),
+        lambda _, twin: store.save_weights(twin / "score-0.safetensors", {"bank": torch.rand(100, 3, dtype=torch.float64)}),
         "don't fit together",
     ),
     "another bank": (
-        lambda _, twin: save_tensors(twin / "score-0.safetensors", {"bank": torch.rand(100, 64, dtype=torch.float64)}),
+        lambda _, twin: store.save_weights(twin / "score-0.safetensors", {"bank": torch.rand(100, 64, dtype=torch.float64)}),
         "computes something else here",
     ),
     "a pickle": (pickled, "holds no tensors"),
     "a header that promises terabytes": (header_of_nothing, "holds no tensors"),
-    "other tensors": (lambda _, twin: save_tensors(twin / "network-0.safetensors", {"a": torch.zeros(3)}), "weights of another network"),
+    "other tensors": (
+        lambda _, twin: store.save_weights(twin / "network-0.safetensors", {"a": torch.zeros(3)}),
+        "weights of another network",
+    ),
     "scores that are none": (
-        lambda _, twin: save_tensors(
+        lambda _, twin: store.save_weights(
             twin / "calibration.safetensors",
             {"scores": torch.full((100,), torch.nan, dtype=torch.float64), "predicted": torch.zeros(100, dtype=torch.int64)},
         ),
         "doesn't hold the scores",
     ),
     "classes that there aren't": (
-        lambda _, twin: save_tensors(
+        lambda _, twin: store.save_weights(
             twin / "calibration.safetensors",
             load_file(twin / "calibration.safetensors") | {"predicted": torch.full((100,), 99, dtype=torch.int64)},
         ),
@@ -543,7 +547,7 @@ def test_a_hostile_folder_is_refused_and_nothing_of_it_runs(folder, tmp_path, ca
 def test_a_file_that_changes_while_it_is_loaded_is_noticed(folder, tmp_path):
     twin = copied(folder, tmp_path / "d")
     found = bundle.read(twin)
-    save_tensors(twin / "score-0.safetensors", {"bank": torch.rand(100, 64, dtype=torch.float64)})
+    store.save_weights(twin / "score-0.safetensors", {"bank": torch.rand(100, 64, dtype=torch.float64)})
     with pytest.raises(InputError, match="was changed while it was read"):
         bundle.tensors(twin, found, "score-0.safetensors")
 

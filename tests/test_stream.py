@@ -17,12 +17,12 @@ from test_deploy import CLASSES, SOME, made
 
 from ood import Detector
 from ood.deploy import bundle, explain, stream
-from ood.deploy.calibrated import save_tensors
 from ood.deploy.verdicts import Verdict
 from ood.detection import drift, guarantee
 from ood.detection.drift import Watch
 from ood.detection.rule import Rule
 from ood.errors import InputError
+from ood.nets import store
 
 # --- flagged as a batch
 
@@ -140,7 +140,7 @@ def shop(tmp_path_factory):
     images = {"images": SOME, "features": np.zeros((40, 64), np.float32), "labels": np.arange(40) % 3}
     answers = [Detector.load(folder).ensemble.answer(torch.from_numpy(part).permute(0, 3, 1, 2)) for part in np.split(SOME, [16, 32])]
     images["features"] = np.concatenate([found.features for found in answers])
-    save_tensors(folder / bundle.THUMBNAILS, {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in images.items()})
+    store.save_weights(folder / bundle.THUMBNAILS, {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in images.items()})
     facts = json.loads((folder / bundle.CONFIG).read_text())
     bundle.write(folder, {key: value for key, value in facts.items() if key not in ("format", "files", "sha256")} | {"thumbnails": True})
     (path / "pictures").mkdir()

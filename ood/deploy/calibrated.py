@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Optional
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ood.deploy.answers import Answers, Ensemble
@@ -90,16 +89,11 @@ def save(folder: Path, calibrated: Calibrated, ensemble: Ensemble, answers: dict
         for name in ("model.safetensors", "model.json"):
             link_or_copy(checked(store.MODELS / calibrated.model / str(seed) / name, None), folder / str(seed) / name)
         state = member.score.state if isinstance(member.score, detectors.Detector) else {}
-        save_tensors(folder / str(seed) / "score.safetensors", state)
+        store.save_weights(folder / str(seed) / "score.safetensors", state)
     said = {f"{name}:scores": torch.from_numpy(found.scores) for name, found in answers.items()}
     said |= {f"{name}:predicted": torch.from_numpy(found.predicted) for name, found in answers.items()}
     said["probe:scores"] = torch.from_numpy(ensemble.probe())
-    save_tensors(folder / "answers.safetensors", said)
-
-
-def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """One safetensors file, contiguous CPU tensors in name order."""
-    save_file({name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}, path)
+    store.save_weights(folder / "answers.safetensors", said)
 
 
 def load(folder: Path = CALIBRATED) -> Calibrated | None:

@@ -67,14 +67,10 @@ def _classes(manifest: Mapping[str, Entry]) -> str:
 
 
 def _promise(found: Calibrated) -> str:
-    meaning = {
-        "marginal": "on average over draws of the calibration images",
-        "conditional": f"with confidence {found.confidence:g}, by this very threshold",
-        "simultaneous": f"with confidence {found.confidence:g}, by all thresholds at once, so that the rate may be changed afterwards",
-    }
     each = " of what is taken for each class by itself (not of all classes at once)" if found.per_class else ""
+    meaning = guarantee.meaning(found.guarantee, found.confidence)
     lines = [
-        f"At most {found.reject:.1%} of the known classes' images are flagged{each}, {meaning[found.guarantee]} ({found.guarantee}): the "
+        f"At most {found.reject:.1%} of the known classes' images are flagged{each}, {meaning} ({found.guarantee}): the "
         f"threshold rests on {found.images} images that nothing else was chosen or fitted on.",
     ]
     others = [kind for kind in guarantee.KINDS if kind != found.guarantee and kind in found.thresholds]

@@ -47,7 +47,7 @@ def calibration(folder: Path) -> None:
     said = calibrated.load_answers()
     kept = {kind: said[f"{calibrated.CALIBRATION}:{kind}"] for kind in ("scores", "predicted")}
     kept["probe"] = said["probe:scores"]
-    calibrated.save_tensors(folder / bundle.CALIBRATION, kept)
+    store.save_weights(folder / bundle.CALIBRATION, kept)
 
 
 def facts(
@@ -89,7 +89,7 @@ def thumbnails(folder: Path, images: Images, count: int, ensemble: Ensemble) -> 
     if pictures.shape[-1] > THUMBNAIL:
         pictures = F.interpolate(pictures.float(), size=(THUMBNAIL, THUMBNAIL), mode="area").round().to(torch.uint8)
     kept = {"images": pictures.permute(0, 2, 3, 1), "features": torch.from_numpy(features), "labels": labels[chosen]}
-    calibrated.save_tensors(folder / bundle.THUMBNAILS, kept)
+    store.save_weights(folder / bundle.THUMBNAILS, kept)
 
 
 def prove(detector: Detector, images: Images, tick: Callable[[], None]) -> None:

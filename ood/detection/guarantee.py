@@ -23,6 +23,15 @@ KINDS: tuple[Guarantee, ...] = ("marginal", "conditional", "simultaneous")
 SLACK = 1e-9  # against the rounding of a product that should be a whole number
 
 
+def meaning(guarantee: Guarantee, confidence: float) -> str:
+    """What a promise of this name means, in a few words."""
+    return {
+        "marginal": "on average over draws of the calibration images",
+        "conditional": f"with confidence {confidence:g}, by this very threshold",
+        "simultaneous": f"with confidence {confidence:g}, by all thresholds at once, so that the rate may be changed afterwards",
+    }[guarantee]
+
+
 def rank(guarantee: Guarantee, count: int, alpha: float, confidence: float) -> int:
     """The largest r of which `count` calibration images keep this promise at alpha; 0: they can't."""
     if guarantee == "marginal":

@@ -4,15 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from ood.deploy.calibrated import Calibrated
-from ood.detection.guarantee import KINDS
+from ood.detection import guarantee
 from ood.report.tables import PERCENT, markdown_table
 
 SHOWN = (0.01, 0.02, 0.05, 0.1, 0.2)  # rates in the table, and the detector's own; metrics/plots/detector.csv has more
-MEANINGS = {
-    "marginal": "on average over draws of the calibration images",
-    "conditional": "with confidence {:g} for this very threshold",
-    "simultaneous": "with confidence {:g} for all thresholds at once",
-}
 
 
 def detector_section(found: Calibrated | None, figures: dict[str, Any] | None, rows: Sequence[dict[str, str]]) -> list[str]:
@@ -24,7 +19,7 @@ def detector_section(found: Calibrated | None, figures: dict[str, Any] | None, r
     if found is None:
         return []
     each = ", a threshold for each predicted class" if found.per_class else ""
-    meaning = MEANINGS[found.guarantee].format(found.confidence)
+    meaning = guarantee.meaning(found.guarantee, found.confidence)
     chosen = f"{found.by:.1%} on validation OOD" + ("" if found.held_out is None else f", {found.held_out:.1%} on held-out classes")
     seeds = f"seeds {', '.join(map(str, found.seeds))} together" if len(found.seeds) > 1 else f"seed {found.seeds[0]}"
     text = (
@@ -53,7 +48,7 @@ def _rates(found: Calibrated, rows: Sequence[dict[str, str]]) -> str:
     header = ["guarantee", "may be flagged", "ID test flagged", "right of the others", "near caught", "far caught", "cost"]
     keys = ("id_flagged", "selective_accuracy", "near_caught", "far_caught")
     wanted, table = {*SHOWN, found.reject}, []
-    for kind in KINDS:
+    for kind in guarantee.KINDS:
         for row in rows:
             if row["guarantee"] == kind and float(row["reject"]) in wanted:
                 cells = [f"{PERCENT * float(row[key]):.1f}" if row[key] else "-" for key in keys]
