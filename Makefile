@@ -14,6 +14,7 @@ repro: .venv/ready
 	@echo
 	@cat metrics/report.md
 	@echo
+	@echo "All of it, with pictures, in a browser: metrics/report.html"
 	@echo "The detector is data/detector. Try it on a photograph, which is no digit:"
 	@echo "    .venv/bin/atypical predict .venv/lib/python3*/site-packages/sklearn/datasets/images/china.jpg"
 

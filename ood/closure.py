@@ -14,10 +14,13 @@ from ood.errors import InputError
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("ood", "stages")
 LOCK = "requirements.lock"
+BESIDE = {".css", ".jinja", ".js"}  # what a module reads of its own folder
 
 
 def closure(entry: str) -> list[str]:
     """Files that `entry` (a path like 'stages/um.py') imports, itself included, function-level imports too; sorted paths.
+
+    And the templates that lie beside them.
 
     Raises:
         InputError: one of them isn't valid Python.
@@ -29,7 +32,8 @@ def closure(entry: str) -> list[str]:
         if path not in seen:
             seen.add(path)
             waiting.extend(_imports(path))
-    return sorted(seen)
+    templates = {path for folder in {Path(path).parent for path in seen} for path in (ROOT / folder).glob("*.*") if path.suffix in BESIDE}
+    return sorted(seen | {path.relative_to(ROOT).as_posix() for path in templates})
 
 
 def hashes(entry: str) -> dict[str, str]:

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 SUMS = "sums.json"  # in a sealed folder: path of every other file in it -> sha256
 
 
+def scratch_root() -> Path:
+    """Where unfinished work lives; in a DVC experiment's temporary copy still the main repository's folder."""
+    return Path(os.environ.get("OOD_SCRATCH") or Path(os.environ.get("DVC_ROOT", ".")) / ".scratch")
+
+
 def _sync(path: Path) -> None:
     """A file's content, or the names in a folder, are on the disk when this returns."""
     stream = os.open(path, os.O_RDONLY)

@@ -51,6 +51,18 @@ def refusal(error: BaseException, target: Path) -> "RefusedError | None":
     return RefusedError(target, reason, remedy)
 
 
+def plainly(error: Exception) -> InputError | None:
+    """What the machine refused, in a line; None of an error that a person can't mend."""
+    if isinstance(error, InputError):
+        return error
+    if isinstance(error, OSError):
+        return refusal(error, Path(os.fsdecode(error.filename)) if error.filename else Path.cwd())
+    if isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error):
+        said = str(error).strip().split("\n")[0] or "no more is free"
+        return InputError(f"not enough memory ({said}). Lower batch_size where this stage has one, or take a machine with more.")
+    return None
+
+
 def _on_the_way(path: Path, target: Path) -> bool:
     """Whether `path` is where the target will be, beside it, or above it."""
     return path.is_relative_to(target.parent) or target.is_relative_to(path)

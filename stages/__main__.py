@@ -4,6 +4,7 @@ import ast
 import importlib
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from functools import wraps
@@ -12,10 +13,12 @@ from typing import Any
 
 import typer
 
-from ood.errors import InputError
-from ood.refusals import refusal
+from ood import seconds
+from ood.refusals import plainly
 
+BEGUN = time.monotonic()
 HELPERS = {"__init__", "__main__", "console"}
+ASIDE = {"look", "predict", "recipe", "repro"}  # also called where no pipeline is, and leave no note of their time there
 
 
 def stage_names() -> dict[str, str]:
@@ -28,25 +31,13 @@ def stage_names() -> dict[str, str]:
     return names
 
 
-def _plainly(error: Exception) -> InputError | None:
-    """What the machine refused, in a line; None of an error that a person can't mend."""
-    if isinstance(error, InputError):
-        return error
-    if isinstance(error, OSError):
-        return refusal(error, Path(os.fsdecode(error.filename)) if error.filename else Path.cwd())
-    if isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error):
-        said = str(error).strip().split("\n")[0] or "no more is free"
-        return InputError(f"not enough memory ({said}). Lower batch_size where this stage has one, or take a machine with more.")
-    return None
-
-
 def _called() -> str:
     """How it is typed: as the installed command, or as a module."""
     return "atypical" if Path(sys.argv[0]).stem == "atypical" else "python -m stages"
 
 
-def _heard(stage: Callable[..., None]) -> Callable[..., None]:
-    """The stage, whose EOFError is an error: click takes one for Ctrl-D, and would say "Aborted." alone."""
+def _heard(name: str, stage: Callable[..., None]) -> Callable[..., None]:
+    """The stage, whose EOFError is an error: click takes one for Ctrl-D, and would say "Aborted." alone. And its time is noted."""
 
     @wraps(stage)
     def run(*arguments: Any, **options: Any) -> None:
@@ -54,6 +45,9 @@ def _heard(stage: Callable[..., None]) -> Callable[..., None]:
             stage(*arguments, **options)
         except EOFError as error:
             raise RuntimeError("a file ends too early") from error
+        asked = os.environ.get("DVC_STAGE") or (None if name in ASIDE else "@".join([name, *filter(None, [options.get("run")])]))
+        if asked and os.environ.get("RANK", "0") == "0":
+            seconds.note(asked, time.monotonic() - BEGUN)
 
     return run
 
@@ -74,11 +68,11 @@ def main() -> None:
     module = importlib.import_module(f"stages.{name.replace('-', '_')}")
     status = getattr(module, "ERROR", 1)
     command = typer.Typer(add_completion=False)
-    command.command()(_heard(module.main))
+    command.command()(_heard(name, module.main))
     try:
         command(prog_name=f"{_called()} {name}")
     except Exception as raised:
-        error = _plainly(raised)
+        error = plainly(raised)
         if error is None:
             if status == 1:
                 raise

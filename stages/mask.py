@@ -19,7 +19,8 @@ from ood.tables import mean_where_known, pick, to_csv
 from ood.training.devices import accelerator_for, placed
 from ood.training.frozen import Head, features
 from ood.unmask.atypical import Atypical, atypical_samples
-from ood.unmask.constraint import ESTIMATES, estimate_constraint
+from ood.unmask.constraint import estimate_constraint
+from ood.unmask.kept import ESTIMATES
 from ood.unmask.levels import estimated, figures_of, told
 from ood.unmask.pictures import sheet_of_atypical
 from stages.console import Console

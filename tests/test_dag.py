@@ -67,7 +67,7 @@ KEYS = {kind.__name__: key for key, kind in SECTIONS.items()}
 def read_keys(name: str) -> set[str]:
     """Dotted keys that a stage reads, by itself and through the library: `params[UM]` is um, `params[UM].training` is um.training."""
     keys: set[str] = set()
-    files = closure(f"stages/{name.replace('-', '_')}.py")
+    files = [path for path in closure(f"stages/{name.replace('-', '_')}.py") if path.endswith(".py")]
     whole = {"ood/config/whole.py", "ood/config/training.py"}
     for path in (path for path in files if path not in whole):
         text = (ROOT / path).read_text()

@@ -13,6 +13,7 @@ import numpy as np
 import psutil
 import pytest
 from conftest import DVC, PLAIN, Project
+from pages import checked, words
 from PIL import Image
 from safetensors.torch import load_file
 from sklearn.datasets import load_sample_image
@@ -65,23 +66,9 @@ def test_everything_runs(project: Project):
     runs |= {"proofs", "judge@outliers", "judge@inliers"}
     assert sorted(project.first_run) == sorted(runs | {"prepare", "evaluate", "calibrate", "export", "report"})
     report = (project.path / "metrics/report.md").read_text()
-    for word in (
-        "| ce ",
-        "| oe-um ",
-        "| um-l2 ",
-        "epoch 2 of ce",
-        "Against their controls",
-        "near/letters †",
-        "far/gaussian |",
-        "oracle",
-        "| dream-id ",
-        "The painter's traces",
-        "As measured by Outlier Exposure",
-        "As measured by OpenOOD v1.5",
-        "Neural collapse of the training set",
-        "Norm, MSP and Energy",
-    ):
+    for word in ("| ce ", "| oe-um ", "| um-l2 ", "| dream-id ", "Against their controls", "The detector", "metrics/report.html"):
         assert word in report, word
+    assert len(report.splitlines()) < 100, "what belongs on a terminal"
     for model in MODELS:
         figures = json.loads((project.path / f"metrics/{model}.json").read_text())
         assert set(figures) == {"id", "corrupted", "own", "msp", "energy"}
@@ -91,6 +78,54 @@ def test_everything_runs(project: Project):
     assert "accuracy_unmasked" in json.loads((project.path / "metrics/umap.json").read_text())["id"]["test"]
     epochs = sorted(p.name for p in (project.path / "data/models/ce/0/epochs").iterdir())
     assert epochs == ["001.safetensors", "002.safetensors", "003.safetensors"]
+
+
+def test_the_page_of_everything_is_valid_and_says_what_was_measured(project: Project):
+    text = (project.path / "metrics/report.html").read_text()
+    tree = checked(text)
+    sections = {section.get("id"): section for section in tree.iter("section")}
+    assert list(sections) == [
+        *("summary", "data", "comparison", "controls", "detector", "sets", "corrupted", "masks", "epochs", "dreams", "measures", "models"),
+        *("limits", "made"),
+    ]
+    tables = {key: words(section) for key, section in sections.items()}
+    assert "near/letters † 400 glyphs, AEFHKMRX" in tables["data"]
+    assert "far/gaussian" in tables["sets"]
+    assert "oracle" in tables["epochs"]
+    assert "Neural collapse of the training set" in tables["epochs"]
+    assert "As measured by OpenOOD v1.5" in tables["measures"]
+    assert "Norm, MSP and Energy" in tables["comparison"]
+    assert "has learned the painter, not the dream" in tables["dreams"]
+    assert "epoch 2 of ce" in tables["made"]
+    rows = [words(cell) for cell in sections["comparison"].iter("th") if cell.get("scope") == "row"]
+    assert set(MODELS) <= set(rows)
+    assert len(list(sections["models"].iter("details"))) == len(MODELS)
+    assert sum(element.get("role") == "img" for element in sections["models"].iter("div")) == 2 * len(MODELS)
+
+
+def test_the_page_shows_the_images_that_the_detector_gets_wrong(project: Project):
+    """As many as `calibrate` counted, and pictures of them."""
+    section = next(s for s in checked((project.path / "metrics/report.html").read_text()).iter("section") if s.get("id") == "detector")
+    figures = json.loads((project.path / "data/calibrated/figures.json").read_text())
+    accepted = {group: sum(round(one["images"] * (1 - one["caught"])) for one in figures[group].values()) for group in ("near", "far")}
+    flagged = round(figures["id"]["images"] * figures["id"]["flagged"])
+    titles = [words(title) for title in section.iter("h4")]
+    assert [title.split(" images")[0] for title in titles] == [
+        f"ID test: {flagged} of {figures['id']['images']}",
+        *(f"{g}-OOD: {accepted[g]} of {sum(one['images'] for one in figures[g].values())}" for g in ("near", "far")),
+    ]
+    assert len(list(section.iter("img"))) == sum(min(12, count) for count in (flagged, *accepted.values()))
+
+
+def test_the_page_says_how_it_was_made(project: Project):
+    made = next(s for s in checked((project.path / "metrics/report.html").read_text()).iter("section") if s.get("id") == "made")
+    ran = {*project.first_run, "check"} - {"report"}
+    seconds = {words(row[0]): words(row[1]) for row in made.iter("tr") if len(row) == 2}
+    assert {stage for stage, said in seconds.items() if said.replace(".", "").isdigit()} >= ran, "seconds of every stage"
+    assert (project.path / "params.yaml").read_text() in [element.text for element in made.iter("pre")]
+    assert "torch" in seconds
+    said = project.run("git", "status", "--porcelain").stdout
+    assert "report.html" not in said, "which no two runs share: git knows nothing of it"
 
 
 def test_nothing_but_the_detector_reads_calibration_images(project: Project):
@@ -278,7 +313,11 @@ def test_validation_alone_computes_no_test_figure(project: Project, tmp_path):
     assert not any(word in text for text in texts for word in ("near", "far", "painted"))
     report = (twin.path / "metrics/report.md").read_text()
     assert "Validation figures only" in report
-    assert "near/" not in report.split("Settings")[0].split("## ")[1]
+    assert "near" not in report.split("## ")[1]
+    tree = checked((twin.path / "metrics/report.html").read_text())
+    told = {section.get("id"): words(section) for section in tree.iter("section")}
+    assert "No test figure was asked for" in told["detector"]
+    assert not any(word in told[key] for key in ("comparison", "controls", "sets", "models", "epochs") for word in ("near", "far/"))
 
 
 def test_the_filters_cut_repaints_nothing(project: Project, tmp_path):

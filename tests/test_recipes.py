@@ -9,6 +9,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from conftest import LAUNCH, ROOT, Project, Workspace, parse
+from pages import checked
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -338,7 +339,9 @@ def test_a_recipe_runs_through_dvc(name, tmp_path):
     report = (project.path / "metrics/report.md").read_text()
     assert all(f"| {model} " in report for model in params["models"])
     assert ("What was dreamed" in report) is params["diffusion"]["enabled"]
-    assert ("ID accuracy under natural shift" in report) is bool(params["data"]["shifted"])
+    sections = {section.get("id") for section in checked((project.path / "metrics/report.html").read_text()).iter("section")}
+    assert ("dreams" in sections) is params["diffusion"]["enabled"]
+    assert ("shifted" in sections) is bool(params["data"]["shifted"])
     again, _ = project.repro()
     assert again == set()
 

@@ -41,6 +41,10 @@ class Origin(TypedDict):
     name: NotRequired[str | None]
     path: NotRequired[str | None]
     listing: NotRequired[str | None]
+    kind: NotRequired[str | None]
+    image: NotRequired[str | None]
+    characters: NotRequired[str | None]
+    classes: NotRequired[list[str | int] | None]
 
 
 class Entry(TypedDict):

@@ -81,7 +81,7 @@ def map_of_embeddings(
         vectors = drawn[label].vectors.numpy()[:shown]
         own, vectors = unit[labels == label], vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         edge = own[drawn[label].boundary.numpy()] if mode == "outlier" else own[:0]
-        for axis, project in ((left, lambda x: x @ plane), (right, lambda x, y=label: _nearness(x, table, y))):
+        for axis, project in ((left, lambda x: x @ plane), (right, lambda x, y=label: nearness(x, table, y))):
             groups = ((own, "o", 6, 0.5), (edge, "o", 22, 1.0), (vectors, "x", 18, 0.6), (table[[label]], "*", 160, 1.0))
             for order, (points, marker, size, alpha) in enumerate(groups):  # no class's features above another's anchor
                 if len(points):
@@ -104,7 +104,7 @@ def map_of_embeddings(
     save(figure, path)
 
 
-def _nearness(unit: NDArray, table: NDArray, label: int) -> NDArray:
+def nearness(unit: NDArray, table: NDArray, label: int) -> NDArray:
     """Cosine to the own anchor and the largest to another, (N, 2)."""
     cosines = unit @ table.T
     return np.column_stack([cosines[:, label], np.delete(cosines, label, axis=1).max(1)])

@@ -9,17 +9,18 @@ from ood.config.evaluation import Models, Trace
 from ood.config.methods import OE, UM, UMAP, FineTune, Mask
 from ood.data import packed
 from ood.deploy import calibrated
+from ood.deploy.calibrated import Calibrated
 from ood.errors import InputError
 from ood.handover import read_figures, read_json, read_table
-from ood.report.detector import detector_section
 from ood.report.dream import Dreams
 from ood.report.tables import Results
 from ood.tables import last_mean
 
-DETAIL, RATES = Path("data/evaluation/detail.json"), Path("metrics/plots/detector.csv")
+DETAIL, PLOTS = Path("data/evaluation/detail.json"), Path("metrics/plots")
 MASKED = ("constraint", "constraint_std_over_masks", "guessing", "destroyed", "dense_loss", "memorised", "share_flipped_by_any_mask")
 MARGINS = ("median_margin_flipped", "median_margin_rest")  # null where no image was flipped, or all were
 TRACED = ("picked_epoch", "last_epoch", "picked_validation_auroc", "last_validation_auroc")
+Row = dict[str, str]
 Levels = dict[str, tuple[float | None, float | None]]
 
 
@@ -27,7 +28,8 @@ Levels = dict[str, tuple[float | None, float | None]]
 class Measured:
     """results: model -> its summary (ood.evaluation.models). manifest: of the prepared data. masks, traces: run -> metrics/mask/<run>.json,
     metrics/trace/<run>.json. levels: run -> the loss constraint it was told to hold (None: none) and its last training loss. dreams: None
-    where DREAM-OOD is left out. detector: the section on it.
+    where DREAM-OOD is left out. detector: its facts, None where none was made; operating: what its threshold does on test images, None
+    where no test figure was asked for. rates, roc, histograms: rows of metrics/plots/{detector,roc,histograms}.csv.
     """
 
     results: Results
@@ -36,7 +38,11 @@ class Measured:
     traces: dict[str, dict[str, float]]
     levels: Levels
     dreams: Dreams | None
-    detector: list[str]
+    detector: Calibrated | None
+    operating: dict[str, Any] | None
+    rates: list[Row]
+    roc: list[Row]
+    histograms: list[Row]
 
     @classmethod
     def read(cls, params: Params) -> "Measured":
@@ -56,7 +62,11 @@ class Measured:
             traces={run: read_figures(Path(f"metrics/trace/{run}.json"), f"trace {run}", TRACED) for run in params[Trace].runs},
             levels=levels(params, masks),
             dreams=Dreams.read(params),
-            detector=detector_section(calibrated.load(), calibrated.load_figures(), read_table(RATES, "calibrate", ("guarantee",))),
+            detector=calibrated.load(),
+            operating=calibrated.load_figures(),
+            rates=read_table(PLOTS / "detector.csv", "calibrate", ("guarantee",)),
+            roc=read_table(PLOTS / "roc.csv", "evaluate", ("model", "group", "false positive rate", "true positive rate")),
+            histograms=read_table(PLOTS / "histograms.csv", "evaluate", ("model", "group", "score", "share")),
         )
 
     @property

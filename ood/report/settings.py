@@ -1,14 +1,14 @@
-"""The report's last table: every run with the settings that it was made with."""
+"""A table of the report: every run with the settings that it was made with."""
 
 from ood.config import Params
 from ood.config.dream import Embed, EmbedRun, Painting, Synthesize
 from ood.config.methods import OE, UM, UMAP, FineTune, Mask, OERun
 from ood.config.training import Epochs, Pretrain, Training
+from ood.report.blocks import Table
 from ood.report.measured import level
-from ood.report.tables import markdown_table
 
 
-def settings_table(params: Params, masks: dict[str, dict[str, float | None]]) -> str:
+def settings_table(params: Params, masks: dict[str, dict[str, float | None]]) -> Table:
     """What was set, and where the value comes from.
 
     Args:
@@ -32,7 +32,7 @@ def settings_table(params: Params, masks: dict[str, dict[str, float | None]]) ->
     for name, exposed in oe.runs.items():
         b = f"; {held(exposed, um.threshold, masks)}" if exposed.constrained else ""
         rows.append([name, f"from {exposed.init}; {lesson(exposed)}{b}; {recipe(exposed.over(oe.training))}"])
-    return markdown_table(["run", "settings"], rows)
+    return Table(["run", "settings"], rows)
 
 
 def lesson(run: OERun) -> str:

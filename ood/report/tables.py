@@ -1,26 +1,20 @@
 """The tables of figures: methods, controls beside their methods, every OOD set by itself."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ood.evaluation.calibration import COOLEST, HOTTEST
 from ood.evaluation.groups import GROUPS, group_means, group_of
+from ood.report.blocks import Table
 
 PERCENT = 100.0
 PARTS = {"train", "training", "val", "validation", "test", "testing", "aux", "auxiliary", "extra"}  # folders that are parts of a data set
 Results = dict[str, dict[str, Any]]
-
-
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose columns also line up as plain text."""
-    table = [list(header), *[list(row) for row in rows]]
-    widths = [max(len(row[i]) for row in table) for i in range(len(header))]
-    rule = ["-" * width for width in widths]
-    lines = [table[0], rule, *table[1:]]
-    return "\n".join("| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |" for line in lines)
 
 
 def groups_in(results: Results) -> list[str]:
@@ -46,7 +40,7 @@ def spread(numbers: np.ndarray, signed: bool = False) -> str:
     return f"{text} ± {numbers.std(ddof=1):.1f}" if len(numbers) > 1 else text
 
 
-def main_table(results: Results, withheld: list[str]) -> str:
+def main_table(results: Results, withheld: list[str]) -> Table:
     """Methods; each with its paper's own score and with the score that validation OOD picks.
 
     withheld: models whose figures mean nothing, because the painter of what they trained with has not learned the ID classes.
@@ -64,10 +58,10 @@ def main_table(results: Results, withheld: list[str]) -> str:
             row += [spread(values(summary, own, group, key)) for key in ("auroc", "fpr_ood_at_tpr95_id")]
         rows.append([*row, picked, *[spread(values(summary, picked, group, "auroc")) for group in groups]])
     rows += [[model, "its painter hasn't learned the ID classes", *["-"] * (len(header) - 2)] for model in withheld]
-    return markdown_table(header, rows)
+    return Table(header, rows)
 
 
-def held_out_table(results: Results) -> str | None:
+def held_out_table(results: Results) -> Table | None:
     """What the picked score was picked by, of models on backbones that were never trained on the classes; None where there is none."""
     rows = []
     for model, summary in results.items():
@@ -77,10 +71,10 @@ def held_out_table(results: Results) -> str | None:
         picked = summary["picked"]
         held = PERCENT * np.array([np.mean(list(seed["held_out"][picked].values())) for seed in seeds])
         rows.append([model, picked, spread(values(summary, picked, "validation", "auroc")), spread(held)])
-    return markdown_table(["model", "picked score", "validation OOD", "held-out classes"], rows) if rows else None
+    return Table(["model", "picked score", "validation OOD", "held-out classes"], rows) if rows else None
 
 
-def interval_table(results: Results) -> str:
+def interval_table(results: Results) -> Table:
     """Bootstrap intervals of the own score's group means."""
     groups = groups_in(results)
     header = ["model", "own score", *[f"{g} {m}" for g in groups for m in ("AUROC", "FPR95")]]
@@ -92,7 +86,7 @@ def interval_table(results: Results) -> str:
             for key in ("auroc", "fpr_ood_at_tpr95_id"):
                 row.append(" to ".join(f"{PERCENT * v:.1f}" for v in spans[group][key]) if spans else "-")
         rows.append(row)
-    return markdown_table(header, rows)
+    return Table(header, rows)
 
 
 def over_sets(summary: dict, score: str, names: list[str], key: str) -> np.ndarray:
@@ -100,7 +94,7 @@ def over_sets(summary: dict, score: str, names: list[str], key: str) -> np.ndarr
     return PERCENT * np.array([np.mean([seed["grid"][score][name][key] for name in names]) for seed in summary["seeds"].values()])
 
 
-def control_table(results: Results, pairs: dict[str, str], siblings: set[str]) -> str:
+def control_table(results: Results, pairs: dict[str, str], siblings: set[str]) -> Table:
     """Every method against its control, paired by seed: on each of the two own scores, and each on its own.
 
     siblings: sets (see siblings_of) without which the last columns are computed, where some have one and some haven't.
@@ -134,7 +128,42 @@ def control_table(results: Results, pairs: dict[str, str], siblings: set[str]) -
                 )
                 row += [spread(auroc, signed=True), spread(fpr, signed=True), verdict(auroc)]
             rows.append(row)
-    return markdown_table(header, rows)
+    return Table(header, rows)
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a method does to AUROC against its control, on the method's own score: points, mean over groups, for each seed.
+
+    unrelated: the same over the sets that have no sibling among what was trained with; None where that leaves all, or none.
+    """
+
+    method: str
+    control: str
+    everywhere: NDArray
+    unrelated: NDArray | None
+
+    @property
+    def points(self) -> NDArray:
+        """What to judge by: without siblings where there are some."""
+        return self.everywhere if self.unrelated is None else self.unrelated
+
+    @property
+    def verdict(self) -> str:
+        """See `verdict`."""
+        return verdict(self.points)
+
+
+def changes(results: Results, pairs: dict[str, str], siblings: set[str]) -> list[Change]:
+    """Every method against its control."""
+    groups, unrelated = groups_in(results), without(siblings, results)
+    found = []
+    for method, control in pairs.items():
+        one, other, score = results[method], results[control], results[method]["own"]
+        everywhere = np.mean([values(one, score, group, "auroc") - values(other, score, group, "auroc") for group in groups], axis=0)
+        left = [over_sets(one, score, sets, "auroc") - over_sets(other, score, sets, "auroc") for sets in unrelated.values()]
+        found.append(Change(method, control, everywhere, np.mean(left, axis=0) if left else None))
+    return found
 
 
 def without(siblings: set[str], results: Results) -> dict[str, list[str]]:
@@ -160,11 +189,11 @@ def verdict(gains: np.ndarray) -> str:
     return "every seed better" if (gains > 0).all() else "every seed worse" if (gains < 0).all() else "seeds differ"
 
 
-def set_table(results: Results, key: str, siblings: set[str]) -> str:
+def set_table(results: Results, key: str, siblings: set[str]) -> Table:
     """The own score on every OOD set by itself; a set with a sibling among what was trained with is marked."""
     names = tested(results)
     rows = [[model, *[spread(over_sets(summary, summary["own"], [name], key)) for name in names]] for model, summary in results.items()]
-    return markdown_table(["model", *[f"{n}{' †' if n in siblings else ''}" for n in names]], rows)
+    return Table(["model", *[f"{n}{' †' if n in siblings else ''}" for n in names]], rows)
 
 
 def siblings_of(manifest: Mapping[str, Any]) -> set[str]:
@@ -183,7 +212,7 @@ def siblings_of(manifest: Mapping[str, Any]) -> set[str]:
     return {name for name, entry in manifest.items() if group_of(name) in ("near", "far") and kind(entry["source"]) in learned}
 
 
-def norm_table(results: Results, runs: list[str]) -> str | None:
+def norm_table(results: Results, runs: list[str]) -> Table | None:
     """What is the method and what the score: norm, MSP and Energy of every pretrained model, on each group; None where there is but one."""
     groups, shown = groups_in(results), {"feature norm": "feature_norm", "MSP": "msp", "Energy": "energy"}
     header = ["model", *[f"{group} AUROC, {title}" for group in groups for title in shown]]
@@ -192,10 +221,10 @@ def norm_table(results: Results, runs: list[str]) -> str | None:
         for run in runs
         if run in results
     ]
-    return markdown_table(header, rows) if len(rows) > 1 else None
+    return Table(header, rows) if len(rows) > 1 else None
 
 
-def protocol_table(results: Results, name: str) -> str:
+def protocol_table(results: Results, name: str) -> Table:
     """The own score's figures as a paper measures them; in brackets their standard deviation over the draws, where it draws."""
     keys = {"FPR95": "fpr95", "AUROC": "auroc", "AUPR": "aupr"}
     groups = list(next(iter(results.values()))["protocols"][name])
@@ -204,7 +233,7 @@ def protocol_table(results: Results, name: str) -> str:
     for model, summary in results.items():
         found = summary["protocols"][name]
         rows.append([model, summary["own"], *[_measured(found[g], key) for g in groups for key in keys.values()]])
-    return markdown_table(header, rows)
+    return Table(header, rows)
 
 
 def _measured(figures: dict[str, list[float]], key: str) -> str:
@@ -212,7 +241,7 @@ def _measured(figures: dict[str, list[float]], key: str) -> str:
     return f"{text} ({PERCENT * np.mean(figures[f'{key}_draws']):.1f})" if f"{key}_draws" in figures else text
 
 
-def mask_accuracy_table(results: Results) -> str | None:
+def mask_accuracy_table(results: Results) -> Table | None:
     """ID accuracy of nets with a mask, with it and without."""
     role = GROUPS[groups_in(results)[0]]
     rows = [
@@ -220,10 +249,10 @@ def mask_accuracy_table(results: Results) -> str | None:
         for model, summary in results.items()
         if "accuracy_unmasked" in next(iter(summary["seeds"].values()))["id"][role]
     ]
-    return markdown_table(["model", "ID accuracy with the mask", "without it"], rows) if rows else None
+    return Table(["model", "ID accuracy with the mask", "without it"], rows) if rows else None
 
 
-def calibration_table(results: Results) -> str:
+def calibration_table(results: Results) -> Table:
     """ID figures beyond accuracy."""
     role = GROUPS[groups_in(results)[0]]
     keys = {"NLL (nats)": "nll", "ECE": "ece", "RMS calibration error": "rms_calibration_error"}
@@ -232,10 +261,10 @@ def calibration_table(results: Results) -> str:
         nll = id_values(summary, "nll", role) / PERCENT
         cells = [f"{nll.mean():.3f}", *[spread(id_values(summary, key, role)) for key in list(keys.values())[1:]]]
         rows.append([model, *cells])
-    return markdown_table(["model", *keys], rows)
+    return Table(["model", *keys], rows)
 
 
-def oe_calibration_table(results: Results) -> str | None:
+def oe_calibration_table(results: Results) -> Table | None:
     """Calibration at the fitted temperature, on ID and on ID mixed with outliers; None where no test figure was asked for."""
     titles = {"rms": "RMS", "mad": "MAD", "soft_f1": "soft F1"}
     header = ["model", "temperature", *[f"{kind} {title}" for kind in ("ID", "mixed") for title in titles.values()]]
@@ -247,10 +276,10 @@ def oe_calibration_table(results: Results) -> str | None:
         figures = [spread(PERCENT * np.array([f[f"{kind}_{key}"] for f in found])) for kind in ("id", "mixed") for key in titles]
         edge = any(f["temperature"] < COOLEST + 0.01 or f["temperature"] > HOTTEST - 0.01 for f in found)
         rows.append([model, f"{np.mean([f['temperature'] for f in found]):.2f}{' (edge of the search)' if edge else ''}", *figures])
-    return markdown_table(header, rows)
+    return Table(header, rows)
 
 
-def error_table(results: Results) -> str | None:
+def error_table(results: Results) -> Table | None:
     """How well the own score finds misclassified ID test images; None where no test figure was asked for."""
     keys = {"AUROC": "auroc", "AUPR": "aupr_out", "FPR95": "fpr_id_at_tpr95_ood"}
     rows = []
@@ -262,10 +291,10 @@ def error_table(results: Results) -> str | None:
         count = sum(f["count"] for f in found) / len(seeds)
         cells = [spread(PERCENT * np.array([f[key] for f in found])) if found else "-" for key in keys.values()]
         rows.append([model, own, f"{count:.0f}", *cells])
-    return markdown_table(["model", "own score", "errors a seed", *keys], rows)
+    return Table(["model", "own score", "errors a seed", *keys], rows)
 
 
-def trace_table(traces: dict[str, dict[str, float]]) -> str:
+def trace_table(traces: dict[str, dict[str, float]]) -> Table:
     """Per traced run: the epoch that validation OOD picks, the last one, and the labelled oracle."""
     groups = ["validation", *(g for g in ("near", "far") if any(f"last_{g}_auroc" in t for t in traces.values()))]
     kinds = {"picked": "picked on validation OOD", "last": "last", "oracle": "oracle: test optimum"}
@@ -276,10 +305,10 @@ def trace_table(traces: dict[str, dict[str, float]]) -> str:
                 figures = [trace.get(f"{kind}_{group}_auroc") for group in groups]
                 cells = ["-" if figure is None else f"{PERCENT * figure:.1f}" for figure in figures]
                 rows.append([run, label, f"{trace[f'{kind}_epoch']:.0f}", *cells])
-    return markdown_table(["run", "which epoch", "epoch", *[f"{group} AUROC" for group in groups]], rows)
+    return Table(["run", "which epoch", "epoch", *[f"{group} AUROC" for group in groups]], rows)
 
 
-def collapse_table(traces: dict[str, dict[str, float]]) -> str | None:
+def collapse_table(traces: dict[str, dict[str, float]]) -> Table | None:
     """Neural collapse of every traced run's last epoch, on raw features and on their directions; None where it wasn't measured."""
     titles = {
         "nc1": "NC1",
@@ -295,13 +324,13 @@ def collapse_table(traces: dict[str, dict[str, float]]) -> str | None:
             if f"last_nc1_{kind}" in trace:
                 cells = [f"{trace[f'last_{key}_{kind}']:.3g}" for key in titles]
                 rows.append([run, label, *cells, f"{trace[f'last_nc4_{kind}']:.2%}"])
-    return markdown_table(["run", "features", *titles.values(), "NC4"], rows) if rows else None
+    return Table(["run", "features", *titles.values(), "NC4"], rows) if rows else None
 
 
-def constraint_table(levels: dict[str, tuple[float | None, float | None]]) -> str:
+def constraint_table(levels: dict[str, tuple[float | None, float | None]]) -> Table:
     """Where each run was told to hold its loss, and where it ended: a constraint that isn't reached has unmasked nothing."""
     rows = [
         [run, "none" if b is None else f"{b:.4f}", "not trained" if reached is None else f"{reached:.4f}"]
         for run, (b, reached) in levels.items()
     ]
-    return markdown_table(["run", "loss constraint b (nats)", "training loss in the last epoch"], rows)
+    return Table(["run", "loss constraint b (nats)", "training loss in the last epoch"], rows)

@@ -22,7 +22,7 @@ import torch
 from ood.closure import hashes
 from ood.distributed import world_size
 from ood.errors import InputError
-from ood.files import read_sealed, remove, replace_with, set_aside, sha256, write_sealed
+from ood.files import read_sealed, remove, replace_with, scratch_root, set_aside, sha256, write_sealed
 from ood.progress import Progress
 from ood.refusals import must_take, refusal, writing
 
@@ -48,11 +48,6 @@ def fingerprint(entry: str, settings: Any, inputs: Iterable[Path], device: str, 
                 digest.update(file.as_posix().encode())
                 digest.update(sha256(file).encode())
     return digest.hexdigest()[:20]
-
-
-def scratch_root() -> Path:
-    """Where unfinished work lives; in a DVC experiment's temporary copy still the main repository's folder."""
-    return Path(os.environ.get("OOD_SCRATCH") or Path(os.environ.get("DVC_ROOT", ".")) / ".scratch")
 
 
 def unfinished(path: Path, progress: Progress) -> bytes | None:

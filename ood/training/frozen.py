@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from ood.config.training import Augment, Strong
 from ood.data.batches import Batch, FeatureSet, FileSet, Images, ImageSet, PlainBatches, TrainingBatches, at_once, generator_for
 from ood.data.views import PLAIN, Views
-from ood.files import write_sealed
+from ood.files import scratch_root, write_sealed
 from ood.nets import Classifier
 from ood.progress import Progress
-from ood.training.checkpoint import scratch_root, unfinished
+from ood.training.checkpoint import unfinished
 
 KEPT = "features"  # below the scratch folder: a sealed file for each backbone and set of images; may be removed at any time
 

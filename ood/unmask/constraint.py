@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -13,7 +12,6 @@ from torch.func import functional_call
 from ood.training.devices import Precision
 from ood.unmask.masks import Masks, random_masks
 
-ESTIMATES = Path("data/mask")  # <seed>.json: the estimate; atypical-<seed>.csv: the ranking
 Batches = Iterable[tuple[Tensor, Tensor]]
 
 

@@ -7,7 +7,8 @@ from ood.config.methods import FineTune
 from ood.errors import InputError
 from ood.handover import read_json
 from ood.progress import Progress
-from ood.unmask.constraint import ESTIMATES, Constraint, guessing
+from ood.unmask.constraint import Constraint, guessing
+from ood.unmask.kept import ESTIMATES
 
 
 class Estimate(TypedDict):

@@ -1,0 +1,121 @@
+"""What the report says of Unleashing Mask: the constraint, the atypical samples, and how detection goes over a training."""
+
+from pathlib import Path
+
+import numpy as np
+
+from ood.config import Params
+from ood.config.methods import Mask, MaskRun
+from ood.config.training import Seeds
+from ood.data import packed
+from ood.handover import read_numbers, read_table
+from ood.report import charts
+from ood.report.blocks import Block, Figure, Gallery, Picture, Row, Text, given
+from ood.report.measured import Measured
+from ood.report.tables import collapse_table, constraint_table, mask_accuracy_table, trace_table
+from ood.report.thumbnails import SAMPLES, images
+from ood.tables import HISTORIES
+from ood.unmask.kept import ranking
+
+TRACES = Path("metrics/trace")
+GROUPS = ("validation", "near", "far")
+COLLAPSE = (
+    "Neural collapse of the training set at the last epoch, 0 at full collapse: NC1 spread within classes against between them; NC2 how "
+    "unequal class means are in length and angle, and weight rows in length; NC3 last layer against class means; NC4 share of images whose "
+    "nearest class mean is another class."
+)
+
+
+def mask_text(masks: dict[str, float | None], mask: Mask, run: MaskRun) -> str:
+    """A loss constraint in words, and whether it means anything."""
+    spread_, masking = masks["constraint_std_over_masks"], mask.masking(run)
+    whose = "the head" if masking.layers == "head" else "every layer"
+    text = (
+        f"Masking a random {1 - masking.keep:.1%} of {whose}'s weights lifts the training loss of `{run.init}` from "
+        f"{masks['dense_loss']:.4f} to {masks['constraint']:.4f} ± {spread_:.4f} (over masks): the loss constraint. "
+        f"{masks['share_flipped_by_any_mask']:.1%} of the training images are misclassified under at least one mask"
+    )
+    if masks["median_margin_flipped"] is not None:
+        flipped, rest = masks["median_margin_flipped"], masks["median_margin_rest"]
+        text += f"; their median margin in the unmasked net is {flipped:.1f} (logits)"
+        text += "" if rest is None else f", the others' {rest:.1f}"
+    text += "."
+    if masks["destroyed"]:
+        text += (
+            f" **In {masks['destroyed']:.0%} of the seeds that is no better than guessing ({masks['guessing']:.2f}): the masks have "
+            "destroyed the network, and a run held at that loss forgets everything. Raise `mask.keep`, or mask the head alone.**"
+        )
+    if masks["memorised"] != 1:
+        text += " **The base model has not memorised its training set, so the constraint means little: train it longer.**"
+    return text
+
+
+def texts(measured: Measured, params: Params) -> list[Text]:
+    """Every mask run in words."""
+    return [Text(mask_text(found, params[Mask], params[Mask].runs[run])) for run, found in measured.masks.items()]
+
+
+def blocks(measured: Measured, params: Params) -> list[Block]:
+    """Constraints, atypical samples, what runs did with them."""
+    parts: list[Block] = []
+    for run, text in zip(measured.masks, texts(measured, params), strict=True):
+        parts += [text, *atypical(run, params[Seeds].root[0])]
+    parts += [constraint_table(measured.levels)] if measured.levels else []
+    return [*parts, *given("Pruned nets with their mask and without it:", mask_accuracy_table(measured.shown))]
+
+
+def atypical(run: str, seed: int) -> list[Gallery]:
+    """The most and the least atypical training images of one seed's network."""
+    rows = ranking(run, seed)
+    place = {name: index for index, name in enumerate(packed.item_names("id/train"))}
+    classes, shown = packed.info().classes, min(SAMPLES, len(rows) // 2)
+    halves = {"The most atypical training images": rows[:shown], "The most typical": rows[: -shown - 1 : -1]}
+    return [
+        Gallery(
+            f"{title} by mask run {run}, seed {seed}: class, loss under masks, share of masks that flip it",
+            [_sample(image, classes[int(row["label"])], row) for image, row in zip(images("id/train", index), half, strict=True)],
+        )
+        for title, half in halves.items()
+        if (index := [place[row["image"]] for row in half])
+    ]
+
+
+def _sample(image: np.ndarray, label: str, row: dict[str, str]) -> Picture:
+    lines = (label, f"{float(row['masked_loss']):.3f}", f"{float(row['flip_rate']):.0%}")
+    return Picture.of(image, f"training image of {label}, loss {lines[1]} under masks, flipped by {lines[2]} of them", *lines)
+
+
+def over_epochs(measured: Measured) -> list[Block]:
+    """OOD detection, loss and collapse over the epochs of each traced run."""
+    parts: list[Block] = [trace_table(measured.traces)] if measured.traces else []
+    parts += [Row(_traced(run, found)) for run, found in measured.traces.items()]
+    return [*parts, *given(COLLAPSE, collapse_table(measured.traces))]
+
+
+def _traced(run: str, found: dict[str, float]) -> list[Figure]:
+    """AUROC, training loss and NC1 over epochs."""
+    rows = read_table(TRACES / f"{run}.csv", f"trace {run}", ("seed", "epoch"))
+    groups = {group: f"{group}_auroc" for group in GROUPS if f"{group}_auroc" in rows[0]}
+    lines = {"picked on validation OOD": found["picked_epoch"]}
+    lines |= {"test oracle": found["oracle_epoch"]} if "oracle_epoch" in found else {}
+    looked = read_numbers(TRACES / f"{run}.csv", f"trace {run}", ("seed", "epoch", *groups.values()))
+    epochs, curves = _by_seed(looked, groups)
+    figures = [charts.epochs(f"trace-{run}", f"{run}: detection over its training", curves, epochs, lines, "AUROC")]
+    trained = read_numbers(HISTORIES / f"{run}.csv", f"pretrain {run}", ("seed", "epoch", "loss"))
+    epochs, curves = _by_seed(trained, {"training loss": "loss"})
+    figures.append(charts.epochs(f"loss-{run}", f"{run}: training loss", curves, epochs, {}, "training loss (nats)"))
+    kinds = {"raw features": "nc1_raw", "their directions": "nc1_unit"}
+    if all(key in rows[0] for key in kinds.values()):
+        measured = read_numbers(TRACES / f"{run}.csv", f"trace {run}", ("seed", "epoch", *kinds.values()))
+        epochs, curves = _by_seed(measured, kinds)
+        figures.append(charts.epochs(f"collapse-{run}", f"{run}: neural collapse", curves, epochs, {}, "NC1"))
+    return figures
+
+
+def _by_seed(rows: list[dict[str, float]], columns: dict[str, str]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Epochs, and of each column an array (seeds, epochs)."""
+    seeds = list(dict.fromkeys(row["seed"] for row in rows))
+    epochs = sorted({row["epoch"] for row in rows})
+    table = {(row["seed"], row["epoch"]): row for row in rows}
+    found = {label: np.array([[table[seed, epoch][column] for epoch in epochs] for seed in seeds]) for label, column in columns.items()}
+    return np.array(epochs), found
