@@ -42,4 +42,4 @@ def checked(text: str) -> Element:
 
 def words(element: Element) -> str:
     """What a page, or a part of it, says."""
-    return " ".join("".join(element.itertext()).split())
+    return " ".join(" ".join(element.itertext()).split())

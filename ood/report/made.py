@@ -9,6 +9,8 @@ from pathlib import Path
 
 from ood import seconds
 from ood.config import Params
+from ood.config.dream import Synthesize
+from ood.config.evaluation import Models
 from ood.report.blocks import Block, Fold, Listing, Table, Text
 from ood.report.measured import Measured
 from ood.report.settings import settings_table
@@ -19,9 +21,8 @@ PACKAGES = ("torch", "torchvision", "timm", "accelerate", "diffusers", "transfor
 
 def blocks(measured: Measured, params: Params) -> list[Block]:
     """All of it."""
-    stages = [path.stem for path in sorted(BASIS.glob("*.json"))] or ["check"]
-    took = seconds.noted(["check", *stages])
-    rows = [[stage, f"{took[stage]:.1f}" if stage in took else "-"] for stage in ["check", *stages]]
+    took = seconds.noted(stages := all_stages(params))
+    rows = [[stage, f"{took[stage]:.1f}" if stage in took else "-"] for stage in sorted(stages, key=lambda stage: -took.get(stage, 0))]
     known = f"{len(took)} of {len(rows)} stages, {sum(took.values()):.0f} seconds together"
     return [
         Text(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {commit()}, on {machine()}."),
@@ -37,6 +38,13 @@ def blocks(measured: Measured, params: Params) -> list[Block]:
             ],
         ),
     ]
+
+
+def all_stages(params: Params) -> list[str]:
+    """Stages by DVC's names, of those that `check` has written a basis for; two have one for all of their runs."""
+    runs = {"features": [*params[Models].root], "judge": [*params[Synthesize].runs]}
+    found = [path.stem for path in sorted(BASIS.glob("*.json"))]
+    return ["check", *(f"{stage}@{run}" if run else stage for stage in found for run in runs.get(stage, [""]))]
 
 
 def versions() -> list[list[str]]:
