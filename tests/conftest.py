@@ -253,7 +253,7 @@ class Project(Workspace):
         self.run("git", "config", "user.email", "test@example.org")
         self.run("git", "config", "user.name", "Test")
         self.run(DVC, "init", "-q")
-        self.run("cp", "-r", str(ROOT / ".dvc/plots"), ".dvc/plots")
+        self.run("cp", "-r", str(ROOT / ".dvc/plots"), str(ROOT / ".dvc/config"), ".dvc")  # else every DVC command starts daemons
 
     def repro(self, *arguments: str, check: bool = True) -> tuple[set[str], subprocess.CompletedProcess]:
         """`dvc repro`; returns the stages that really ran."""
