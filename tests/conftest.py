@@ -106,7 +106,7 @@ MINIATURE = {
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest comes first, so that no worker has it left when the other is done."""
-    order = ("imagenet100", "tiny-imagenet", "runs_through_dvc", "test_pipeline", "test_dream_stages", "test_training")
+    order = ("test_pipeline", "runs_through_dvc[cifar10]", "imagenet100", "runs_through_dvc", "test_dream_stages", "test_training")
     items.sort(key=lambda item: next((i for i, name in enumerate(order) if name in item.nodeid), len(order)))
 
 
