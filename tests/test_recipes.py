@@ -1,4 +1,4 @@
-"""Recipes: what they change and what they leave, and that each runs through `dvc repro` on images of its size and number of classes."""
+"""Recipes: what they change and what they leave, and that each runs through `dvc repro` with its classes, some on smaller images."""
 
 import re
 from copy import deepcopy
