@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -105,7 +106,7 @@ MINIATURE = {
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest comes first, so that no worker has it left when the other is done."""
-    order = ("imagenet100", "tiny-imagenet", "runs_through_dvc", "test_pipeline", "test_dream_stages", "test_training")
+    order = ("test_pipeline", "runs_through_dvc[cifar10]", "imagenet100", "runs_through_dvc", "test_dream_stages", "test_training")
     items.sort(key=lambda item: next((i for i, name in enumerate(order) if name in item.nodeid), len(order)))
 
 
@@ -170,7 +171,7 @@ class Workspace:
 
     @property
     def cold(self) -> dict[str, str]:
-        """Its environment with the real interpreter on the PATH: for what is killed."""
+        """Its environment with the real interpreter on the PATH."""
         return self.environment | {"PATH": f"{Path(PYTHON).parent}:{os.environ['PATH']}"}
 
     def set(self, changes: dict) -> None:
@@ -197,6 +198,30 @@ class Workspace:
     def stage(self, command: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess:
         """`python -m stages COMMAND`."""
         return self.run("python", "-m", "stages", *command.split(), check=check, **environment)
+
+    def start(self, command: str, output: int = subprocess.DEVNULL, **environment: str) -> warm.Forked:
+        """A stage that is at work when this returns, to be killed or waited for."""
+        with open(os.devnull, "r+b") as null:
+            streams = [null.fileno()] + [null.fileno() if output == subprocess.DEVNULL else output] * 2
+            arguments = ["-m", "stages", *command.split()]
+            return warm.Forked(str(warm_python().parent / "socket"), arguments, str(self.path), self.environment | environment, streams)
+
+    def together(self, command: str, processes: int = 2) -> str:
+        """A stage in several processes, as torchrun starts them: each is told its rank. What they said."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
+        with tempfile.TemporaryFile("w+") as said:
+            ranks = [
+                self.start(command, said.fileno(), RANK=str(rank), LOCAL_RANK=str(rank), OMP_NUM_THREADS="1", **shared)
+                for rank in range(processes)
+            ]
+            codes = [rank.wait() for rank in ranks]
+            said.seek(0)
+            text = said.read()
+        assert codes == [0] * processes, text
+        return text
 
     def hashes(self, folder: str) -> dict[str, str]:
         """Content hash of every file below a folder."""
@@ -228,7 +253,7 @@ class Project(Workspace):
         self.run("git", "config", "user.email", "test@example.org")
         self.run("git", "config", "user.name", "Test")
         self.run(DVC, "init", "-q")
-        self.run("cp", "-r", str(ROOT / ".dvc/plots"), ".dvc/plots")
+        self.run("cp", "-r", str(ROOT / ".dvc/plots"), str(ROOT / ".dvc/config"), ".dvc")  # else every DVC command starts daemons
 
     def repro(self, *arguments: str, check: bool = True) -> tuple[set[str], subprocess.CompletedProcess]:
         """`dvc repro`; returns the stages that really ran."""

@@ -5,8 +5,6 @@ import csv
 import json
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -101,14 +99,12 @@ def test_kills_cost_no_bit(dreaming: Workspace, tmp_path, command, out):
     killed, expected = dreaming.copy(tmp_path), outputs(dreaming)
     shutil.rmtree(killed.path / "data" / out)
     for die_at in ("2", "1"):
-        died = killed.run(sys.executable, "-c", DIE_WRITING, check=False, DIE_AT=die_at, STAGE=command)
+        died = killed.run("python", "-c", DIE_WRITING, check=False, DIE_AT=die_at, STAGE=command)
         assert died.returncode == -signal.SIGKILL, died.stderr
         assert not (killed.path / "data" / out).exists()
         assert saved(killed), "nothing that was done is done again"
     before = saved(killed)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "stages", *command.split()], cwd=killed.path, env=killed.environment, stdout=subprocess.DEVNULL
-    )
+    process = killed.start(command)
     while process.poll() is None and saved(killed) == before:
         time.sleep(0.002)
     assert process.poll() is None, "it was still at work"
@@ -133,7 +129,7 @@ def saved(workspace: Workspace) -> list[tuple[str, float]]:
 def test_two_processes_paint_what_one_does_and_finish_what_one_began(dreaming: Workspace, tmp_path):
     shared = dreaming.copy(tmp_path)
     shutil.rmtree(shared.path / "data/painted/outliers")
-    died = shared.run(sys.executable, "-c", DIE_WRITING, check=False, DIE_AT="3", STAGE="synthesize outliers")
+    died = shared.run("python", "-c", DIE_WRITING, check=False, DIE_AT="3", STAGE="synthesize outliers")
     assert died.returncode == -signal.SIGKILL
     shards = sorted(p.name for p in (shared.path / ".scratch").rglob("0*.npy"))
     assert shards == ["000000.npy", "000001.npy"]
@@ -149,7 +145,7 @@ def test_two_processes_train_the_diffusion_model_that_one_does(dreaming: Workspa
     for workspace, seed in ((one, 0), (two, 0), (other, 1)):
         workspace.set(changes | {"diffusion.seed": seed})
     one.stage("diffusion")
-    two.run(*LAUNCH, "diffusion")
+    two.together("diffusion")
     other.stage("diffusion")
     for part in ("unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/model"):
         first, second, third = (load_file(w.path / f"data/diffusion/pipeline/{part}.safetensors") for w in (one, two, other))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from conftest import LAUNCH, PLAIN, Stop, StopAfter, Workspace
+from conftest import PLAIN, Stop, StopAfter, Workspace
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -183,7 +183,7 @@ def test_every_method_trains_on_frozen_features(trained: Workspace, tmp_path):
         assert torch.allclose(cached[f"near/letters:{name}"].float(), value.float(), atol=1e-4), name
     two = workspace.copy(tmp_path / "two")
     two.run("rm", "-rf", ".scratch", "data/models/exposed")
-    two.run(*LAUNCH, "oe", "exposed")
+    two.together("oe exposed")
     head = load_file(two.path / "data/models/exposed/0/model.safetensors")["fc.weight"]
     assert torch.allclose(head, heads["exposed"], atol=1e-4), "two processes find what one does"
     workspace.set({"align.training.freeze": "backbone"})

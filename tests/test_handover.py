@@ -184,9 +184,7 @@ def test_a_flipped_bit_between_stages_is_found(trained: Workspace, tmp_path, com
 
 def stopped(workspace: Workspace, command: str, condition) -> None:
     """Start a stage and kill it as soon as the condition holds."""
-    process = subprocess.Popen(
-        [PYTHON, "-m", "stages", *command.split()], cwd=workspace.path, env=workspace.cold, stdout=subprocess.DEVNULL
-    )
+    process = workspace.start(command)
     deadline = time.monotonic() + 60
     while not condition() and process.poll() is None:
         assert time.monotonic() < deadline
@@ -199,7 +197,7 @@ def stopped(workspace: Workspace, command: str, condition) -> None:
 def halfway(prepared: Workspace, tmp_path_factory) -> tuple[Workspace, Workspace]:
     """A training that was killed in its second seed, and the same one undisturbed; don't write into them, copy them."""
     workspace = prepared.copy(tmp_path_factory.mktemp("halfway"))
-    workspace.set({"pretrain.training.epochs": 25})
+    workspace.set({"pretrain.training.epochs": 12})
     whole = workspace.copy(tmp_path_factory.mktemp("whole"))
     whole.stage("pretrain ce")
     scratch = workspace.path / ".scratch"

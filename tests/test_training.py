@@ -404,7 +404,7 @@ typer.run(importlib.import_module("stages." + command[0].replace("-", "_")).main
 def test_kill_during_a_checkpoint_write(trained: Workspace, prepared: Workspace, tmp_path):
     workspace = prepared.copy(tmp_path)
     for die_at in ("2", "3"):
-        result = workspace.run(sys.executable, "-c", DIE_IN_SAVE, check=False, DIE_AT=die_at, STAGE="pretrain ce")
+        result = workspace.run("python", "-c", DIE_IN_SAVE, check=False, DIE_AT=die_at, STAGE="pretrain ce")
         assert result.returncode == -signal.SIGKILL
         assert not (workspace.path / "data/models/ce").exists()
         assert list(workspace.path.rglob(".*.json.*.tmp" if die_at == "3" else ".checkpoint.pt.*.tmp")), (
@@ -428,14 +428,12 @@ def test_kill_at_random_moments(trained: Workspace, tmp_path, command):
         # More epochs than the miniature's, so that there is something to kill.
         workspace.set({f"{section}.training.epochs": 8 for section in ("pretrain", "um", "umap", "oe")})
     whole.stage(command)
-    died = killed.run(sys.executable, "-c", DIE_IN_SAVE, check=False, DIE_AT="3", STAGE=command)
+    died = killed.run("python", "-c", DIE_IN_SAVE, check=False, DIE_AT="3", STAGE=command)
     assert died.returncode == -signal.SIGKILL
     kills, chance = 0, random.Random(command)
     for _ in range(40):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "stages", *command.split()], cwd=killed.path, env=killed.environment, stdout=subprocess.DEVNULL
-        )
         before = progress_of(killed)
+        process = killed.start(command)
         deadline = time.monotonic() + 120
         # Let it get at least one step further, then kill it at an arbitrary moment.
         while process.poll() is None and progress_of(killed) == before and time.monotonic() < deadline:
@@ -443,7 +441,7 @@ def test_kill_at_random_moments(trained: Workspace, tmp_path, command):
         time.sleep(chance.uniform(0, 0.4))
         if process.poll() is not None:
             break
-        process.send_signal(signal.SIGKILL)
+        process.kill()
         process.wait()
         kills += 1
         if kills == 2:

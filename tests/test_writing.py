@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import PYTHON, Workspace
+from conftest import Workspace
 from safetensors.torch import save_file
 
 from ood import files
@@ -150,15 +150,7 @@ def test_what_is_renamed_into_its_place_is_on_the_disk(tmp_path, monkeypatch):
 
 def failing(workspace: Workspace, command: str, size: int) -> subprocess.CompletedProcess:
     """A stage whose files can't grow beyond `size` bytes."""
-    return subprocess.run(
-        [PYTHON, "-m", "stages", *command.split()],
-        cwd=workspace.path,
-        env=workspace.cold,
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)),
-    )
+    return workspace.stage(command, check=False, LIMIT=str(size))
 
 
 @pytest.mark.slow
