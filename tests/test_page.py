@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -21,7 +22,7 @@ from ood.closure import closure
 from ood.deploy.calibrated import Calibrated
 from ood.detection.rule import Rule
 from ood.drawing import COLOURS, plt, svg
-from ood.report import charts, detector, made
+from ood.report import charts, detector, made, summary
 from ood.report.blocks import Fold, Gallery, Listing, Picture, Row, Section, Table, Text, given
 from ood.report.page import html
 
@@ -152,8 +153,21 @@ def test_errors_are_those_beyond_the_threshold_the_farthest_first(monkeypatch):
     assert [picture.lines[0] for picture in known.pictures] == ["cat", "cat, taken for dog"]
     assert [picture.lines[1] for picture in known.pictures] == ["p 0.0099", "p 0.059"]
     unknown = detector._errors("near-OOD", ["near/a", "near/b"], answers, rule)
-    assert unknown.title.startswith("near-OOD: 2 of 3 images accepted")
+    assert unknown.title.startswith("near-OOD: 2 of 3 images accepted, though unknown, the most ordinary first")
     assert [picture.lines[:2] for picture in unknown.pictures] == [("b", "taken for cat"), ("a", "taken for dog")]
+
+
+def test_a_detector_that_is_blind_to_a_set_is_said_to_be():
+    found = Calibrated("ce", "msp", True, 0.9, None, [0], [1.0], 1, 0.05, "marginal", 0.95, False, 100, {})
+
+    def told(low: float, caught: float) -> list[str]:
+        figures = {"near": {"near/a": {"caught": caught, "low": low}}, "far": {"far/b": {"caught": 1.0, "low": 0.9}}}
+        return [text.said for text in summary.blind(SimpleNamespace(detector=found, operating=figures))]
+
+    assert told(0.2, 0.3) == []
+    (said,) = told(0.03, 0.054)
+    assert "near/a (5.4%)" in said
+    assert "far/b" not in said
 
 
 def test_templates_count_for_the_report_and_for_nothing_else():

@@ -145,7 +145,8 @@ def _errors(title: str, members: list[str], answers: dict[str, NDArray], rule: R
     wrong = np.flatnonzero(flagged == known)
     order = wrong[np.argsort(-excess[wrong] if known else excess[wrong], kind="stable")]
     chosen = order[:SAMPLES]
-    what = "flagged, though known, the strangest first" if known else "accepted, though unknown, the most ordinary first"
+    what = "flagged, though known" if known else "accepted, though unknown"
+    what += f", the {'strangest' if known else 'most ordinary'} first" if len(wrong) > 1 else ""
     pictures = []
     for index in chosen:
         name, place = places[index]

@@ -94,11 +94,24 @@ def cautions(measured: Measured, params: Params) -> list[Text]:
     """What speaks against figures on the page."""
     found = [text for text in what_was_asked(measured, params) if text.warning] + data.warnings(measured.manifest)
     found += [Text(text.said, warning=True) for text in unmask.texts(measured, params) if "**" in text.said]
+    found += blind(measured)
     if measured.withheld:
         found.append(
             Text(f"No figure is shown of {', '.join(measured.withheld)}: the painter hasn't learned the ID classes.", warning=True)
         )
     return found
+
+
+def blind(measured: Measured) -> list[Text]:
+    """OOD sets of which the detector may catch no more than it flags of ID."""
+    found, figures = measured.detector, measured.operating
+    if found is None or figures is None:
+        return []
+    sets = {name: one for group in ("near", "far") for name, one in figures[group].items() if one["low"] <= found.reject}
+    if not sets:
+        return []
+    caught = ", ".join(f"{name} ({one['caught']:.1%})" for name, one in sets.items())
+    return [Text(f"The detector is all but blind to {caught}: it may flag as many of ID. Look at what it accepts, below.", warning=True)]
 
 
 def limits(measured: Measured, params: Params) -> list[Block]:
