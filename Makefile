@@ -45,4 +45,4 @@ lock:
 
 clean:
 	rm -rf .scratch data/basis data/calibrated data/detector data/evaluation data/features data/mask data/models data/prepared
-	rm -rf data/align data/diffusion data/dreamed data/embeddings data/painted data/proofs
+	rm -rf data/align data/diffusion data/dreamed/* data/embeddings/* data/painted data/proofs

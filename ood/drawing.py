@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, fontManager
 from matplotlib.ft2font import FT2Font
 from matplotlib.text import Text
+from matplotlib.ticker import FixedFormatter
 
 from ood.files import atomically
 
@@ -64,11 +65,17 @@ def _characters(font: str) -> frozenset[int]:
 
 
 def _literal(figure: Figure) -> list[Text]:
-    """A figure's texts, none of which is read as markup: a class may be called $\\frac$. An axis writes its own numbers so."""
+    """A figure's texts, none of which is read as markup: a class may be called $\\frac$. But an axis writes its own numbers so."""
     texts = figure.findobj(Text)
+    axes = [axis for one in figure.get_axes() for axis in (one.xaxis, one.yaxis)]
+    numbers = {
+        id(text)
+        for axis in axes
+        if not isinstance(axis.get_major_formatter(), FixedFormatter)
+        for text in axis.get_ticklabels(which="both")
+    }
     for text in texts:
-        if not text.get_text().startswith("$\\mathdefault{"):
-            text.set_parse_math(False)
+        text.set_parse_math(id(text) in numbers)
     return texts
 
 

@@ -18,7 +18,6 @@ from ood.files import empty, in_place_of
 from stages.console import Console
 
 BASIS, NO_MASK = Path("data/basis"), Path("data/mask") / NO_CONSTRAINT
-RUNS = [Path("data/dreamed"), Path("data/embeddings")]  # there must be such folders for `report`, also where there are no such runs
 SHOWN = 3  # stages that are named of those which a change reaches
 
 
@@ -64,8 +63,6 @@ def main() -> None:
         for stage, found in new.items():
             basis.write(found, folder / f"{stage}.json")
     empty(NO_MASK)
-    for folder in RUNS:
-        folder.mkdir(exist_ok=True)
     for what, stages in basis.changes(old, new).items():
         more = f" and {len(stages) - SHOWN} more" if len(stages) > SHOWN else ""
         console.note(f"{what} ({', '.join(stages[:SHOWN])}{more})")

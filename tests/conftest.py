@@ -246,8 +246,9 @@ class Project(Workspace):
             self.run("cp", "-r", str(ROOT / name), name)
         self.run("bash", "-c", "find . -name __pycache__ -prune -exec rm -rf {} +")
         (path / "data").mkdir()
-        (path / "metrics/trace").mkdir(parents=True)
-        self.run("cp", str(ROOT / "metrics/trace/.gitkeep"), "metrics/trace/.gitkeep")
+        for folder in ("metrics/trace", "data/dreamed", "data/embeddings"):
+            (path / folder).mkdir(parents=True, exist_ok=True)
+            self.run("cp", str(ROOT / folder / ".gitkeep"), f"{folder}/.gitkeep")
         self.run("cp", str(ROOT / "data/.gitignore"), "data/.gitignore")
         self.run("git", "init", "-q", ".")
         self.run("git", "config", "user.email", "test@example.org")

@@ -19,14 +19,21 @@ from PIL import Image
 
 from ood import seconds
 from ood.closure import closure
+from ood.config.evaluation import Evaluate, Report
+from ood.config.training import Seeds
 from ood.deploy.calibrated import Calibrated
 from ood.detection.rule import Rule
 from ood.drawing import COLOURS, plt, svg
+from ood.evaluation import metrics
 from ood.report import charts, detector, made, summary
 from ood.report.blocks import Fold, Gallery, Listing, Picture, Row, Section, Table, Text, given
 from ood.report.page import html
+from ood.report.thumbnails import by_class
 
-HOSTILE = '<script>alert("1")</script> & "x" </td> {{ 7 * 7 }} <img src=x onerror=alert(1)> [a](javascript:alert(1)) $\\frac$'
+HOSTILE = (
+    '<script>alert("1")</script> & "x" </td> {{ 7 * 7 }} <img src=x onerror=alert(1)> [a](javascript:alert(1)) '
+    "![p](https://x/y.png) <https://x> $\\frac$"
+)
 
 
 def figure(key: str, name: str = "model"):
@@ -39,7 +46,7 @@ def page(name: str) -> str:
     blocks = [
         Text(f"`code` and **bold**, {name}", warning=True),
         Table([name, "figure"], [[name, "1.0 ± 0.1"], ["b", "-"]]),
-        Row([figure("one", name), charts.spans("two", "near", [(name, (0.5, 0.4, 0.6))], "AUROC", 0.95)]),
+        Row([figure("one", name), charts.spans("two", "near", [(name, (0.5, 0.4, 0.6))], "AUROC", "an interval")]),
         Gallery(name, [Picture.of(image, name, name, name)]),
         Fold(name, [Listing(name), figure("three", name)]),
     ]
@@ -157,6 +164,134 @@ def test_errors_are_those_beyond_the_threshold_the_farthest_first(monkeypatch):
     assert [picture.lines[:2] for picture in unknown.pictures] == [("b", "taken for cat"), ("a", "taken for dog")]
 
 
+def summary_of(own: str, **auroc: list[float]) -> dict:
+    """A model's summary: AUROC of its own score on each set, one value a seed; `near_a` is near/a."""
+    seeds = {}
+    for seed in range(len(next(iter(auroc.values())))):
+        by_set = {name.replace("_", "/"): dict.fromkeys(metrics.KEYS, values[seed]) for name, values in auroc.items()}
+        seeds[str(seed)] = {"grid": {own: by_set, "msp": by_set}, "id": {"test": {"accuracy": 0.9}}}
+    return {"own": own, "picked": own, "seeds": seeds}
+
+
+def measured_of(results: dict, **more) -> SimpleNamespace:
+    entry = {"source": {"source": "noise"}, "count": 200, "dropped": 0, "skipped": {}, "classes": {"a": 100, "b": 100}, "sha256": ""}
+    near = entry | {"source": {"source": "photo"}}
+    manifest = dict.fromkeys(("id/train", "id/val", "id/test"), entry) | {"near/a": near, "far/b": near}
+    plain = {"withheld": [], "masks": {}, "detector": None, "operating": None, "dreams": None}
+    return SimpleNamespace(results=results, shown=results, manifest=manifest, **(plain | more))
+
+
+def parameters(seeds: list[int], pairs: dict[str, str]) -> dict:
+    return {Seeds: Seeds(seeds), Report: Report(pairs=pairs), Evaluate: Evaluate(roles=["val", "test"])}
+
+
+def test_the_summary_judges_a_method_as_it_is_used():
+    """Each on its own score; better, worse, neither, and how many would agree by chance."""
+    results = {
+        "ce": summary_of("msp", near_a=[0.80, 0.80], far_b=[0.90, 0.90]),
+        "good": summary_of("energy", near_a=[0.83, 0.84], far_b=[0.91, 0.92]),
+        "bad": summary_of("feature_norm", near_a=[0.40, 0.41], far_b=[0.50, 0.52]),
+        "mixed": summary_of("msp", near_a=[0.90, 0.70], far_b=[0.90, 0.90]),
+        "hardly": summary_of("msp", near_a=[0.802, 0.802], far_b=[0.902, 0.902]),
+    }
+    pairs = dict.fromkeys(("good", "bad", "mixed", "hardly"), "ce")
+    (text,) = summary.helped(measured_of(results), parameters([0, 1], pairs))
+    better, worse, neither = re.search(
+        r"Better.*?\*\* (.*?)\. \*\*Worse.*?\*\* (.*?)\. \*\*Seeds differ.*?\*\* (.*?)\. Were", text.said
+    ).groups()
+    assert better == "`good` (+2.5)"
+    assert worse == "`bad` (-39.2)"
+    assert neither == "`hardly` (+0.2), `mixed` (+0.0)"
+    assert "the seeds of about 2 of these 4 comparisons" in text.said, "4 pairs, each with probability 1/2"
+    (alone,) = summary.helped(measured_of(results), parameters([0], pairs))
+    assert "With one seed nothing can be said" in alone.said
+    assert summary.helped(measured_of(results), parameters([0, 1], {})) == []
+    (warned,) = summary.below_chance(measured_of(results))
+    assert warned.said == "Worse than tossing a coin, by AUROC: bad (feature_norm, near: 40.5)."
+
+
+def test_the_summary_warns_of_what_means_nothing():
+    results = {"ce": summary_of("msp", near_a=[0.9], far_b=[0.9])}
+    assert summary.cautions(measured_of(results)) == []
+    masks = {"um": {"destroyed": 0.5, "memorised": 1}, "other": {"destroyed": 0.0, "memorised": 0.5}}
+    found = Calibrated("dream", "msp", True, 0.9, None, [0], [1.0], 1, 0.05, "marginal", 0.95, False, 100, {})
+    said = [text.said for text in summary.cautions(measured_of(results, masks=masks, withheld=["dream"], detector=found))]
+    assert [any(word in text for text in said) for word in ("masks of um have", "masks of other are", "detector is one of these")] == [
+        True
+    ] * 3
+
+
+def test_what_was_computed_on_validation_alone_says_so_first():
+    results = {"ce": summary_of("msp", validation_a=[0.9])}
+    found = measured_of(results)
+    found.manifest = {name: entry for name, entry in found.manifest.items() if name.startswith("id/")} | {
+        "validation/a": found.manifest["id/val"]
+    }
+    warning, text, *_ = summary.in_words(found, parameters([0], {}))
+    assert warning.warning
+    assert "test set" not in text.said
+    first, *_ = summary.limits(found, parameters([0], {}))
+    assert first.said.startswith("ID val has 200 images")
+
+
+def test_the_detector_says_who_chose_it_and_at_which_rate():
+    figures = {"id": {"accuracy": 0.9, "flagged": 0.01}, "near": {"near/a": {"caught": 0.4}, "near/c": {"caught": 0.6}}, "far": {}}
+    for picked, words_ in ((True, "chosen on validation data"), (False, "named in `params.yaml`")):
+        found = Calibrated("ce", "msp", picked, 0.9, None, [0], [1.0], 1, 0.0005, "marginal", 0.95, False, 100, {})
+        (text,) = summary.usable(measured_of({}, detector=found, operating=figures))
+        assert words_ in text.said
+        assert "at most 0.05% may be" in text.said
+        assert "to 50 of 100 near-OOD images." in text.said
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that charts draw, as matplotlib has them."""
+    kept = []
+
+    def keep(figure, key):
+        kept.append(figure)
+        return ""
+
+    monkeypatch.setattr(charts, "svg", keep)
+    yield kept
+    for figure in kept:
+        plt.close(figure)
+
+
+def test_curves_show_what_they_were_given(drawn):
+    charts.roc("k", "m", [{"group": "far", "false positive rate": "0.1", "true positive rate": y} for y in ("0.4", "0.7")])
+    line = drawn[0].axes[0].lines[1]
+    assert (line.get_xdata().tolist(), line.get_ydata().tolist()) == ([0.1, 0.1], [0.4, 0.7])
+    assert line.get_color() == COLOURS["far"]
+    rows = [{"group": group, "score": "1.0", "share": "0.5"} for group in ("ID val", "validation", "ID test", "near")]
+    charts.histogram("k", "m", "msp", rows)
+    assert [text.get_text() for text in drawn[1].axes[0].get_legend().get_texts()] == ["ID test", "near-OOD"], "no mixture of roles"
+    charts.spans("k", "near", [("a", (0.5, 0.4, 0.6)), ("b", (0.7, 0.6, 0.8))], "AUROC", "")
+    marks = [(float(line.get_xdata()[0]), float(line.get_ydata()[0])) for line in drawn[2].axes[0].lines if line.get_marker() != "None"]
+    assert marks == [(0.5, 1.0), (0.7, 0.0)], "the first on top"
+    charts.epochs("k", "t", {"near": np.array([[0.5, 0.6], [0.7, 0.8]])}, np.array([1, 2]), {"picked": 2}, "AUROC", percent=True)
+    assert drawn[3].axes[0].lines[0].get_ydata().tolist() == pytest.approx([0.6, 0.7]), "the mean over seeds"
+
+
+@pytest.mark.parametrize("values", [[1.5, 1e-4], [0.31, 0.29], [0.05, 0.04]])
+def test_logarithmic_axes_have_plain_numbers(values):
+    drawn = charts.epochs("k", "t", {"training loss": np.array([values])}, np.array([1, 2]), {}, "loss")
+    assert "mathdefault" not in drawn.svg
+    assert "$" not in drawn.svg
+    numbers = [float(text) for text in re.findall(r">([\d.e-]+)</text>", drawn.svg)]
+    assert sum(min(values) / 3 <= number <= max(values) * 3 for number in numbers) >= 2
+
+
+def test_samples_of_id_are_of_every_class_there_is_room_for():
+    labels = np.repeat([0, 1, 2], [100, 1, 30])
+    assert np.bincount(labels[by_class(labels, 12)]).tolist() == [4, 1, 4], "one image can't be shown four times"
+    assert (
+        np.unique(np.repeat(np.arange(50), 3)[by_class(np.repeat(np.arange(50), 3), 12)]).tolist()
+        == np.linspace(0, 49, 12).astype(int).tolist()
+    )
+
+
 def test_a_detector_that_is_blind_to_a_set_is_said_to_be():
     found = Calibrated("ce", "msp", True, 0.9, None, [0], [1.0], 1, 0.05, "marginal", 0.95, False, 100, {})
 
@@ -165,6 +300,7 @@ def test_a_detector_that_is_blind_to_a_set_is_said_to_be():
         return [text.said for text in summary.blind(SimpleNamespace(detector=found, operating=figures))]
 
     assert told(0.2, 0.3) == []
+    assert told(0.03, 0.5) == [], "few images, of which half are caught, are no proof of blindness"
     (said,) = told(0.03, 0.054)
     assert "near/a (5.4%)" in said
     assert "far/b" not in said
@@ -205,7 +341,7 @@ def test_a_stage_notes_its_time_and_a_refused_one_does_not(tmp_path):
 def test_where_there_is_no_git_the_page_says_so(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert made.commit() == "of no commit (no git here)"
+    assert made.commit() == "at no commit (no git here)"
     monkeypatch.setenv("PATH", "")
-    assert made.commit() == "of no commit (no git here)"
+    assert made.commit() == "at no commit (no git here)"
     assert re.fullmatch(r"\d+ cores \(.+\)", made.machine())

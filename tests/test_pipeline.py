@@ -68,7 +68,8 @@ def test_everything_runs(project: Project):
     report = (project.path / "metrics/report.md").read_text()
     for word in ("| ce ", "| oe-um ", "| um-l2 ", "| dream-id ", "Against their controls", "The detector", "metrics/report.html"):
         assert word in report, word
-    assert len(report.splitlines()) < 100, "what belongs on a terminal"
+    assert len(report.splitlines()) < 110, "what belongs on a terminal"
+    assert max(len(line) for line in report.splitlines() if not line.startswith("|")) <= 140
     for model in MODELS:
         figures = json.loads((project.path / f"metrics/{model}.json").read_text())
         assert set(figures) == {"id", "corrupted", "own", "msp", "energy"}
@@ -98,9 +99,12 @@ def test_the_page_of_everything_is_valid_and_says_what_was_measured(project: Pro
     assert "has learned the painter, not the dream" in tables["dreams"]
     assert "epoch 2 of ce" in tables["made"]
     rows = [words(cell) for cell in sections["comparison"].iter("th") if cell.get("scope") == "row"]
-    assert set(MODELS) <= set(rows)
-    assert len(list(sections["models"].iter("details"))) == len(MODELS)
-    assert sum(element.get("role") == "img" for element in sections["models"].iter("div")) == 2 * len(MODELS)
+    withheld = [row for row in rows if "painter hasn't learned" in row]  # three epochs are too few for it
+    assert {row.split(" (")[0] for row in rows} >= set(MODELS)
+    shown = len(MODELS) - len(withheld)
+    assert len(list(sections["models"].iter("details"))) == shown
+    assert sum(element.get("role") == "img" for element in sections["models"].iter("div")) == 2 * shown
+    assert "mathdefault" not in text
 
 
 def test_the_page_shows_the_images_that_the_detector_gets_wrong(project: Project):
@@ -109,7 +113,7 @@ def test_the_page_shows_the_images_that_the_detector_gets_wrong(project: Project
     figures = json.loads((project.path / "data/calibrated/figures.json").read_text())
     accepted = {group: sum(round(one["images"] * (1 - one["caught"])) for one in figures[group].values()) for group in ("near", "far")}
     flagged = round(figures["id"]["images"] * figures["id"]["flagged"])
-    titles = [words(title) for title in section.iter("h4")]
+    titles = [words(title) for title in section.iter("h3")]
     assert [title.split(" images")[0] for title in titles] == [
         f"ID test: {flagged} of {figures['id']['images']}",
         *(f"{g}-OOD: {accepted[g]} of {sum(one['images'] for one in figures[g].values())}" for g in ("near", "far")),

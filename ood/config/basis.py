@@ -40,7 +40,7 @@ SETTINGS = {
     "export": ["data.chain", "data.max_pixels", "scores", "features.odin", "detector.thumbnails"],
     "report": [
         *("seeds", "models", "pretrain", "epochs", "trace", "mask", "um", "umap", "diffusion", "embed", "painting", "synthesize", "judge"),
-        *("oe", "evaluate", "report", "data.chain"),
+        *("oe", "evaluate", "report", "data.chain", "detector.price"),
     ],
 }
 DEVICES = "ood/training/devices.py"  # what computes imports it, and reads `runtime`

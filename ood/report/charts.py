@@ -6,7 +6,7 @@ from itertools import cycle
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawn
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 from numpy.typing import NDArray
 
 from ood.drawing import COLOURS, INK, plt, short, svg
@@ -21,8 +21,8 @@ Curve = tuple[str, NDArray, NDArray]  # label, x, y
 TITLES = {"validation": "validation OOD", "near": "near-OOD", "far": "far-OOD", "id": "ID"}
 
 
-def spans(key: str, group: str, rows: Spans, quantity: str, confidence: float) -> Figure:
-    """A line for each name: a mean and its interval. rows: name, (mean, low, high) as fractions."""
+def spans(key: str, group: str, rows: Spans, quantity: str, drawn: str) -> Figure:
+    """A line for each name: a mean and its interval. rows: name, (mean, low, high) as fractions. drawn: what the interval is."""
     figure, axes = plt.subplots(figsize=(WIDTH, 0.21 * len(rows) + 0.6))
     places = np.arange(len(rows))[::-1]
     for place, (_, (mean, low, high)) in zip(places, rows, strict=True):
@@ -36,12 +36,12 @@ def spans(key: str, group: str, rows: Spans, quantity: str, confidence: float) -
     best = max(rows, key=lambda row: row[1][0])
     alt = f"{quantity} of {len(rows)} models on {TITLES[group]} with intervals; the largest is {best[0]}'s, {100 * best[1][0]:.1f}"
     title = TITLES[group][0].upper() + TITLES[group][1:]
-    caption = f"{title}: mean over seeds; line: {confidence:.0%} bootstrap interval."
+    caption = f"{title}: mean over seeds{drawn and '; line: '}{drawn}."
     return _done(figure, key, alt, caption, left=0.25 + 0.068 * max(map(len, names)))
 
 
 def roc(key: str, model: str, rows: Sequence[Mapping[str, str]]) -> Figure:
-    """ROC of a model's own score. rows: of metrics/plots/roc.csv, the model's."""
+    """ROC of a model's own score. model: its name and AUROC. rows: of metrics/plots/roc.csv, the model's."""
     figure, axes = plt.subplots(figsize=(WIDTH * 0.75, HEIGHT))
     axes.plot([0, 1], [0, 1], color=INK, lw=0.6, alpha=0.5)
     for group in _groups(rows):
@@ -72,8 +72,14 @@ def histogram(key: str, model: str, score: str, rows: Sequence[Mapping[str, str]
     return _done(figure, key, f"Histograms of {model}'s {score} on ID and OOD", "Histograms of the own score, all seeds")
 
 
-def epochs(key: str, title: str, curves: Mapping[str, NDArray], places: NDArray, lines: Mapping[str, float], quantity: str) -> Figure:
-    """A quantity over epochs: mean and range over seeds. curves: label -> (seeds, epochs). lines: up to two, label -> epoch."""
+def epochs(
+    key: str, title: str, curves: Mapping[str, NDArray], places: NDArray, lines: Mapping[str, float], quantity: str, percent: bool = False
+) -> Figure:
+    """A quantity over epochs: mean and range over seeds; in percent, or on a logarithmic axis.
+
+    Args:
+        curves: label -> (seeds, epochs). lines: up to two, label -> epoch.
+    """
     figure, axes = plt.subplots(figsize=(WIDTH, HEIGHT))
     for (label, values), dashes in zip(curves.items(), cycle(("-", "--", ":", "-."))):
         kind = label if label in COLOURS else "id"
@@ -82,8 +88,14 @@ def epochs(key: str, title: str, curves: Mapping[str, NDArray], places: NDArray,
     for epoch, dashes in zip(lines.values(), ("-", ":"), strict=False):
         axes.axvline(epoch, color=INK, lw=0.9, ls=dashes)
     marked = "".join(f"; {kind}: epoch {at:.0f}, {label}" for (label, at), kind in zip(lines.items(), ("line", "dotted"), strict=False))
-    if not lines and (np.concatenate([values.ravel() for values in curves.values()]) > 0).all():
+    if percent:
+        axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
+    elif (everything := np.concatenate([values.ravel() for values in curves.values()])).min() > 0:
         axes.set_yscale("log")
+        wide = everything.max() > 100 * everything.min()
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set(xlabel="epoch", ylabel=quantity)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if len(curves) > 1:
@@ -95,7 +107,8 @@ def rates(key: str, title: str, quantities: tuple[str, str], curves: Sequence[Cu
     """Shares against shares, rates on a logarithmic axis. mark: the detector's own rate."""
     figure, axes = plt.subplots(figsize=(WIDTH, HEIGHT))
     for (label, x, y), colour, dashes in zip(curves, colours, ("-", "--", ":", "-."), strict=False):
-        axes.plot(x, y, dashes, marker="o", ms=3, color=COLOURS.get(colour, INK), lw=1 if colour in COLOURS else 0.7, label=label)
+        known = colour in COLOURS
+        axes.plot(x, y, dashes, marker="o" if known else "", ms=3, color=COLOURS.get(colour, INK), lw=1 if known else 0.7, label=label)
     axes.axvline(mark, color=INK, lw=0.7, ls=":")
     axes.set_xscale("log")
     ticks = [tick for tick in (0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5) if any(x.min() <= tick <= x.max() for _, x, _ in curves)]

@@ -2,7 +2,7 @@
 
 from ood.config import Params
 from ood.config.evaluation import Evaluate, Report
-from ood.config.training import Pretrain
+from ood.config.training import Pretrain, Seeds
 from ood.evaluation.protocols import PROTOCOLS
 from ood.report import charts
 from ood.report.blocks import Block, Fold, Row, Text, given
@@ -56,6 +56,7 @@ def how_to_read(measured: Measured, params: Params) -> Text:
     """What the columns of the main table are."""
     held = held_out_table(measured.shown)
     return Text(
+        f"Figures are percent, mean ± standard deviation over seeds ({', '.join(map(str, params[Seeds].root))}). "
         "FPR95 is the share of OOD images let through when 95 % of ID is kept (`fpr_ood_at_tpr95_id`, rule "
         f"`{params[Evaluate].fpr_rule}`); the other FPR95 (ID flagged when 95 % of OOD is caught) is in `metrics/scores.csv`. "
         f"{PICKED}{', and on classes held out where the backbone was never trained on them (see below).' if held else '.'}"
@@ -71,7 +72,7 @@ def controls(measured: Measured, params: Params) -> list[Block]:
     """Every method against its control."""
     siblings, pairs = siblings_of(measured.manifest), pairs_of(measured, params)
     if not pairs:
-        return [Text("No model has a control (`report.pairs`).")]
+        return [Text("No model that is shown has a control that is (`report.pairs`).")]
     related = ""
     if without(siblings, measured.shown):
         related = (
@@ -88,7 +89,8 @@ def side_by_side(measured: Measured, params: Params) -> list[Block]:
     """All models, first as a picture."""
     results, confidence = measured.shown, params[Evaluate].confidence
     groups, rows = groups_in(results), overview(results)
-    figures = [charts.spans(f"all-{group}", group, [(name, spans[group]) for name, spans in rows], "AUROC", confidence) for group in groups]
+    drawn = f"{confidence:.0%} bootstrap interval" if params[Evaluate].bootstrap else ""
+    figures = [charts.spans(f"all-{group}", group, [(name, spans[group]) for name, spans in rows], "AUROC", drawn) for group in groups]
     norms, held = norm_table(results, list(params[Pretrain].runs)), held_out_table(results)
     return [
         how_to_read(measured, params),
@@ -96,7 +98,7 @@ def side_by_side(measured: Measured, params: Params) -> list[Block]:
         Row(figures),
         *([Fold("What the scores were picked by", [Text(HELD_OUT), held])] if held else []),
         *([Fold("Norm, MSP and Energy: training against score", [norms])] if norms else []),
-        Fold(f"How sure: {confidence:.0%} bootstrap intervals over test images (own score)", [interval_table(results)]),
+        *([Fold(f"How sure: {drawn}s over test images (own score)", [interval_table(results)])] if drawn else []),
     ]
 
 
@@ -135,7 +137,10 @@ def each_model(measured: Measured) -> list[Block]:
         roc, histograms = ([row for row in rows if row["model"] == model] for rows in (measured.roc, measured.histograms))
         own = summary["own"]
         means = ", ".join(f"{group} {values(summary, own, group, 'auroc').mean():.1f}" for group in groups_in(measured.shown))
-        figures = [charts.roc(f"roc-{number}", model, roc), charts.histogram(f"histogram-{number}", model, own, histograms)]
+        figures = [
+            charts.roc(f"roc-{number}", f"{model}, AUROC {means}", roc),
+            charts.histogram(f"histogram-{number}", model, own, histograms),
+        ]
         folds.append(Fold(f"{model} ({own}): AUROC {means}", [Row(figures)]))
     return folds
 

@@ -5,6 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ood.config import Params
+from ood.config.detector import Detector
+from ood.config.training import Seeds
 from ood.data import packed
 from ood.deploy import calibrated
 from ood.deploy.calibrated import CALIBRATION, Calibrated
@@ -20,23 +23,35 @@ from ood.report.thumbnails import SAMPLES, images
 
 DRAWN = 0.2  # largest rate in the figures: who rejects more classifies little
 SHOWN = (0.01, 0.02, 0.05, 0.1, 0.2)  # rates in the table, and the detector's own; metrics/plots/detector.csv has more
-COST = (
-    "Cost: of one ID and one OOD image, in accepted wrong classes: a wrong class that isn't flagged costs 1, an OOD image that isn't "
-    "flagged `detector.price`."
-)
 
 
-def what_it_is(found: Calibrated) -> Text:
+def what_it_is(found: Calibrated, trained: int) -> Text:
     """The detector in a paragraph."""
     each = ", a threshold for each predicted class" if found.per_class else ""
     meaning = guarantee.meaning(found.guarantee, found.confidence)
     chosen = f"{found.by:.1%} on validation OOD" + ("" if found.held_out is None else f", {found.held_out:.1%} on held-out classes")
+    chosen += ", mean over seeds" if trained > 1 else ""
     seeds = f"seeds {', '.join(map(str, found.seeds))} together" if len(found.seeds) > 1 else f"seed {found.seeds[0]}"
     return Text(
-        f"`{found.model}` with `{found.score}` ({seeds}; AUROC {chosen}). At most {found.reject:.1%} of ID may be flagged, {meaning} "
+        f"`{found.model}` with `{found.score}` ({seeds}; AUROC {chosen}). At most {100 * found.reject:g}% of ID may be flagged, {meaning} "
         f"({found.guarantee}), on {found.images} calibration images{each}. It is the folder `data/detector`: "
         "`atypical predict PICTURE...` asks it."
     )
+
+
+def price(params: Params) -> str:
+    """What the column of costs is."""
+    return (
+        "Cost: of one ID and one OOD image, in accepted wrong classes: a wrong class that isn't flagged costs 1, an OOD image that isn't "
+        f"flagged {params[Detector].price:g} (`detector.price`)."
+    )
+
+
+def missing(found: Calibrated) -> str:
+    """How many calibration images the strictest of the shown rates would take."""
+    needed = guarantee.fewest(found.guarantee, SHOWN[0], found.confidence)
+    each = " taken for each class" if found.per_class else ""
+    return f"A dash: too few calibration images to promise so little; {100 * SHOWN[0]:g} % takes {needed}{each}."
 
 
 def tested(found: Calibrated, figures: dict) -> Table:
@@ -64,20 +79,17 @@ def at_rates(found: Calibrated, rows: Sequence[Cells], kinds: Sequence[str] = gu
     return Table(header, table)
 
 
-def blocks(measured: Measured) -> list[Block]:
+def blocks(measured: Measured, params: Params) -> list[Block]:
     """All of it."""
     found, figures = measured.detector, measured.operating
     if found is None:
         return [Text("No detector was made (`detector.model: null`).")]
     if figures is None:
-        return [what_it_is(found), Text("No test figure was asked for (`evaluate.roles`).")]
+        return [what_it_is(found, len(params[Seeds].root)), Text("No test figure was asked for (`evaluate.roles`).")]
     return [
-        what_it_is(found),
+        what_it_is(found, len(params[Seeds].root)),
         tested(found, figures),
-        Text(
-            f"What other rates would do, under the same guarantee. A dash: {found.images} calibration images can't promise so little. "
-            + COST
-        ),
+        Text(f"What other rates would do, under the same guarantee. {missing(found)} {price(params)}"),
         at_rates(found, measured.rates, [found.guarantee]),
         Row(_curves(found, measured.rates)),
         Fold("Under each of the three guarantees", [at_rates(found, measured.rates)]),

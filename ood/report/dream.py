@@ -94,10 +94,8 @@ class Dreams:
             [run, *[f"{f[key]:.2f}" if key in f else "-" for key in keys.values()], f"{f['nearest_is_own']:.0%}"]
             for run, f in self.embedded.items()
         ]
-        parts: list[Block] = [
-            Text("Cosines of the drawn embeddings, means:"),
-            Table(["embed run", *keys, "class word is the nearest"], rows),
-        ]
+        drawn = Table(["embed run", *keys, "class word is the nearest"], rows) if rows else None
+        parts = given("Cosines of the drawn embeddings, means:", drawn)
         shares = {
             "seen as its class": "predicted_as_own_class",
             "any class > 0.9": "any_class_above_0.9",
@@ -107,14 +105,16 @@ class Dreams:
             [run, f"{f['images']:.0f}", *[f"{f[key]:.1%}" for key in shares.values()], f"{f['mean_confidence']:.2f}"]
             for run, f in self.judged.items()
         ]
-        parts += [Text(f"What `{self.judge}` makes of the pictures:"), Table(["set", "images", *shares, "mean confidence"], rows)]
+        seen = Table(["set", "images", *shares, "mean confidence"], rows) if rows else None
+        parts += given(f"What `{self.judge}` makes of the pictures:", seen)
         rows = [[name, run, f"{cut:g}", f"{used / all_:.1%}", str(used)] for name, (run, cut, used, all_) in self.kept.items()]
         header = ["run", "dreamed set", "cut", "share used", "images used"]
         return [*parts, *given("The filter of each run:", Table(header, rows) if rows else None)]
 
     def shown(self) -> Iterator[Block]:
         """Where every set was drawn, and pictures of what was painted there."""
-        yield Row([_map(run) for run in self.embedded])
+        if self.embedded:
+            yield Row([_map(run) for run in self.embedded])
         for number, run in enumerate(self.judged):
             yield Fold(
                 f"{run}: what was painted, what {self.judge} sees in it and how sure it is", _pictures(run, self.judge), open=not number
@@ -204,7 +204,7 @@ def _verdict(run: str, control: str, results: Results) -> Text:
     ours, theirs = _painted(results[run], score), _painted(results[control], score)
     for name in ours:
         change = ours[name] - theirs[name]
-        learned = ours[name].mean() > 50 + TRACE and (change > 0).all() and change.mean() > TRACE
+        learned = ours[name].mean() > 50 + TRACE and len(change) > 1 and (change > 0).all() and change.mean() > TRACE
         found.append(f"{name} {spread(change, signed=True)}" + (" (**it has learned the painter's traces**)" if learned else ""))
     return Text(f"`{run}` against `{control}`, on {score}: {', '.join(found)} points.")
 

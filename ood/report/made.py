@@ -25,11 +25,13 @@ def blocks(measured: Measured, params: Params) -> list[Block]:
     rows = [[stage, f"{took[stage]:.1f}" if stage in took else "-"] for stage in sorted(stages, key=lambda stage: -took.get(stage, 0))]
     known = f"{len(took)} of {len(rows)} stages, {sum(took.values()):.0f} seconds together"
     return [
-        Text(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {commit()}, on {machine()}."),
-        Text("Chosen on validation data only: `docs/tuning.md` tells how, `docs/tuning.csv` has every setting tried for the digits."),
+        Text(
+            f"This page was written at {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {commit()}, on {machine()}. Stages may have run before "
+            "that, also elsewhere: `dvc.lock` knows what each was made of."
+        ),
         Fold("Settings of every run", [settings_table(params, measured.masks)]),
         Fold("params.yaml", [Listing(PARAMS.read_text(encoding="utf-8"))]),
-        Fold("Versions", [Table(["package", "version"], [["Python", platform.python_version()], *versions()])]),
+        Fold("Versions here", [Table(["package", "version"], [["Python", platform.python_version()], *versions()])]),
         Fold(
             f"Seconds a stage: {known}",
             [
@@ -62,8 +64,8 @@ def commit() -> str:
     """Of the code and parameters in this folder, and whether something there was changed since; where there is no git, that."""
     head, changed = _git("rev-parse", "--short=12", "HEAD"), _git("status", "--porcelain", "--", "ood", "stages", "params.yaml", "dvc.yaml")
     if head is None:
-        return "of no commit (no git here)"
-    return f"commit `{head}`" + (" with changes that aren't committed" if changed else "")
+        return "at no commit (no git here)"
+    return f"at commit `{head}`" + (" with changes that aren't committed" if changed else "")
 
 
 def _git(*arguments: str) -> str | None:

@@ -76,8 +76,17 @@ class Measured:
 
     @property
     def shown(self) -> Results:
-        """The results of the others."""
-        return {model: summary for model, summary in self.results.items() if model not in self.withheld}
+        """The results of the others.
+
+        Raises:
+            InputError: there are none.
+        """
+        found = {model: summary for model, summary in self.results.items() if model not in self.withheld}
+        if not found:
+            raise InputError(
+                "every model was trained with dreams of a painter that hasn't learned the ID classes. Evaluate one that wasn't."
+            )
+        return found
 
 
 def levels(params: Params, masks: dict[str, dict[str, float | None]]) -> Levels:

@@ -6,41 +6,49 @@ from ood.config import Params
 from ood.config.evaluation import Evaluate
 from ood.config.training import Seeds
 from ood.evaluation.groups import group_of
-from ood.report import data, unmask
+from ood.report import data
 from ood.report.blocks import Block, Text
 from ood.report.comparison import pairs_of
 from ood.report.measured import Measured
-from ood.report.tables import PERCENT, Change, changes, groups_in, siblings_of
+from ood.report.tables import PERCENT, RESOLUTION, Change, changes, groups_in, siblings_of, values
+
+FEW, CHANCE = 12, 50.0  # classes that are named; percent
 
 
 def what_was_asked(measured: Measured, params: Params) -> list[Text]:
-    """ID, OOD, seeds."""
+    """ID and OOD."""
     manifest, groups = measured.manifest, groups_in(measured.shown)
-    classes = manifest["id/train"]["classes"]
+    classes = list(manifest["id/train"]["classes"])
+    named = ", ".join(classes[:FEW]) + (f" and {len(classes) - FEW} more" if len(classes) > FEW else "")
     counts = ", ".join(f"{name} {entry['count']}" for name, entry in manifest.items() if group_of(name) in groups)
-    parts = []
-    if groups == ["validation"]:
-        parts.append(Text("**Validation figures only** (`evaluate.roles: [val]`): no figure on test images was computed.", warning=True))
-    parts.append(
-        Text(
-            f"ID: {len(classes)} classes ({', '.join(classes)}), {manifest['id/train']['count']} images to train, "
-            f"{manifest['id/val']['count']} to validate, {manifest['id/test']['count']} to test. OOD: {counts}. "
-            f"Seeds: {', '.join(map(str, params[Seeds].root))}; figures are percent, mean ± standard deviation over seeds."
-        )
+    text = Text(
+        f"ID: {len(classes)} classes ({named}), {manifest['id/train']['count']} images to train, {manifest['id/val']['count']} to "
+        f"validate, {manifest['id/test']['count']} to test. OOD: {counts}."
     )
-    return parts
+    return [*validation_only(measured), text]
+
+
+def validation_only(measured: Measured) -> list[Text]:
+    """Where no test figure was asked for, that."""
+    if groups_in(measured.shown) != ["validation"]:
+        return []
+    said = "**Validation figures only** (`evaluate.roles: [val]`): no test figure was computed. Scores were picked on these very sets."
+    return [Text(said, warning=True)]
 
 
 def in_words(measured: Measured, params: Params) -> list[Block]:
     """The page's beginning."""
-    manifest, models = measured.manifest, len(measured.results)
-    classes = len(manifest["id/train"]["classes"])
-    sets = sum(group_of(name) in ("near", "far") for name in manifest)
-    asked = Text(
-        f"{models} classifiers were trained on {manifest['id/train']['count']} images of {classes} classes, and asked of pictures that are "
-        f"none of these whether they know that they don't know: {sets} test sets, none of which anything was chosen on."
+    manifest, models, seeds = measured.manifest, len(measured.results), len(params[Seeds].root)
+    groups = groups_in(measured.shown)
+    sets = sum(group_of(name) in groups for name in manifest)
+    asked = "test sets, none of which anything was chosen on" if groups != ["validation"] else "validation sets"
+    times = f" {seeds} times" if seeds > 1 else ""
+    text = Text(
+        f"{models} kinds of classifier, each trained{times}, know {len(manifest['id/train']['classes'])} classes from "
+        f"{manifest['id/train']['count']} images of them. They were asked of pictures that are none of these whether they know that they "
+        f"don't know: {sets} {asked}."
     )
-    return [asked, *usable(measured), *helped(measured, params), *cautions(measured, params)]
+    return [*validation_only(measured), text, *usable(measured), *helped(measured, params), *cautions(measured)]
 
 
 def usable(measured: Measured) -> list[Text]:
@@ -50,12 +58,12 @@ def usable(measured: Measured) -> list[Text]:
         return []
     caught = {group: np.mean([one["caught"] for one in figures[group].values()]) for group in ("near", "far") if figures[group]}
     shares = " and ".join(f"{PERCENT * share:.0f} of 100 {group}-OOD images" for group, share in caught.items())
-    inside = figures["id"]
+    inside, chosen = figures["id"], "chosen on validation data" if found.picked else "named in `params.yaml`"
     return [
         Text(
-            f"**The detector** is `{found.model}` with the score `{found.score}`, chosen on validation data. It is right on "
-            f'{inside["accuracy"]:.1%} of the ID test images and says "unknown" to {inside["flagged"]:.1%} of them (at most '
-            f"{found.reject:.1%} may be, {found.guarantee} guarantee); it says so to {shares}."
+            f"**The detector** is `{found.model}` with the score `{found.score}`, {chosen}. It is right on {inside['accuracy']:.1%} of the "
+            f'ID test images and says "unknown" to {inside["flagged"]:.1%} of them (at most {PERCENT * found.reject:g}% may be, '
+            f"{found.guarantee} guarantee)" + (f"; it says so to {shares}." if shares else ".")
         )
     ]
 
@@ -69,18 +77,23 @@ def helped(measured: Measured, params: Params) -> list[Text]:
     seeds = len(params[Seeds].root)
     if seeds < 2:
         return [Text("With one seed nothing can be said of methods against controls: give more `seeds`.", warning=True)]
-    titles = {"every seed better": "Better than their control for every seed", "every seed worse": "Worse for every seed"}
+    titles = {
+        "every seed better": "Better than their control for every seed",
+        "every seed worse": "Worse for every seed",
+        "seeds differ": f"Seeds differ, or by less than {RESOLUTION:g} points",
+    }
     said = [
         f"**{title}:** {_listed([change for change in found if change.verdict == key])}."
-        for key, title in {**titles, "seeds differ": "No clear difference"}.items()
+        for key, title in titles.items()
         if any(change.verdict == key for change in found)
     ]
     where = " on the test sets without a sibling among what was trained with" if found[0].unrelated is not None else ""
-    chance = 2.0 ** (1 - seeds)
+    chance = len(found) * 2.0 ** (1 - seeds)
     return [
         Text(
-            f"**What the methods' ideas are worth**, in points of AUROC on their own scores, mean over groups{where}: {' '.join(said)} "
-            f"Where an idea does nothing at all, {seeds} seeds still agree with probability {chance:.2g}."
+            f"**What the methods bring**, in points of AUROC over their controls, each on its own score, mean over groups{where}: "
+            f"{' '.join(said)} Were all ideas worthless, the seeds of about {chance:.2g} of these {len(found)} comparisons would still "
+            "agree."
         )
     ]
 
@@ -90,16 +103,34 @@ def _listed(found: list[Change]) -> str:
     return ", ".join(f"`{change.method}` ({change.points.mean():+.1f})" for change in ranked)
 
 
-def cautions(measured: Measured, params: Params) -> list[Text]:
+def cautions(measured: Measured) -> list[Text]:
     """What speaks against figures on the page."""
-    found = [text for text in what_was_asked(measured, params) if text.warning] + data.warnings(measured.manifest)
-    found += [Text(text.said, warning=True) for text in unmask.texts(measured, params) if "**" in text.said]
-    found += blind(measured)
+    said = []
+    if destroyed := [run for run, figures in measured.masks.items() if figures["destroyed"]]:
+        said.append(f"The masks of {', '.join(destroyed)} have destroyed their network: that constraint means nothing.")
+    if fresh := [run for run, figures in measured.masks.items() if figures["memorised"] != 1]:
+        said.append(f"What the masks of {', '.join(fresh)} are put on has not memorised its training set: there is little to forget.")
     if measured.withheld:
-        found.append(
-            Text(f"No figure is shown of {', '.join(measured.withheld)}: the painter hasn't learned the ID classes.", warning=True)
+        text = (
+            f"The painter hasn't learned the ID classes: no figure says anything of {', '.join(measured.withheld)}, and none is compared."
         )
-    return found
+        if measured.detector is not None and measured.detector.model in measured.withheld:
+            text += " The detector is one of these; name another model (`detector.model`)."
+        said.append(text)
+    told = [Text(text, warning=True) for text in said]
+    return [*data.warnings(measured.manifest), *blind(measured), *below_chance(measured), *told]
+
+
+def below_chance(measured: Measured) -> list[Text]:
+    """Models whose own score takes OOD for more ID than ID."""
+    results = measured.shown
+    found = [
+        f"{model} ({summary['own']}, {group}: {mean:.1f})"
+        for model, summary in results.items()
+        for group in groups_in(results)
+        if (mean := values(summary, summary["own"], group, "auroc").mean()) < CHANCE
+    ]
+    return [Text(f"Worse than tossing a coin, by AUROC: {', '.join(found)}.", warning=True)] if found else []
 
 
 def blind(measured: Measured) -> list[Text]:
@@ -107,7 +138,12 @@ def blind(measured: Measured) -> list[Text]:
     found, figures = measured.detector, measured.operating
     if found is None or figures is None:
         return []
-    sets = {name: one for group in ("near", "far") for name, one in figures[group].items() if one["low"] <= found.reject}
+    sets = {
+        name: one
+        for group in ("near", "far")
+        for name, one in figures[group].items()
+        if one["low"] <= found.reject and one["caught"] <= 2 * found.reject
+    }
     if not sets:
         return []
     caught = ", ".join(f"{name} ({one['caught']:.1%})" for name, one in sets.items())
@@ -116,12 +152,18 @@ def blind(measured: Measured) -> list[Text]:
 
 def limits(measured: Measured, params: Params) -> list[Block]:
     """How far the figures reach."""
-    manifest, seeds = measured.manifest, len(params[Seeds].root)
-    tested, siblings = manifest["id/test"]["count"], siblings_of(measured.manifest)
+    manifest, seeds, resamples = measured.manifest, len(params[Seeds].root), params[Evaluate].bootstrap
+    siblings, role = siblings_of(measured.manifest), "val" if groups_in(measured.shown) == ["validation"] else "test"
+    count = manifest[f"id/{role}"]["count"]
+    spread = (
+        f"Spreads are over {seeds} seeds of the classifiers on one split of the data. "
+        if seeds > 1
+        else "There is one seed, and no spread. "
+    )
+    spread += f"Bootstrap intervals resample {role} images, {resamples} times. " if resamples else ""
     said = [
-        f"ID test has {tested} images: one image is {PERCENT / tested:.2g} points of accuracy and of every rate on ID.",
-        f"Spreads are over {seeds} seed{'s' if seeds > 1 else ''} of the classifiers on one split of the data; intervals resample test "
-        f"images ({params[Evaluate].bootstrap} times). Neither says what other data would bring.",
+        f"ID {role} has {count} images: one image is {PERCENT / count:.2g} points of accuracy and of every rate on ID.",
+        f"{spread}What other data would bring, none of it says.",
         "OOD is whatever one tests with. These figures hold for the sets named here and say little of others: a score that is best on one "
         "kind of picture may be blind to another.",
     ]

@@ -13,6 +13,7 @@ from ood.evaluation.groups import GROUPS, group_means, group_of
 from ood.report.blocks import Table
 
 PERCENT = 100.0
+RESOLUTION = 0.5  # points of AUROC, below which nothing is called better or worse in words, whatever the seeds' signs
 PARTS = {"train", "training", "val", "validation", "test", "testing", "aux", "auxiliary", "extra"}  # folders that are parts of a data set
 Results = dict[str, dict[str, Any]]
 
@@ -57,7 +58,7 @@ def main_table(results: Results, withheld: list[str]) -> Table:
         for group in groups:
             row += [spread(values(summary, own, group, key)) for key in ("auroc", "fpr_ood_at_tpr95_id")]
         rows.append([*row, picked, *[spread(values(summary, picked, group, "auroc")) for group in groups]])
-    rows += [[model, "its painter hasn't learned the ID classes", *["-"] * (len(header) - 2)] for model in withheld]
+    rows += [[f"{model} (its painter hasn't learned the ID classes)", *["-"] * (len(header) - 1)] for model in withheld]
     return Table(header, rows)
 
 
@@ -133,7 +134,7 @@ def control_table(results: Results, pairs: dict[str, str], siblings: set[str]) -
 
 @dataclass(frozen=True)
 class Change:
-    """What a method does to AUROC against its control, on the method's own score: points, mean over groups, for each seed.
+    """What a method does to AUROC against its control, each on its own score: points, mean over groups, for each seed.
 
     unrelated: the same over the sets that have no sibling among what was trained with; None where that leaves all, or none.
     """
@@ -150,8 +151,8 @@ class Change:
 
     @property
     def verdict(self) -> str:
-        """See `verdict`."""
-        return verdict(self.points)
+        """See `verdict`; what is less than RESOLUTION isn't called a difference."""
+        return verdict(self.points) if abs(self.points.mean()) >= RESOLUTION else "seeds differ"
 
 
 def changes(results: Results, pairs: dict[str, str], siblings: set[str]) -> list[Change]:
@@ -159,9 +160,10 @@ def changes(results: Results, pairs: dict[str, str], siblings: set[str]) -> list
     groups, unrelated = groups_in(results), without(siblings, results)
     found = []
     for method, control in pairs.items():
-        one, other, score = results[method], results[control], results[method]["own"]
-        everywhere = np.mean([values(one, score, group, "auroc") - values(other, score, group, "auroc") for group in groups], axis=0)
-        left = [over_sets(one, score, sets, "auroc") - over_sets(other, score, sets, "auroc") for sets in unrelated.values()]
+        one, other = results[method], results[control]
+        own, its = one["own"], other["own"]
+        everywhere = np.mean([values(one, own, group, "auroc") - values(other, its, group, "auroc") for group in groups], axis=0)
+        left = [over_sets(one, own, sets, "auroc") - over_sets(other, its, sets, "auroc") for sets in unrelated.values()]
         found.append(Change(method, control, everywhere, np.mean(left, axis=0) if left else None))
     return found
 

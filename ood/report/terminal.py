@@ -1,11 +1,15 @@
 """The report as it stands on a terminal, metrics/report.md: what came out. The page has all of it."""
 
+from textwrap import fill
+
 from ood.config import Params
+from ood.config.training import Seeds
 from ood.report import comparison, detector, summary, unmask
 from ood.report.blocks import Block, Text
 from ood.report.measured import Measured
 from ood.report.tables import main_table
 
+WIDTH = 140  # characters; the tables are about as wide
 PAGE = (
     "Every set by itself, other rates, errors, atypical samples, dreams, curves, the papers' own protocols, settings and versions: "
     "`metrics/report.html`, which `python -m stages report` writes anew; the whole grid of scores: `metrics/scores.csv`."
@@ -23,16 +27,21 @@ def text(measured: Measured, params: Params) -> str:
         *comparison.controls(measured, params),
     ]
     if found is not None:
-        blocks += [Text("## The detector"), detector.what_it_is(found)]
+        blocks += [Text("## The detector"), detector.what_it_is(found, len(params[Seeds].root))]
         if measured.operating is not None:
             blocks += [
                 detector.tested(found, measured.operating),
                 detector.at_rates(found, measured.rates, [found.guarantee]),
-                Text(detector.COST),
+                Text(f"{detector.missing(found)} {detector.price(params)}"),
             ]
     told = unmask.texts(measured, params)
     blocks += [Text("## What the masks saw"), *told] if told else []
     if measured.dreams is not None:
         blocks += [Text("## What was dreamed"), measured.dreams.text()]
     blocks += [Text("## The rest"), Text(PAGE)]
-    return "\n\n".join(map(str, [Text("# Who knows what it doesn't know?"), *blocks])) + "\n"
+    return "\n\n".join(map(_wrapped, [Text("# Who knows what it doesn't know?"), *blocks])) + "\n"
+
+
+def _wrapped(block: Block) -> str:
+    """A block's text, paragraphs in lines that fit a terminal."""
+    return fill(str(block), WIDTH, break_long_words=False, break_on_hyphens=False) if isinstance(block, Text) else str(block)

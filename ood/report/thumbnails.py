@@ -24,10 +24,18 @@ def spaced(count: int, shown: int = SAMPLES) -> NDArray[np.int64]:
     return np.linspace(0, count - 1, min(shown, count)).astype(np.int64)
 
 
+def by_class(labels: NDArray[np.int64], shown: int = SAMPLES) -> NDArray[np.int64]:
+    """Places of images of as many classes as there is room for, spread evenly over them; each has as many as the others, or one more."""
+    members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    chosen = [members[i] for i in spaced(len(members), shown)]
+    each = [shown // len(chosen) + (i < shown % len(chosen)) for i in range(len(chosen))]
+    return np.concatenate([places[spaced(len(places), count)] for places, count in zip(chosen, each, strict=True)])
+
+
 def samples(name: str, title: str) -> Gallery:
-    """Images spread evenly through a prepared set; of ID by class."""
+    """Images spread evenly through a prepared set; of ID as many of each class as there is room for, class by class."""
     labels = packed.labels(name)
-    index = np.argsort(labels, kind="stable")[spaced(len(labels))] if name.startswith("id/") else spaced(len(labels))
+    index = by_class(labels) if name.startswith("id/") else spaced(len(labels))
     classes = packed.info().classes if name.startswith(("id/", "corrupted/", "shifted/")) else None
     lines = [(classes[labels[i]],) if classes else () for i in index]
     shown = zip(images(name, index), lines, strict=True)

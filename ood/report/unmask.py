@@ -33,7 +33,7 @@ def mask_text(masks: dict[str, float | None], mask: Mask, run: MaskRun) -> str:
     text = (
         f"Masking a random {1 - masking.keep:.1%} of {whose}'s weights lifts the training loss of `{run.init}` from "
         f"{masks['dense_loss']:.4f} to {masks['constraint']:.4f} ± {spread_:.4f} (over masks): the loss constraint. "
-        f"{masks['share_flipped_by_any_mask']:.1%} of the training images are misclassified under at least one mask"
+        f"{_share(masks['share_flipped_by_any_mask'])} of the training images are misclassified under at least one mask"
     )
     if masks["median_margin_flipped"] is not None:
         flipped, rest = masks["median_margin_flipped"], masks["median_margin_rest"]
@@ -50,6 +50,11 @@ def mask_text(masks: dict[str, float | None], mask: Mask, run: MaskRun) -> str:
     return text
 
 
+def _share(value: float | None) -> str:
+    """A share in percent, small ones too."""
+    return f"{100 * (value or 0):.2g}%"
+
+
 def texts(measured: Measured, params: Params) -> list[Text]:
     """Every mask run in words."""
     return [Text(mask_text(found, params[Mask], params[Mask].runs[run])) for run, found in measured.masks.items()]
@@ -60,7 +65,11 @@ def blocks(measured: Measured, params: Params) -> list[Block]:
     parts: list[Block] = []
     for run, text in zip(measured.masks, texts(measured, params), strict=True):
         parts += [text, *atypical(run, params[Seeds].root[0])]
-    parts += [constraint_table(measured.levels)] if measured.levels else []
+    levels = {run: level for run, level in measured.levels.items() if run not in measured.withheld}
+    loose = [run for run, (b, reached) in levels.items() if b is not None and reached is not None and reached < b / 2]
+    parts += [constraint_table(levels)] if levels else []
+    if loose:
+        parts.append(Text(f"Not held by the constraint, their loss having ended far below it: {', '.join(f'`{run}`' for run in loose)}."))
     return [*parts, *given("Pruned nets with their mask and without it:", mask_accuracy_table(measured.shown))]
 
 
@@ -81,7 +90,7 @@ def atypical(run: str, seed: int) -> list[Gallery]:
 
 
 def _sample(image: np.ndarray, label: str, row: dict[str, str]) -> Picture:
-    lines = (label, f"{float(row['masked_loss']):.3f}", f"{float(row['flip_rate']):.0%}")
+    lines = (label, f"{float(row['masked_loss']):.2g}", f"{float(row['flip_rate']):.0%}")
     return Picture.of(image, f"training image of {label}, loss {lines[1]} under masks, flipped by {lines[2]} of them", *lines)
 
 
@@ -100,7 +109,7 @@ def _traced(run: str, found: dict[str, float]) -> list[Figure]:
     lines |= {"test oracle": found["oracle_epoch"]} if "oracle_epoch" in found else {}
     looked = read_numbers(TRACES / f"{run}.csv", f"trace {run}", ("seed", "epoch", *groups.values()))
     epochs, curves = _by_seed(looked, groups)
-    figures = [charts.epochs(f"trace-{run}", f"{run}: detection over its training", curves, epochs, lines, "AUROC")]
+    figures = [charts.epochs(f"trace-{run}", f"{run}: detection over its training", curves, epochs, lines, "AUROC", percent=True)]
     trained = read_numbers(HISTORIES / f"{run}.csv", f"pretrain {run}", ("seed", "epoch", "loss"))
     epochs, curves = _by_seed(trained, {"training loss": "loss"})
     figures.append(charts.epochs(f"loss-{run}", f"{run}: training loss", curves, epochs, {}, "training loss (nats)"))

@@ -34,7 +34,7 @@ def sections(measured: Measured, params: Params) -> list[Section]:
         Section("data", "The data", data.blocks(measured.manifest, params)),
         Section("comparison", "Side by side", comparison.side_by_side(measured, params)),
         Section("controls", "Against their controls", comparison.controls(measured, params)),
-        Section("detector", "The operating point", detector.blocks(measured)),
+        Section("detector", "The operating point", detector.blocks(measured, params)),
         Section("sets", "Every OOD set by itself", comparison.every_set(measured)),
         *hard,
         Section("masks", "What the masks saw", unmask.blocks(measured, params)),
@@ -53,7 +53,7 @@ def html(parts: list[Section]) -> str:
     environment = Environment(
         loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    markdown = MarkdownIt("js-default")  # no HTML of its own: what is written in a name stays text
+    markdown = MarkdownIt("js-default").disable(["image", "link", "autolink"])  # nor HTML of its own: what is in a name stays text
     environment.filters["inline"] = lambda text: Markup(markdown.renderInline(text))
     environment.filters["svg"] = Markup
     environment.tests["of"] = lambda block, kind: type(block).__name__ == kind

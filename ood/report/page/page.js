@@ -29,5 +29,10 @@ for (const table of document.querySelectorAll("table")) {
     });
   });
 }
-// What is folded is printed too.
-addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((part) => { part.open = true; }));
+// What is folded is printed too, and folded again after that.
+let folded = [];
+addEventListener("beforeprint", () => {
+  folded = [...document.querySelectorAll("details:not([open])")];
+  folded.forEach((part) => { part.open = true; });
+});
+addEventListener("afterprint", () => folded.forEach((part) => { part.open = false; }));
