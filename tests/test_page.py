@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -131,6 +132,54 @@ def test_a_table_is_text_and_html():
     tree = checked(html([Section("t", "T", given("above", table))]))
     assert [(cell.get("class"), cell.text) for cell in tree.iter("td")] == [("n", "97.5 ± 2.5"), (None, "msp"), ("n", "-"), (None, "knn")]
     assert given("above", None) == []
+
+
+BROWSER = """
+const rows = JSON.parse(process.argv[1]);
+const cell = (text) => ({
+  textContent: text, childNodes: [text], attributes: {}, append() {},
+  get ariaSort() { return this.attributes["aria-sort"] ?? null; },
+  setAttribute(name, value) { this.attributes[name] = value; }, removeAttribute(name) { delete this.attributes[name]; },
+});
+const head = [{ cells: rows[0].map(cell) }];
+const body = { rows: rows.slice(1).map((row) => ({ cells: row.map(cell) })), append(...now) { this.rows = now; } };
+const clicks = [];
+globalThis.document = {
+  querySelectorAll: (what) => (what === "table" ? [{ tHead: { rows: head }, tBodies: [body] }] : []),
+  createElement: () => ({ append() {}, addEventListener(event, act) { clicks.push(act); } }),
+};
+globalThis.addEventListener = () => {};
+require("vm").runInThisContext(require("fs").readFileSync(process.argv[2], "utf8"));
+const out = JSON.parse(process.argv[3]).map((column) => {
+  clicks[column]();
+  return [head[0].cells[column].ariaSort, body.rows.map((row) => row.cells[0].textContent)];
+});
+console.log(JSON.stringify(out));
+"""
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js, which runs the page's script here as a browser would")
+def test_tables_sort_by_figures_and_by_words_and_gaps_come_last():
+    rows = [
+        ["model", "AUROC", "change", "b"],
+        ["b", "97.5 ± 2.5", "-0.3", "0.008"],
+        ["a", "100.0 ± 0.0", "+1.8", "none"],
+        ["c", "-", "-4.7", "0.01"],
+    ]
+    clicked = [0, 0, 1, 1, 2, 3]
+    script = str(ROOT / "ood/report/page/page.js")
+    said = subprocess.run(
+        ["node", "-e", BROWSER, "--", json.dumps(rows), script, json.dumps(clicked)], capture_output=True, text=True, check=False
+    )
+    assert said.returncode == 0, said.stderr
+    assert json.loads(said.stdout) == [
+        ["ascending", ["a", "b", "c"]],
+        ["descending", ["c", "b", "a"]],
+        ["descending", ["a", "b", "c"]],
+        ["ascending", ["b", "a", "c"]],
+        ["descending", ["a", "b", "c"]],
+        ["descending", ["c", "b", "a"]],
+    ]
 
 
 def test_curves_leave_out_what_cannot_be_promised():
