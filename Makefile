@@ -11,6 +11,7 @@ unexport PYTHONPATH
 
 repro: .venv/ready
 	python -m stages repro --jobs $(JOBS)
+	@[ metrics/report.html -nt dvc.lock ] || python -m stages report  # DVC, which doesn't know the page, skips a report whose text is there
 	@echo
 	@cat metrics/report.md
 	@echo
