@@ -11,7 +11,7 @@ from ood.config.dream import Align, Diffusion, Prompts
 from ood.config.nets import Net
 from ood.config.training import Augment, Runtime
 from ood.data import packed
-from ood.data.batches import TrainingBatches, augmented_copy, generator_for, load
+from ood.data.batches import TrainingBatches, augmented_copy, generator_for, load, some
 from ood.dream import absent, alignment, pipelines
 from ood.files import write_text
 from ood.nets import store, weights
@@ -45,11 +45,13 @@ def main() -> None:
         accelerator.wait_for_everyone()
         torch.manual_seed(generator_for(setting.seed, 0, 20).initial_seed())
         spec = replace(store.spec_for(net, info, normalize=False), classes=[str(i) for i in range(anchors.shape[1])])
+        train, recipe = load("id/train", workers=runtime.workers), setting.training
         encoder = spec.build()
+        if encoder.sees:
+            encoder.see(some(train))
         if net.weights:
             weights.fill(encoder, net, net.weights, whole=False, classes=info.classes)
         model = alignment.AlignedEncoder(encoder, anchors, setting.temperature)
-        train, recipe = load("id/train", workers=runtime.workers), setting.training
         console.begin(recipe.epochs, "epoch")
         trainer = Trainer(accelerator, runtime, recipe, scratch.path / "training", console)
         history = trainer.fit(model, Objective(), TrainingBatches(train, recipe.batch_size, augment, strong=recipe.strong), setting.seed)

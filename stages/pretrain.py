@@ -10,7 +10,7 @@ from ood.config import Params
 from ood.config.nets import Net
 from ood.config.training import Common, Pretrain
 from ood.data import packed
-from ood.data.batches import TrainingBatches, generator_for, load
+from ood.data.batches import TrainingBatches, generator_for, load, some
 from ood.nets import weights
 from ood.nets.store import spec_for
 from ood.tables import pick
@@ -31,6 +31,8 @@ def main(run: Annotated[str, typer.Argument(help="one of pretrain.runs")]) -> No
     def start(seed: int) -> Start:
         torch.manual_seed(generator_for(seed, 0, 2).initial_seed())
         classifier = spec.build()
+        if classifier.sees:
+            classifier.see(some(train))
         if source is not None:
             weights.fill(classifier, net, source, whole=setting.weights is not None, classes=info.classes)
         return Start(classifier, spec, Objective() if setting.tau is None else LogitNorm(setting.tau))

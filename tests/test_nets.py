@@ -26,6 +26,7 @@ COUNTS = [
     ("vgg16", 10, True, 14_728_266),
     ("cct_7_3x1", 10, True, 3_760_139),
     ("convnext_tiny", 10, True, 27_827_818),
+    ("airbench_64_256_256", 10, True, 1_972_514),
 ]
 
 
@@ -63,7 +64,7 @@ def test_parameter_counts_of_he_et_al(depth, millions, count):
 EVERY = [  # name, its smallest convenient size, features
     ("wrn_10_1", 8, 64), ("densenet_bc_10_4", 8, 9), ("allconv", 32, 192), ("resnet18", 16, 512), ("resnet34", 16, 512),
     ("resnet50", 16, 2048), ("resnet_8_1", 8, 64), ("resnet_14_2", 12, 128), ("vgg16", 32, 512), ("cct_7_3x1", 8, 256),
-    ("convnext_tiny", 32, 768), ("mnist_convnet", 28, 50),
+    ("convnext_tiny", 32, 768), ("mnist_convnet", 28, 50), ("airbench_8_12_16", 16, 16),
 ]  # fmt: skip
 
 
@@ -103,6 +104,28 @@ def test_a_size_that_a_net_cannot_take_is_an_error_with_a_remedy(name, size, opt
 def test_an_option_that_a_net_does_not_know_is_refused():
     with pytest.raises(InputError, match="wrn_10_1 has no option spectral; it knows affine, dropout"):
         nets.build("wrn_10_1", num_classes=3, spectral=3.0)
+
+
+def test_airbench_begins_with_patches_that_are_white():
+    """On the images it has seen, the first layer's outputs have variance one and nothing in common; the other half is their negative."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.nn.functional.avg_pool2d(torch.rand(200, 3, 34, 34, generator=generator), 3, 1)  # neighbours are alike, as in pictures
+    net = nets.build("airbench_8_12_16", num_classes=3)
+    net.see(images)
+    whitening = net.backbone.whitening
+    seen = whitening((images - net.mean) / net.std).detach()
+    half = seen[:, :12].transpose(0, 1).flatten(1)
+    second_moments = half @ half.T / half.shape[1]
+    smallest = torch.linalg.eigvalsh(second_moments)[0]
+    assert torch.allclose(second_moments - torch.diag(second_moments.diag()), torch.zeros(12, 12), atol=0.02)
+    assert 0.5 < smallest < second_moments.diag().max() < 1.01, "those of little variance are held down"
+    assert torch.equal(seen[:, 12:], -seen[:, :12])
+    again = nets.build("airbench_8_12_16", num_classes=3)
+    again.load_state_dict(net.state_dict())
+    assert torch.equal(again.backbone.whitening.weight, whitening.weight), "it is part of what is stored"
+    assert "backbone.whitening" not in dict(masks.maskable(net)), "nothing was memorised there"
+    with pytest.raises(InputError, match="widths from 1 to 2048"):
+        nets.build("airbench_0_8_8", num_classes=3)
 
 
 def spectral_net(**options) -> nets.Classifier:

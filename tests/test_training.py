@@ -13,6 +13,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from conftest import ROOT, Stop, StopAfter, Workspace
+from safetensors.torch import load_file
 
 from ood import nets
 from ood.config.training import Augment, PretrainRun, Runtime, Training
@@ -61,6 +62,8 @@ def test_learning_rate_schedules():
     epoch = recipe(schedule="cosine-epoch", lr=0.1, lr_end=0.0)
     assert learning_rate(epoch, 10, 10) == learning_rate(epoch, 19, 10) == pytest.approx(0.05 * (1 + math.cos(math.pi / 4)))
     assert learning_rate(recipe(schedule="constant"), 33, 10) == 0.1
+    line = recipe(schedule="linear", lr=0.4, lr_end=0.0, warmup=1)
+    assert [learning_rate(line, step, 10) for step in (5, 10, 25, 40)] == pytest.approx([0.2, 0.4, 0.2, 0.0])
 
 
 @pytest.mark.parametrize(("epochs", "first", "second"), [(60, 40, 50), (100, 75, 90), (350, 150, 250)])
@@ -142,6 +145,42 @@ def test_resume_is_exact(tmp_path, steps):
     assert history == resumed_history
     files = [{p.name: p.read_bytes() for p in (tmp_path / d / "epochs").iterdir()} for d in ("whole", "stopped")]
     assert files[0] == files[1]
+
+
+def test_what_is_kept_may_be_the_moving_average_of_the_weights(tmp_path):
+    """By the definition, from the weights after every step; resumed, it goes on where it was."""
+    decay, seen = 0.8, []
+
+    def fit(name, progress):
+        settings = recipe(ema=decay, epochs=2)
+        trainer = Trainer(Accelerator(cpu=True), Runtime(device="cpu"), settings, tmp_path / name, progress, keep=lambda e: True)
+        model = net()
+        progress.trainer = trainer
+        trainer.fit(model, Objective(), TrainingBatches(images(), 8, Augment()), 0)
+        return {k: v.clone() for k, v in model.state_dict().items()}
+
+    class Watching(Silent):
+        def step(self):  # called before every step
+            seen.append({k: v.clone() for k, v in self.trainer.whole.state_dict().items()})
+
+        def advance(self, note=""):
+            self.last = {k: v.clone() for k, v in self.trainer.whole.state_dict().items()}
+
+    watching = Watching()
+    kept = fit("whole", watching)
+    after = [*seen[1:], watching.last]
+    for key in ("fc.weight", "backbone.stem.weight", "backbone.bn.running_var"):
+        expected = after[0][key]
+        for weights in after[1:]:
+            expected = decay * expected + (1 - decay) * weights[key]
+        assert torch.allclose(kept[key], expected, atol=1e-6), key
+        assert not torch.allclose(kept[key], watching.last[key], atol=1e-6)
+    stored = load_file(tmp_path / "whole/epochs/002.safetensors")
+    assert all(torch.equal(stored[key], kept[key]) for key in kept)
+    with pytest.raises(Stop):
+        fit("stopped", StopAfter(4))
+    resumed = fit("stopped", Silent())
+    assert all(torch.equal(kept[key], resumed[key]) for key in kept)
 
 
 def test_every_training_of_a_network_draws_its_own_batches(tmp_path, monkeypatch):

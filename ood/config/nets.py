@@ -40,10 +40,12 @@ class Family(NamedTuple):
 _PLAIN = frozenset({"dropout", "affine"})
 _SHAPED = frozenset({"affine", "spectral", "slope", "shortcut"})
 LITE0, PUBLISHED = "lite0", "published"  # weights that are no file
+BROADEST = 2048  # channels
 DEEPEST = 1300  # of published nets one has more than a thousand layers
 FAMILIES = {
     "wrn": Family(r"wrn_(\d{1,4})_(\d{1,4})", "wrn_<depth>_<width>", 4, 8, None, _PLAIN, 4, 64),
     "densenet_bc": Family(r"densenet_bc_(\d{1,4})_(\d{1,4})", "densenet_bc_<depth>_<growth>", 4, 8, None, _PLAIN, 4, 256),
+    "airbench": Family(r"airbench_(\d{1,4})_(\d{1,4})_(\d{1,4})", "airbench_<width>_<width>_<width>", 1, 16, None, frozenset()),
     "allconv": Family(r"allconv", "allconv", 32, 32, 64, _PLAIN),
     "resnet": Family(r"resnet(18|34|50)", "resnet18, resnet34, resnet50", 8, 16, None, _SHAPED | {"stem"}),
     "cifar_resnet": Family(r"resnet_(\d{1,4})_(\d{1,4})", "resnet_<depth>_<width>", 4, 8, None, _SHAPED, 2, 64),
@@ -73,6 +75,8 @@ def _makes_a_network(name: str) -> str:
             raise ValueError(f"{family.shown} needs a depth of {shown}, ... and a width of at least 1")
         if depth > DEEPEST or width > family.widest:
             raise ValueError(f"{family.shown}: at most {DEEPEST} deep and {family.widest} wide can be trained. Lower it")
+    if key == "airbench" and not 1 <= min(map(int, numbers)) <= max(map(int, numbers)) <= BROADEST:
+        raise ValueError(f"{family.shown}: widths from 1 to {BROADEST} can be trained. Change them")
     return name
 
 
@@ -119,6 +123,8 @@ class Net(Section, key="net"):
                 return None
             case "wrn" | "cifar_resnet", [_, int(width)]:
                 return 64 * width
+            case "airbench", [_, _, int(width)]:
+                return width
             case "densenet_bc", [int(depth), int(growth)]:
                 blocks, channels = (depth - 4) // 6, 2 * growth
                 for _ in range(2):

@@ -117,8 +117,9 @@ class Training(Section):
 
     optimizer: sgd (with momentum, as all four papers' convolutional nets), or adamw (CCT, ConvNeXt).
     schedule: how the learning rate falls from `lr`: cosine-step, every step down to `lr_end` (OE); cosine-epoch, the same once per epoch
-    (UM); steps, times `factor` after each epoch of `milestones` (L2); constant. Before that it rises over `warmup` epochs, step by step
-    from `lr_end`; at the end it stays at `lr_end` for `cooldown` epochs. strong: label smoothing and strong augmentation (CCT).
+    (UM); linear, every step down to `lr_end`, in a straight line; steps, times `factor` after each epoch of `milestones` (L2); constant. Before that it rises over `warmup` epochs, step by step
+    from `lr_end`; at the end it stays at `lr_end` for `cooldown` epochs. ema: the network that is kept has the weights' exponential moving
+    average, with this decay per step; 0: the last weights themselves. strong: label smoothing and strong augmentation (CCT).
     freeze: backbone: only the head learns, on features that are computed once, where images are augmented of so many `views` of each; none:
     everything learns.
     """
@@ -127,7 +128,7 @@ class Training(Section):
     batch_size: Batch
     lr: Rate
     lr_end: Annotated[float, Field(ge=0, le=1e3)] = 1e-6
-    schedule: Literal["cosine-step", "cosine-epoch", "steps", "constant"] = "cosine-step"
+    schedule: Literal["cosine-step", "cosine-epoch", "linear", "steps", "constant"] = "cosine-step"
     milestones: list[Annotated[EpochCount, Field(ge=1)]] = Field(default_factory=list)
     factor: float = Field(0.1, ge=1e-6, lt=1)
     warmup: EpochCount = 0
@@ -136,6 +137,7 @@ class Training(Section):
     momentum: Below = 0.9
     nesterov: bool = True
     weight_decay: float = Field(5e-4, ge=0, le=10)
+    ema: Below = 0.0
     strong: Strong = Strong()
     freeze: Literal["backbone", "none"] = "none"
     views: int = Field(4, ge=1, le=100)

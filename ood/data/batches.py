@@ -230,6 +230,11 @@ def to_float(images: Tensor) -> Tensor:
     return images.float() / 255 if images.dtype == torch.uint8 else images
 
 
+def some(images: Images, count: int = 5000) -> Tensor:
+    """So many of a set's images (all, where there are fewer), evenly spaced, as floats in [0, 1]: enough to know its statistics."""
+    return to_float(images.some(torch.linspace(0, len(images) - 1, min(count, len(images))).round().long()))
+
+
 def at_once(device: torch.device, side: int) -> int:
     """Images of `side` pixels at a time where nothing is learned.
 

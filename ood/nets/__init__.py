@@ -51,6 +51,16 @@ class Classifier(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
+    @property
+    def sees(self) -> bool:
+        """Whether the backbone begins with something that it takes from images before it learns (airbench's whitening)."""
+        return hasattr(self.backbone, "see")
+
+    def see(self, images: Tensor) -> None:
+        """Let it take that from training images in [0, 1], (N, 3, size, size); nothing where it takes none."""
+        if self.sees:
+            self.backbone.see((images - self.mean) / self.std)
+
     def features(self, x: Tensor) -> Tensor:
         """Images in [0, 1], (N, 3, size, size) -> raw features (N, D): penultimate, pooled, before any normalisation.
 
@@ -114,6 +124,10 @@ def constructor(family: str) -> Callable[..., tuple[nn.Module, int]]:
             from ood.nets import densenet
 
             return densenet.backbone
+        case "airbench":
+            from ood.nets import airbench
+
+            return airbench.backbone
         case "allconv":
             from ood.nets import allconv
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ood.config.training import Runtime, Training
 from ood.data.batches import DROPOUT, Batch, TrainingBatches, draws
@@ -36,6 +37,8 @@ def learning_rate(recipe: Training, step: int, steps_per_epoch: int) -> float:
         return recipe.lr
     if recipe.schedule == "steps":
         return recipe.lr * recipe.factor ** sum(step // steps_per_epoch >= milestone for milestone in recipe.milestones)
+    if recipe.schedule == "linear":
+        return recipe.lr_end + (recipe.lr - recipe.lr_end) * (1 - (step - rise) / fall)
     per_move = steps_per_epoch if recipe.schedule == "cosine-epoch" else 1
     done = ((step - rise) // per_move) * per_move / fall
     return recipe.lr_end + (recipe.lr - recipe.lr_end) * 0.5 * (1 + math.cos(math.pi * done))
@@ -93,6 +96,7 @@ class Trainer:
     scale: dict | None = field(default=None, init=False)
     kept: dict[str, str] = field(default_factory=dict, init=False)  # files of kept epochs -> their hashes
     whole: nn.Module = field(default_factory=nn.Module, init=False)  # the network that is trained, also where its head learns alone
+    averaged: AveragedModel | None = field(default=None, init=False)  # its weights and statistics as a moving average, where one is kept
 
     def fit(self, net: nn.Module, objective: Objective, batches: TrainingBatches, seed: int, turn: int = 0) -> list[dict[str, float]]:
         """Train `net` in place; returns one row per epoch: lr and the epoch's means of loss, its terms, accuracy.
@@ -119,9 +123,11 @@ class Trainer:
             step_module.to(memory_format=torch.channels_last)
         learning = [p for p in step_module.parameters() if p.requires_grad]
         optimizer = optimizer_for(learning, self.recipe, self.runtime.fused)
+        decay = self.recipe.ema
+        self.averaged = AveragedModel(self.whole, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True) if decay else None
         history = self._resume(step_module, optimizer)
         if len(history) == self.recipe.epochs:
-            return history
+            return self._ended(history)
         # Without dynamic=False the short last batch of an epoch would turn every batch's kernels into those for any shape.
         run = torch.compile(step_module, dynamic=False) if self.runtime.compile else step_module
         run, optimizer = self.accelerator.prepare(run, optimizer)
@@ -133,6 +139,16 @@ class Trainer:
             self.progress.advance(
                 f"seed {seed} epoch {epoch + 1}/{self.recipe.epochs} loss {row['loss']:.4f} accuracy {row['accuracy']:.4f}"
             )
+        return self._ended(history)
+
+    @property
+    def _weights(self) -> dict[str, Tensor]:
+        """What is kept of the network: its weights, or their average."""
+        return (self.whole if self.averaged is None else self.averaged.module).state_dict()
+
+    def _ended(self, history: list[dict[str, float]]) -> list[dict[str, float]]:
+        if self.averaged is not None and history:
+            self.whole.load_state_dict(self._weights)
         return history
 
     def _epoch(
@@ -152,6 +168,8 @@ class Trainer:
             self.accelerator.backward(loss)
             optimizer.step()
             optimizer.zero_grad()
+            if self.averaged is not None:
+                self.averaged.update_parameters(self.whole)
             seen += batch.global_inliers
             for name, value in terms.items():
                 totals[name] = totals.get(name, 0.0) + value * batch.global_inliers
@@ -178,6 +196,8 @@ class Trainer:
             return []
         module.load_state_dict(saved["module"])
         optimizer.load_state_dict(saved["optimizer"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(saved["averaged"])
         self.scale = saved.get("scale")
         return saved["history"]
 
@@ -193,9 +213,11 @@ class Trainer:
         epoch = len(history)
         if self.keep(epoch):
             name = f"epochs/{epoch:03d}.safetensors"
-            atomically(self.folder / name, lambda path: save_weights(path, self.whole.state_dict()))
+            atomically(self.folder / name, lambda path: save_weights(path, self._weights))
             self.kept[name] = sha256(self.folder / name)
         state = {"module": module.state_dict(), "optimizer": optimizer.state_dict(), "history": history, "kept": self.kept}
+        if self.averaged is not None:
+            state["averaged"] = self.averaged.state_dict()
         if self.accelerator.scaler is not None:
             state["scale"] = self.accelerator.scaler.state_dict()
         state_to(self.folder / ROLLING, state)
