@@ -1,10 +1,10 @@
 """Estimate the loss constraint of a model through random masks, and rank its atypical samples, one named run each."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 from torch import nn
 
@@ -14,15 +14,17 @@ from ood.config.training import Common
 from ood.data import packed
 from ood.data.batches import FeatureSet, Images, PlainBatches, at_once, augmented_copy, generator_for, load
 from ood.files import published, write_text
-from ood.nets import store
+from ood.handover import listed
+from ood.nets import Classifier, store
 from ood.tables import mean_where_known, pick, to_csv
 from ood.training.devices import accelerator_for, placed
 from ood.training.frozen import Head, features
-from ood.unmask.atypical import Atypical, atypical_samples
+from ood.unmask.atypical import atypical_samples
 from ood.unmask.constraint import estimate_constraint
+from ood.unmask.epochs import OverEpochs, over_epochs
+from ood.unmask.estimates import estimated, figures_of, spreads, told
 from ood.unmask.kept import ESTIMATES
-from ood.unmask.levels import estimated, figures_of, told
-from ood.unmask.pictures import sheet_of_atypical
+from ood.unmask.pictures import sheet_of_atypical, shown_of
 from stages.console import Console
 
 FOLDER = Path("metrics/mask")
@@ -40,36 +42,41 @@ def main(run: Annotated[str, typer.Argument(help="one of mask.runs")]) -> None:
     train, items, classes = load("id/train", workers=common.runtime.workers), packed.item_names("id/train"), packed.info().classes
     console = Console(f"mask {run}")
     console.begin(len(common.seeds) * masking.masks, "mask")
-    summaries, pictured = [], []
+    true, summaries, pictured = packed.true_labels("id/train"), [], []
+    validation = load("id/val", workers=common.runtime.workers) if masking.epochs else train
     with published(FOLDER / f"{run}.json", PICTURES / f"atypical-{run}.png", folder=ESTIMATES / run) as (folder, table, sheet):
         for seed in common.seeds:
-            net, _ = store.load(store.MODELS / chosen.init / str(seed))
+            home = store.MODELS / chosen.init / str(seed)
+            net, _ = store.load(home)
             placed(net, device, common.runtime)
             shown = augmented_copy(train, common.augment, generator_for(seed, 0, 4)) if masking.augment else train
             masked: nn.Module = net
-            sets: list[Images | FeatureSet] = [shown, train]
+            sets: list[Images | FeatureSet] = [shown, train, validation]
             if masking.layers == "head":
-                masked, sets = Head(net), [features(net, images, device, console) for images in (shown, train)]
-            views, plain = (PlainBatches(images.to(device), at_once(device, train.side)) for images in sets)
+                masked, sets = Head(net), [features(net, images, device, console) for images in (shown, train, validation)]
+            views, plain, held_out = (PlainBatches(images.to(device), at_once(device, train.side)) for images in sets)
             constraint = estimate_constraint(masked, views, masking.keep, masking.masks, seed, console.advance, precision)
             atypical = atypical_samples(masked, plain, masking.keep, masking.masks, seed, precision)
-            found = estimated(constraint, float(atypical.loss.mean()), train.labels, mask.memorised)
+            epochs: OverEpochs | None = None
+            if masking.epochs:
+                files = listed(home / "epochs", None)[:: -masking.epochs][::-1]
+                epochs = over_epochs(at_epochs(net, masked, files), plain, held_out, masking.keep, seed, console.step, precision)
+            found = estimated(constraint, atypical, epochs, train.labels, true, mask.memorised)
             write_text(folder / f"{seed}.json", json.dumps(found | {"constraint": constraint._asdict()}, indent=1) + "\n")
-            write_text(folder / f"atypical-{seed}.csv", to_csv(atypical.table(items, train.labels)))
+            write_text(folder / f"atypical-{seed}.csv", to_csv(atypical.table(items, train.labels, epochs)))
             summaries.append(figures_of(found) | atypical.figures())
-            pictured.append(atypical)
+            pictured.append((atypical, epochs))
             console.step()
-        total = mean_where_known(summaries)
+        total = mean_where_known(summaries) | spreads(summaries)
         write_text(table, json.dumps(total, indent=1) + "\n")
-        picture(sheet, train, pictured[0], classes, min(mask.pictured, len(train) // 2))
+        shown_images = shown_of(*pictured[0], train.labels, classes, mask.pictured)
+        sheet_of_atypical(sheet, shown_images, train.some(shown_images.images).numpy())
     for line in told(total, chosen.init, mask.memorised):
         console.note(line)
 
 
-def picture(path: Path, train: Images, found: Atypical, classes: list[str], count: int) -> None:
-    """The most and the least atypical images, and what masks do to each."""
-    rows = zip(train.labels.tolist(), found.masked_loss.tolist(), found.flip_rate.tolist(), strict=True)
-    captions = [(classes[label], f"{loss:.3f}  {flips:.0%}") for label, loss, flips in rows]
-    order = found.order()
-    shown = torch.cat([order[:count], order.flip(0)[:count]])
-    sheet_of_atypical(path, train.some(shown).numpy(), [captions[i] for i in shown])
+def at_epochs(net: Classifier, seen: nn.Module, files: list[Path]) -> Iterator[nn.Module]:
+    """What is seen of a network (all of it, or its head) while it takes the weights of one kept epoch after the other."""
+    for file in files:
+        store.load_weights(net, file)
+        yield seen

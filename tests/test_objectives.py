@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from ood.training.objectives import EnergyMargin, Objective, OutlierExposure, energy_margin, loss_constraint, outlier_exposure
-from ood.unmask.atypical import margin
+from ood.unmask.margins import margin
 
 
 @pytest.fixture

@@ -223,7 +223,15 @@ def summary_of(own: str, **auroc: list[float]) -> dict:
 
 
 def measured_of(results: dict, **more) -> SimpleNamespace:
-    entry = {"source": {"source": "noise"}, "count": 200, "dropped": 0, "skipped": {}, "classes": {"a": 100, "b": 100}, "sha256": ""}
+    entry = {
+        "source": {"source": "noise"},
+        "count": 200,
+        "dropped": 0,
+        "skipped": {},
+        "classes": {"a": 100, "b": 100},
+        "mislabelled": 0,
+        "sha256": "",
+    }
     near = entry | {"source": {"source": "photo"}}
     manifest = dict.fromkeys(("id/train", "id/val", "id/test"), entry) | {"near/a": near, "far/b": near}
     plain = {"withheld": [], "masks": {}, "detector": None, "operating": None, "dreams": None}

@@ -11,8 +11,10 @@ from ood import nets
 from ood.config.methods import FineTune
 from ood.progress import Silent
 from ood.unmask import atypical_samples, estimate_constraint
+from ood.unmask.atypical import Atypical
 from ood.unmask.constraint import Constraint, guessing
-from ood.unmask.levels import estimated, figures_of, levels, told
+from ood.unmask.estimates import estimated, figures_of, told
+from ood.unmask.levels import levels
 
 
 def memorise(images, labels):
@@ -115,13 +117,19 @@ def test_guessing_knows_the_classes_shares():
 
 def test_an_estimate_is_called_destroyed_from_the_loss_of_guessing_on():
     labels = torch.arange(100) % 2
-    figures = [figures_of(estimated(Constraint(b, 0.1, [b]), 0.01, labels, 0.05)) for b in (0.69, 0.70)]  # ln 2 = 0.693
+
+    def seen(b: float, dense_loss: float) -> dict:
+        every = torch.zeros(100)
+        atypical = Atypical(every + dense_loss, every, every, every, labels)
+        return figures_of(estimated(Constraint(b, 0.1, [b]), atypical, None, labels, None, 0.05))
+
+    figures = [seen(b, 0.01) for b in (0.69, 0.70)]  # ln 2 = 0.693
     assert [found["destroyed"] for found in figures] == [0, 1]
     assert [found["memorised"] for found in figures] == [1, 1]
     assert len(told(figures[0], "ce", 0.05)) == 1
     both = {key: sum(found[key] for found in figures) / 2 for key in figures[0]}
     assert "in 50% of the seeds no better than guessing (0.6931): the masks have destroyed ce" in told(both, "ce", 0.05)[1]
-    loose = figures_of(estimated(Constraint(0.3, 0.1, [0.3]), 0.06, labels, 0.05))
+    loose = seen(0.3, 0.06)
     assert "has not memorised its training set: loss 0.0600" in told(loose, "ce", 0.05)[1]
 
 
@@ -136,7 +144,8 @@ def test_masks_that_destroy_a_network_are_told_of(tmp_path, monkeypatch):
         path = tmp_path / f"data/mask/um/{seed}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         constraint = {"mean": b, "std": 0.1, "values": [b, b]}
-        path.write_text(json.dumps({"constraint": constraint, "guessing": math.log(4), "dense_loss": 0.01, "memorised": True}))
+        known = {"contradicted": None, "first": None, "mislabelled": None, "found": {}}
+        path.write_text(json.dumps({"constraint": constraint, "guessing": math.log(4), "dense_loss": 0.01, "memorised": True} | known))
     assert levels(run, None, [0], listener) == {0: 1.38}
     assert levels(run, 0.2, [0, 1], listener) == {0: 0.2, 1: 0.2}
     assert not heard

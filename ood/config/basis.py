@@ -20,7 +20,7 @@ SETTINGS = {
     "trace": ["seeds", "trace.every", "trace.collapse", "evaluate.roles", "evaluate.fpr_rule", "trace.runs.{run}"],
     "epoch": ["seeds", "epochs.{run}"],
     "mask": [
-        *("seeds", "augment", "mask.keep", "mask.masks", "mask.augment", "mask.layers", "mask.memorised", "mask.pictured"),
+        *("seeds", "augment", "mask.keep", "mask.masks", "mask.augment", "mask.layers", "mask.epochs", "mask.memorised", "mask.pictured"),
         "mask.runs.{run}",
     ],
     "um": ["seeds", "augment", "um.threshold", "um.training", "um.runs.{run}"],
@@ -122,6 +122,7 @@ def _counting(settings: Basis, section: str, run: Any) -> Basis:
         return settings
     own = {key for key, value in run.items() if value is not None}
     replaced = {f"{start}.{key}" for key in own for start in (section, f"{section}.training")}
-    if run.get("constraint") == NO_CONSTRAINT or "threshold" in own:
+    left_out = (run.get("forget") or {}).get("how") == "drop"
+    if run.get("constraint") == NO_CONSTRAINT or "threshold" in own or left_out:
         replaced |= {f"{stage.key}.threshold" for stage in (UM, UMAP)}
     return {key: value for key, value in settings.items() if not any(key == other or key.startswith(f"{other}.") for other in replaced)}

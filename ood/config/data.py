@@ -217,12 +217,45 @@ class Split(Section):
         return self
 
 
+class LabelNoise(Section):
+    """Wrong labels on purpose, for training images alone: the dose of what Unleashing Mask calls atypical, with a known answer.
+
+    share: of every class's training images. kind: symmetric, any other class; confusable, the class that pairs name for it (of those that
+    aren't listed none is changed), or, where pairs is null, the one whose mean image is nearest; file: labels as a table says, with columns
+    image (as data/prepared/id/train.items.json calls it) and label (the class's name), for as many images as it lists; share is 0 then.
+    """
+
+    share: Below = 0.0
+    kind: Literal["symmetric", "confusable", "file"] = "symmetric"
+    pairs: dict[str, str] | None = None
+    path: Place | None = None
+
+    @property
+    def on(self) -> bool:
+        """Whether any label is changed."""
+        return self.share > 0 or self.kind == "file"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "LabelNoise":
+        if (self.path is not None) != (self.kind == "file"):
+            raise ValueError("path belongs to kind 'file' and only there: give both or neither")
+        if self.kind == "file" and self.share:
+            raise ValueError("share says how many labels to change at random; with kind 'file' the table says it. Set it to 0.0")
+        if self.pairs is not None and self.kind != "confusable":
+            raise ValueError("pairs belong to kind 'confusable' and only there")
+        same = next((name for name, other in (self.pairs or {}).items() if name == other), None)
+        if same is not None:
+            raise ValueError(f"pairs: {same!r} can't be confused with itself. Name another class")
+        return self
+
+
 class InDistribution(Section):
-    """The labelled images, where their test images come from, and how the rest is split."""
+    """The labelled images, where their test images come from, how the rest is split, and which training labels are made wrong."""
 
     images: Labelled
     test: Labelled | None = None
     split: Split
+    label_noise: LabelNoise = LabelNoise()
 
     @model_validator(mode="after")
     def _one_test(self) -> "InDistribution":

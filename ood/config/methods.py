@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from ood.config import Section
-from ood.config.bounds import Batch, Count, Energy, Nats, Share, Unit, Weight
+from ood.config.bounds import Batch, Below, Count, Energy, Nats, Share, Unit, Weight
+from ood.config.bounds import Epochs as EpochCount
 from ood.config.training import NAME, Name, Overrides, Training
 
 NO_CONSTRAINT = "none"
@@ -16,13 +17,14 @@ class Masking(Section):
     """How weights are masked at random.
 
     keep: share of every layer's weights that a mask keeps. augment: the images of the estimate. layers: all, or the head alone, as fits a
-    network whose backbone is frozen.
+    network whose backbone is frozen. epochs: look at the training images with every n-th kept epoch, too (see ood.unmask.epochs); null: no.
     """
 
     keep: Share
     masks: Annotated[int, Field(ge=1, le=10**4)]
     augment: bool = True
     layers: Literal["all", "head"] = "all"
+    epochs: Annotated[EpochCount, Field(ge=1)] | None = None
 
 
 class MaskRun(Section):
@@ -33,6 +35,7 @@ class MaskRun(Section):
     masks: Annotated[int, Field(ge=1, le=10**4)] | None = None
     augment: bool | None = None
     layers: Literal["all", "head"] | None = None
+    epochs: Annotated[EpochCount, Field(ge=1)] | None = None
 
 
 class Mask(Masking, key="mask"):
@@ -75,12 +78,59 @@ class FineTune(Overrides):
         return self
 
 
+OVER_EPOCHS = ("early_doubt", "aum", "forgetting", "loss_over_epochs", "masked_loss_over_epochs")
+
+
+class Forget(Section):
+    """Selective unmasking: forget the atypical images alone, where the paper's constraint holds the mean loss of a batch.
+
+    by: the ranking of the run's `constraint` (see ood.unmask.atypical, ood.unmask.epochs), or random: a control. share: of the training
+    images; null: as many as have a label that the first epochs contradict, none where they contradict none. how: drop, they are left out;
+    flood, each of them has the loss |ce - b| + b, the others plain cross-entropy.
+    """
+
+    by: Literal[
+        "masked_loss", "loss", "flip_rate", "early_doubt", "aum", "forgetting", "loss_over_epochs", "masked_loss_over_epochs", "random"
+    ]
+    share: Below | None = None
+    how: Literal["drop", "flood"] = "drop"
+
+    @property
+    def ranked(self) -> bool:
+        """Whether it reads what a mask run found."""
+        return self.by != "random" or self.share is None
+
+    @property
+    def over_epochs(self) -> bool:
+        """Whether it reads what a mask run found in the kept epochs."""
+        return self.by in OVER_EPOCHS or self.share is None
+
+
+class UMRun(FineTune):
+    """forget: which images are forgotten; null: the paper's form, on the mean loss of a batch, where constraint isn't none."""
+
+    forget: Forget | None = None
+
+    @property
+    def constrained(self) -> bool:
+        """Whether a loss constraint holds, be it for some images: nothing is held of those that are left out."""
+        return super().constrained and (self.forget is None or self.forget.how == "flood")
+
+    @model_validator(mode="after")
+    def _forgets_what_was_found(self) -> "UMRun":
+        if self.forget is None:
+            return self
+        if not super().constrained and (self.forget.ranked or self.forget.how == "flood"):
+            raise ValueError("forget: the images, their share or their level are those of a run of mask.runs. Name it as constraint")
+        return self
+
+
 class UM(Section, key="um"):
     """Fine-tuning with the loss constraint, and without it as control; threshold null = the level that the mask stage estimated."""
 
     threshold: Nats | None = None
     training: Training
-    runs: dict[Name, FineTune]
+    runs: dict[Name, UMRun]
 
 
 class UMAPRun(FineTune):

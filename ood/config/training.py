@@ -117,9 +117,10 @@ class Training(Section):
 
     optimizer: sgd (with momentum, as all four papers' convolutional nets), or adamw (CCT, ConvNeXt).
     schedule: how the learning rate falls from `lr`: cosine-step, every step down to `lr_end` (OE); cosine-epoch, the same once per epoch
-    (UM); linear, every step down to `lr_end`, in a straight line; steps, times `factor` after each epoch of `milestones` (L2); constant. Before that it rises over `warmup` epochs, step by step
-    from `lr_end`; at the end it stays at `lr_end` for `cooldown` epochs. ema: the network that is kept has the weights' exponential moving
-    average, with this decay per step; 0: the last weights themselves. strong: label smoothing and strong augmentation (CCT).
+    (UM); linear, every step, in a straight line; steps, times `factor` after each epoch of `milestones` (L2); constant. Before that it
+    rises over `warmup` epochs, step by step from `lr_end`; at the end it stays at `lr_end` for `cooldown` epochs. ema: what is kept of the
+    network is the moving average of its weights, with this decay per step; 0: the last ones. strong: label smoothing and strong
+    augmentation (CCT).
     freeze: backbone: only the head learns, on features that are computed once, where images are augmented of so many `views` of each; none:
     everything learns.
     """

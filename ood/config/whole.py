@@ -154,12 +154,24 @@ def _runs(*, pretrain: Pretrain, epochs: Epochs, um: UM, umap: UMAP, oe: OE, mas
             yield f"{key}.init: {run.init!r} is no model to start from. Known: {_known(runs.nodes)}."
         elif runs.in_a_circle(name):
             yield f"{key}.init: {' from '.join([*runs.line(name), name])}: a run can't start from itself. Change one of them."
-        elif run.constrained and run.constraint not in mask.runs:
+        elif run.constraint not in (NO_CONSTRAINT, *mask.runs):
             yield f"{key}.constraint: no run {run.constraint!r} in mask.runs. Known: {_known([*mask.runs, 'none'])}."
-        elif run.constrained and mask.runs[run.constraint].init in runs and mask.runs[run.constraint].init not in list(runs.line(name))[1:]:
+        elif (
+            run.constraint != NO_CONSTRAINT
+            and (found := mask.runs[run.constraint]).init in runs
+            and found.init not in list(runs.line(name))[1:]
+        ):
             yield (
-                f"{key}.constraint: {run.constraint!r} was estimated on {mask.runs[run.constraint].init!r}, which this run doesn't come "
+                f"{key}.constraint: {run.constraint!r} was estimated on {found.init!r}, which this run doesn't come "
                 f"from (it starts from {run.init!r}). Add a mask run with init: {run.init}, or change init."
+            )
+    for name, forgetful in um.runs.items():
+        forget, masked = forgetful.forget, mask.runs.get(forgetful.constraint)
+        if forget is not None and masked is not None and forget.over_epochs and mask.masking(masked).epochs is None:
+            what = "share: null" if forget.share is None else f"by: {forget.by}"
+            yield (
+                f"um.runs.{name}.forget.{what}: that is found in the kept epochs, at which {forgetful.constraint!r} doesn't look. Set "
+                f"mask.runs.{forgetful.constraint}.epochs, or give another."
             )
     held = {name: runs.nodes[name].recipe.strong for name, run in runs.fine_tunes.items() if run.constrained}
     soft = [name for name, strong in held.items() if strong.label_smoothing or strong.softens_by_mixing]
@@ -174,6 +186,11 @@ def _runs(*, pretrain: Pretrain, epochs: Epochs, um: UM, umap: UMAP, oe: OE, mas
             yield f"mask.runs.{name}: 'none' says that there is no constraint. Rename the run."
         if masked.init not in trained:
             yield f"mask.runs.{name}.init: {masked.init!r} is no run that has been trained. Known: {_known(trained)}."
+        elif mask.masking(masked).epochs is not None and (masked.init not in pretrain.runs or pretrain.keep_epochs == 0):
+            yield (
+                f"mask.runs.{name}.epochs: {masked.init!r} keeps no epochs. Take a run of pretrain.runs and set pretrain.keep_epochs, or "
+                "set epochs to null."
+            )
     pretrained = {name for name in pretrain.runs if name in trained}
     for name in trace.runs:
         if name not in pretrained:

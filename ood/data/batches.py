@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,6 +58,10 @@ class ImageSet:
             if views.crops is not None and views.augment.crop is not None:
                 images = resized_crops(images, views.crops, views.augment.crop)
             yield views.applied(images)
+
+    def take(self, index: Tensor) -> "ImageSet":
+        """A set of some of the images."""
+        return ImageSet(self.some(index), rows_at(self.labels, index))
 
     def seen(self, views: Views) -> "ImageSet":
         """The images of `views`, augmented once and kept so."""
@@ -110,6 +115,11 @@ class FileSet:
                 raise images
             images = images.to(self.device, non_blocking=True)
             yield v.applied(images) if v.seeds is None else images
+
+    def take(self, index: Tensor) -> "FileSet":
+        """A set of some of the images."""
+        whole = replace(self, files=self.files.take(index.cpu().numpy()), labels=rows_at(self.labels, index))
+        return whole if self.fixed is None else replace(whole, fixed=self.fixed.take(index, index=torch.arange(len(index))))
 
     def seen(self, views: Views) -> "FileSet":
         """The images of `views`, always augmented in the same way; still in their files."""
@@ -169,6 +179,10 @@ class FeatureSet:
         """The set on a device."""
         return FeatureSet(self.values.to(device), self.labels.to(device))
 
+    def take(self, index: Tensor) -> "FeatureSet":
+        """A set of some of the images."""
+        return FeatureSet(rows_at(self.values, index), rows_at(self.labels, index))
+
     def batches(self, plan: Sequence[Views]) -> Iterator[Tensor]:
         """The features of the images at each Views' index."""
         return (rows_at(self.values, views.index) for views in plan)
@@ -182,7 +196,8 @@ class Batch:
     """This process's rows of a global batch: float images in [0, 1], ID rows first, then outliers (or dreamed inliers).
 
     labels: of the ID rows; extra_labels: of the others (-1: none). total: rows of the global batch; rows: which of them are here.
-    mixed_in: labels of the images that the ID rows are mixed with, None where they aren't; share: of their own labels then.
+    mixed_in: labels of the images that the ID rows are mixed with, None where they aren't; share: of their own labels then. marked: which
+    of the ID rows are, bool, None where a training marks none.
     """
 
     images: Tensor
@@ -193,6 +208,7 @@ class Batch:
     global_inliers: int
     mixed_in: Tensor | None = None
     share: Tensor | float = 1.0
+    marked: Tensor | None = None
 
 
 def load(name: str, root: Path = packed.PREPARED, workers: int = 0) -> Images:
@@ -271,6 +287,7 @@ class TrainingBatches:
         outliers: auxiliary (or dreamed) outliers; each epoch reads a fresh permutation of them, again from the start when exhausted.
         outlier_batch: outliers per global batch.
         strong: RandAugment and erasing of both, MixUp and CutMix of ID images.
+        marks: bool, per ID image: those that an objective treats otherwise; None: none.
     """
 
     def __init__(
@@ -281,15 +298,31 @@ class TrainingBatches:
         outliers: Images | FeatureSet | None = None,
         outlier_batch: int = 0,
         strong: Strong = PLAIN,
+        marks: Tensor | None = None,
     ):
-        self.inliers, self.outliers, self.augment, self.strong = inliers, outliers, augment, strong
+        self.inliers, self.outliers, self.augment, self.strong, self.marks = inliers, outliers, augment, strong, marks
         self.batch_size, self.outlier_batch = batch_size, outlier_batch
         self.steps = max(1, -(-(len(inliers) - 1) // batch_size)) if batch_size > 1 else len(inliers)
 
     def to(self, device: torch.device) -> "TrainingBatches":
         """The same batches from images that live on a device."""
         outliers = None if self.outliers is None else self.outliers.to(device)
-        return TrainingBatches(self.inliers.to(device), self.batch_size, self.augment, outliers, self.outlier_batch, self.strong)
+        return self.but(inliers=self.inliers.to(device), outliers=outliers)
+
+    def but(self, **changes: Any) -> "TrainingBatches":
+        """The same batches with other values of what they are made of (see the arguments)."""
+        own = ("inliers", "batch_size", "augment", "outliers", "outlier_batch", "strong", "marks")
+        return TrainingBatches(**{name: getattr(self, name) for name in own} | changes)
+
+    def without(self, index: Tensor) -> "TrainingBatches":
+        """Batches that leave out the ID images at `index`."""
+        kept = torch.ones(len(self.inliers), dtype=torch.bool).index_fill_(0, index, False)
+        marks = None if self.marks is None else self.marks[kept]
+        return self.but(inliers=self.inliers.take(kept.nonzero().squeeze(1)), marks=marks)
+
+    def marking(self, index: Tensor) -> "TrainingBatches":
+        """The same batches, the ID images at `index` marked."""
+        return self.but(marks=torch.zeros(len(self.inliers), dtype=torch.bool).index_fill_(0, index, True))
 
     def epoch(self, seed: int, epoch: int, turn: int = 0) -> Iterator[Batch]:
         """The batches of one epoch, the same whenever it is asked for.
@@ -310,6 +343,7 @@ class TrainingBatches:
                 images, kept = step.mix.of(rows_at(images, here.own), rows_at(images, here.neighbours))
                 mixed_in = rows_at(labels, here.neighbours)
                 share = torch.tensor(kept, dtype=torch.float64)  # a number would be compiled in, anew for every batch
+            marked = None if self.marks is None else self.marks[here.inliers.index[here.own]].to(labels.device)
             labels = rows_at(labels, here.own)
             extra_labels, total, rows = labels[:0], len(step.inliers), rows_of(len(step.inliers))
             if self.outliers is not None and here.outliers is not None and step.outliers is not None:
@@ -317,7 +351,7 @@ class TrainingBatches:
                 extra_labels = rows_at(self.outliers.labels, here.outliers.index).to(labels.device)
                 rows = torch.cat([rows, total + outlier_rows])
                 total += len(step.outliers)
-            yield Batch(images, labels, extra_labels, total, rows, len(step.inliers), mixed_in, share)
+            yield Batch(images, labels, extra_labels, total, rows, len(step.inliers), mixed_in, share, marked)
 
     def _plan(self, generator: torch.Generator, epoch: int) -> list["_Step"]:
         """Which images each step sees and how, for the global batch."""

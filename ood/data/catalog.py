@@ -11,7 +11,7 @@ import numpy as np
 import psutil
 
 from ood.config.data import Data, Digits, Folder, Labelled, Source
-from ood.data import alike, near, roles
+from ood.data import alike, label_noise, near, roles
 from ood.data.chain import ImageChain
 from ood.data.items import ItemSet, Sets, rng_for
 from ood.data.sources import arrays, corruptions, digits, folders, glyphs, noise, photos, vision
@@ -50,6 +50,8 @@ def build(data: Data, tick: Callable[[], None] = lambda: None) -> tuple[Sets, di
     # Only then the corruptions: an image that gives way to a test image must not live on as validation OOD.
     sets, dropped = roles.separate(sets, data.duplicates)
     _enough(sets, data.min_per_class)
+    # From here on training knows the given labels alone: outliers that are made of its images, too.
+    sets["id/train"] = label_noise.spoil(sets["id/train"], data.id.label_noise, rng_for(data.seed, "label noise"))
     for name, source in sources.items():
         if source.source == "corruption":
             parents = sets["id/train" if name.startswith("auxiliary/") else "id/val"]
@@ -57,6 +59,8 @@ def build(data: Data, tick: Callable[[], None] = lambda: None) -> tuple[Sets, di
     ours = [name for name in sets if name.startswith(("id/", "calibration/", "shifted/"))]
     sets, again = roles.separate({name: sets[name] for name in [*ours, *sources]}, data.duplicates)
     _enough(sets, data.min_per_class)
+    if sets["id/train"].true_labels is not None:
+        notices.append(label_noise.told(sets["id/train"]))
     for name, source in data.corrupted.items():  # ID test images once more, for accuracy alone: they play no role of their own
         sets[f"corrupted/{name}"] = corruptions.load_labelled(source, sets["id/test"], chain, rng_for(data.seed, f"corrupted/{name}"))
     return sets, {name: dropped.get(name, 0) + again.get(name, 0) for name in {**dropped, **again}}, notices
@@ -129,6 +133,12 @@ def _problems(data: Data, listings: dict[str, dict[str, list[Path]]]) -> Iterato
         odd = sorted(own.keys() ^ test.keys())
         yield f"data.id.test: its classes differ from those of data.id.images (first: {odd[0]}); they must agree."
     classes = list(own) if own is not None else data.id_classes()
+    noise = data.id.label_noise
+    if noise.path is not None and not noise.path.is_file():
+        yield f"data.id.label_noise.path: {noise.path}: no such file. Correct the path."
+    odd = [name for pair in (noise.pairs or {}).items() for name in pair if classes is not None and name not in classes]
+    if odd:
+        yield f"data.id.label_noise.pairs: no class {odd[0]!r}. Known: {', '.join(classes or [])}."
     for name, source in data.shifted.items():
         if source.numbered is not None and not source.numbered.is_dir():
             yield f"data.shifted.{name}.numbered: {source.numbered}: no such folder. Correct the path."

@@ -17,7 +17,7 @@ class ItemSet:
     images: uint8 (N, H, W, C), or FileImages, which look like it; labels: int64 (N,), -1 outside ID; names: one per image, unique within
     a source ("digits/17"); keys: per image, the things that no other role may share (its photo, its glyph's shape, the image itself).
     words: per image, what a caption calls it; empty where no one asked. skipped: why -> how many files of its source were left out.
-    looks: what they look like, where near-duplicates are looked for.
+    looks: what they look like, where near-duplicates are looked for. true_labels: where `labels` are wrong on purpose.
     """
 
     images: np.ndarray | FileImages
@@ -28,6 +28,7 @@ class ItemSet:
     words: list[str] = field(default_factory=list)
     skipped: dict[str, int] = field(default_factory=dict)
     looks: Looks | None = None
+    true_labels: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         counts = {len(self.images), len(self.labels), len(self.names), len(self.keys)}
@@ -47,6 +48,7 @@ class ItemSet:
             keys=[self.keys[i] for i in index],
             words=[self.words[i] for i in index] if self.words else [],
             looks=self.looks and self.looks.take(index),
+            true_labels=None if self.true_labels is None else self.true_labels[index],
         )
 
     def hashes(self) -> list[str]:

@@ -1,6 +1,7 @@
 """The prepared data on disk: one uint8 array per set, grouped by role so that a stage can depend on its roles only.
 
 data/prepared/id/{train,val,test}.npy        uint8 (N, H, W, 3), with .labels.npy (int64) and .items.json (image ids)
+data/prepared/id/train.true.npy              int64 (N,): true labels, where some are wrong on purpose (data.id.label_noise); for evaluation
 data/prepared/id/train.files.json            in place of the array where data.stream left the pictures in their files: paths, chain, hashes
 data/prepared/id/info.json                   classes, side, mean, std
 data/prepared/calibration/id.npy             ID images on which nothing is chosen or fitted but thresholds; a folder of its own, for only
@@ -49,7 +50,7 @@ class Origin(TypedDict):
 
 class Entry(TypedDict):
     """What the manifest says of a set. dropped: how many images gave way to another role; skipped: why -> how many files were left out;
-    classes: of ID, name -> how many; sha256: of images and labels.
+    classes: of ID, name -> how many; mislabelled: how many of the labels are wrong on purpose; sha256: of images and labels.
     """
 
     source: Origin
@@ -57,6 +58,7 @@ class Entry(TypedDict):
     dropped: int
     skipped: dict[str, int]
     classes: dict[str, int]
+    mislabelled: int
     sha256: str
 
 
@@ -112,6 +114,13 @@ def labels(name: str, root: Path = PREPARED) -> np.ndarray:
     """Labels int64 (N,) of a set."""
     base = root / path_of(name)
     return read_array(base.with_name(f"{base.name}.labels.npy"), _stage(root))
+
+
+def true_labels(name: str, root: Path = PREPARED) -> np.ndarray | None:
+    """True labels int64 (N,) of a set whose labels are wrong on purpose, for evaluation alone; None where they aren't."""
+    base = root / path_of(name)
+    path = base.with_name(f"{base.name}.true.npy")
+    return read_array(path, _stage(root)) if path.is_file() else None
 
 
 def files(name: str, root: Path = PREPARED) -> Listing | None:

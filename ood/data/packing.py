@@ -28,6 +28,8 @@ def save(sets: Sets, data: Data, dropped: dict[str, int], root: Path) -> dict[st
             images = chain.finish(items.images)
             target, content = save_images(root, name, images, items.labels), images.tobytes()
         target.with_name(f"{target.name}.items.json").write_text(json.dumps(items.names), encoding="utf-8")
+        if items.true_labels is not None:
+            np.save(target.with_name(f"{target.name}.true.npy"), items.true_labels)
         role, _, key = name.partition("/")
         if role == "world":
             target.with_name(f"{target.name}.words.json").write_text(json.dumps(items.words), encoding="utf-8")
@@ -41,6 +43,7 @@ def save(sets: Sets, data: Data, dropped: dict[str, int], root: Path) -> dict[st
             "dropped": dropped.get(name, 0),
             "skipped": items.skipped,
             "classes": {c: int((items.labels == i).sum()) for i, c in enumerate(items.classes)} if of_id else {},
+            "mislabelled": 0 if items.true_labels is None else int((items.labels != items.true_labels).sum()),
             "sha256": hashlib.sha256(content + items.labels.tobytes()).hexdigest(),
         }
     info = {

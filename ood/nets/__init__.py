@@ -58,8 +58,9 @@ class Classifier(nn.Module):
 
     def see(self, images: Tensor) -> None:
         """Let it take that from training images in [0, 1], (N, 3, size, size); nothing where it takes none."""
-        if self.sees:
-            self.backbone.see((images - self.mean) / self.std)
+        see = getattr(self.backbone, "see", None)
+        if see is not None:
+            see((images - self.mean) / self.std)
 
     def features(self, x: Tensor) -> Tensor:
         """Images in [0, 1], (N, 3, size, size) -> raw features (N, D): penultimate, pooled, before any normalisation.

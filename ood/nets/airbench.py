@@ -57,7 +57,8 @@ class Airbench(nn.Module):
     def __init__(self, widths: tuple[int, int, int]):
         super().__init__()
         self.whitening = Whitening()
-        inputs, layers = len(self.whitening.bias), [nn.GELU()]
+        inputs = len(self.whitening.bias)
+        layers: list[nn.Module] = [nn.GELU()]
         for outputs in widths:
             layers += _block(inputs, outputs)
             inputs = outputs

@@ -58,6 +58,9 @@ def warnings(manifest: dict[str, Entry]) -> list[Text]:
         found.append("Files were left out: " + "; ".join(f"{name}: {said}" for name, said in skipped.items()) + ".")
     if dropped:
         found.append("Images gave way to another role: " + ", ".join(f"{name}: {count}" for name, count in dropped.items()) + ".")
+    if wrong := manifest["id/train"]["mislabelled"]:
+        count = manifest["id/train"]["count"]
+        found.append(f"The labels of {wrong} of {count} training images are wrong on purpose (data.id.label_noise).")
     return [Text(text, warning=True) for text in found]
 
 

@@ -329,6 +329,32 @@ def collapse_table(traces: dict[str, dict[str, float]]) -> Table | None:
     return Table(["run", "features", *titles.values(), "NC4"], rows) if rows else None
 
 
+FINDERS = {
+    "early_doubt": "doubt of the first epochs",
+    "loss_over_epochs": "loss over all epochs",
+    "masked_loss_over_epochs": "loss under a mask, over all epochs",
+    "aum": "margin over all epochs (AUM)",
+    "forgetting": "how often it was forgotten over epochs",
+    "masked_loss": "loss under masks, at the end",
+    "flip_rate": "share of masks that flip it",
+    "loss": "loss, at the end",
+}
+
+
+def finders_table(masks: dict[str, float | None]) -> Table | None:
+    """How well each ranking of a mask run finds labels that are wrong on purpose, best first; None where none are."""
+    known = [name for name in FINDERS if f"auroc_{name}" in masks]
+    known.sort(key=lambda name: -(masks[f"auroc_{name}"] or 0))
+    rows = [[FINDERS[name], *(_over_seeds(masks, f"{figure}_{name}") for figure in ("auroc", "precision"))] for name in known]
+    return Table(["ranking", "AUROC", "precision among the first, as many as are wrong"], rows) if rows else None
+
+
+def _over_seeds(masks: dict[str, float | None], name: str) -> str:
+    """A mean in percent, with its spread where there are several seeds."""
+    mean, spread = masks[name], masks.get(f"{name}_std")
+    return f"{100 * (mean or 0):.1f}" + ("" if spread is None else f" ± {100 * spread:.1f}")
+
+
 def constraint_table(levels: dict[str, tuple[float | None, float | None]]) -> Table:
     """Where each run was told to hold its loss, and where it ended: a constraint that isn't reached has unmasked nothing."""
     rows = [

@@ -12,7 +12,7 @@ from ood.handover import read_numbers, read_table
 from ood.report import charts
 from ood.report.blocks import Block, Figure, Gallery, Picture, Row, Text, given
 from ood.report.measured import Measured
-from ood.report.tables import collapse_table, constraint_table, mask_accuracy_table, trace_table
+from ood.report.tables import collapse_table, constraint_table, finders_table, mask_accuracy_table, trace_table
 from ood.report.thumbnails import SAMPLES, images
 from ood.tables import HISTORIES
 from ood.unmask.kept import ranking
@@ -45,6 +45,9 @@ def mask_text(masks: dict[str, float | None], mask: Mask, run: MaskRun) -> str:
             f" **In {masks['destroyed']:.0%} of the seeds that is no better than guessing ({masks['guessing']:.2f}): the masks have "
             "destroyed the network, and a run held at that loss forgets everything. Raise `mask.keep`, or mask the head alone.**"
         )
+    if (contradicted := masks.get("contradicted")) is not None:
+        text += f" The first epochs ({masks['first_looks']:.0f} looks, chosen on ID validation) contradict {contradicted:.1%} of the labels"
+        text += "." if masks.get("mislabelled") is None else f"; {masks['mislabelled']:.1%} are wrong on purpose."
     if masks["memorised"] != 1:
         text += " **The base model has not memorised its training set, so the constraint means little: train it longer.**"
     return text
@@ -64,7 +67,8 @@ def blocks(measured: Measured, params: Params) -> list[Block]:
     """Constraints, atypical samples, what runs did with them."""
     parts: list[Block] = []
     for run, text in zip(measured.masks, texts(measured, params), strict=True):
-        parts += [text, *atypical(run, params[Seeds].root[0])]
+        found = finders_table(measured.masks[run])
+        parts += [text, *given("Who finds the images whose labels are wrong:", found), *atypical(run, params[Seeds].root[0])]
     levels = {run: level for run, level in measured.levels.items() if run not in measured.withheld}
     loose = [run for run, (b, reached) in levels.items() if b is not None and reached is not None and reached < b / 2]
     parts += [constraint_table(levels)] if levels else []
@@ -74,24 +78,29 @@ def blocks(measured: Measured, params: Params) -> list[Block]:
 
 
 def atypical(run: str, seed: int) -> list[Gallery]:
-    """The most and the least atypical training images of one seed's network."""
+    """The most and the least atypical training images of one seed's network, by the first epochs if they were looked at."""
     rows = ranking(run, seed)
+    by_epochs = "early_doubt" in rows[0] if rows else False
+    rows = sorted(rows, key=lambda row: -float(row["early_doubt"])) if by_epochs else rows
     place = {name: index for index, name in enumerate(packed.item_names("id/train"))}
     classes, shown = packed.info().classes, min(SAMPLES, len(rows) // 2)
     halves = {"The most atypical training images": rows[:shown], "The most typical": rows[: -shown - 1 : -1]}
+    column, said = ("early_doubt", "doubt of the first epochs") if by_epochs else ("flip_rate", "share of masks that flip it")
     return [
         Gallery(
-            f"{title} by mask run {run}, seed {seed}: class, loss under masks, share of masks that flip it",
-            [_sample(image, classes[int(row["label"])], row) for image, row in zip(images("id/train", index), half, strict=True)],
+            f"{title} by mask run {run}, seed {seed}: class, what it may be instead, loss under masks, {said}",
+            [_sample(image, classes, row, column, said) for image, row in zip(images("id/train", index), half, strict=True)],
         )
         for title, half in halves.items()
         if (index := [place[row["image"]] for row in half])
     ]
 
 
-def _sample(image: np.ndarray, label: str, row: dict[str, str]) -> Picture:
-    lines = (label, f"{float(row['masked_loss']):.2g}", f"{float(row['flip_rate']):.0%}")
-    return Picture.of(image, f"training image of {label}, loss {lines[1]} under masks, flipped by {lines[2]} of them", *lines)
+def _sample(image: np.ndarray, classes: list[str], row: dict[str, str], column: str, said: str) -> Picture:
+    label, likely = classes[int(row["label"])], classes[int(row["likely"])]
+    shown = label if label == likely else f"{label}, not {likely}?"
+    lines = (shown, f"{float(row['masked_loss']):.2g}", f"{float(row[column]):.0%}")
+    return Picture.of(image, f"training image of {shown}, loss {lines[1]} under masks, {said}: {lines[2]}", *lines)
 
 
 def over_epochs(measured: Measured) -> list[Block]:

@@ -68,7 +68,7 @@ def frozen(net: Classifier, batches: TrainingBatches, views: int, device: torch.
         ]
         inliers, outliers = (None if images is None else features(net, images, device, progress) for images in seen)
         assert inliers is not None
-        copies.append(TrainingBatches(inliers, batches.batch_size, Augment(), outliers, batches.outlier_batch, PLAIN))
+        copies.append(batches.but(inliers=inliers, outliers=outliers, augment=Augment(), strong=PLAIN))
     return FrozenBatches(copies)
 
 

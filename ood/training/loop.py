@@ -72,7 +72,8 @@ class _Step(nn.Module):
             labels = soft_labels(labels, classes, self.label_smoothing, batch.mixed_in, batch.share).to(logits)
         if self.label_smoothing and bool((extra_labels >= 0).all()):  # dreamed inliers
             extra_labels = soft_labels(extra_labels, classes, self.label_smoothing).to(logits)
-        loss, terms = self.objective(logits[:inliers], labels, outliers, extra_labels)
+        marked = {} if batch.marked is None else {"marked": batch.marked}  # of those objectives that know what to do with them
+        loss, terms = self.objective(logits[:inliers], labels, outliers, extra_labels, **marked)
         return loss, terms | {"accuracy": accuracy(logits[:inliers].detach(), batch.labels)}
 
 

@@ -83,6 +83,27 @@ class Objective(nn.Module):
         raise TypeError(f"{type(self).__name__} takes no outliers")
 
 
+class SelectiveConstraint(Objective):
+    """Mean of |ce_i - b| + b over the marked samples and of ce_i over the others: only the marked are held at b, each by itself.
+
+    Where Unleashing Mask (ICML 2023) holds the mean of a batch, everybody's loss rises until it is b; here that of the atypical alone does.
+    """
+
+    def forward(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        outlier_logits: Tensor | None,
+        outlier_labels: Tensor | None = None,
+        marked: Tensor | None = None,
+    ) -> tuple[Tensor, Terms]:
+        assert self.b is not None  # who makes such an objective gives both
+        assert marked is not None
+        each = F.cross_entropy(logits, labels, reduction="none")
+        loss = global_mean(torch.where(marked, loss_constraint(each, self.b), each))
+        return loss, {"loss": loss.detach(), "ce": global_mean(each).detach()}
+
+
 class LogitNorm(Objective):
     """Cross-entropy of normalised logits, z / ((||z|| + 1e-7) tau) (LogitNorm, Wei et al. 2022).
 

@@ -26,13 +26,14 @@ FINISHED = "finished.json"  # of a seed: its history, written when its model is
 class Start:
     """Where one seed's training begins: the network (with learnable masks, or not), its objective, and what to record of it.
 
-    states: trained network -> the files of weights to keep of it.
+    states: trained network -> the files of weights to keep of it. sees: the run's batches -> those that this seed trains with.
     """
 
     net: Classifier
     spec: Spec
     objective: Objective
     states: Callable[[Classifier], States] = lambda net: {"model": net.state_dict()}
+    sees: Callable[[TrainingBatches], TrainingBatches] = lambda batches: batches
 
 
 @dataclass
@@ -83,7 +84,7 @@ class Run:
                     continue
                 begin = start(seed)
                 trainer = Trainer(accelerator, self.runtime, self.recipe, folder, progress, self.keep)
-                history = trainer.fit(begin.net, begin.objective, batches, seed, begin.spec.trainings)
+                history = trainer.fit(begin.net, begin.objective, begin.sees(batches), seed, begin.spec.trainings)
                 if main:
                     self._finish(folder, begin, history)
             accelerator.wait_for_everyone()

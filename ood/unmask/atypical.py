@@ -9,33 +9,38 @@ from torch import Tensor, nn
 
 from ood.training.devices import Precision
 from ood.unmask.constraint import Batches, drawn_masks, masked_logits
+from ood.unmask.epochs import OverEpochs
+from ood.unmask.margins import margin
 
 
 class Atypical(NamedTuple):
-    """Per training sample, shape (N,): dense loss and margin, mean loss under masks, share of masks that misclassify it."""
+    """Per training sample, shape (N,): dense loss and margin, mean loss under masks, share of masks that misclassify it, the class that is
+    most probable over masks.
+    """
 
     loss: Tensor
     margin: Tensor
     masked_loss: Tensor
     flip_rate: Tensor
+    likely: Tensor
 
     def order(self) -> Tensor:
         """Indices from the most to the least atypical: by flip rate, then by masked loss."""
         by_loss = self.masked_loss.argsort(descending=True, stable=True)
         return by_loss[self.flip_rate[by_loss].argsort(descending=True, stable=True)]
 
-    def table(self, items: list[str], labels: Tensor) -> list[dict]:
-        """The ranking as rows, most atypical first; items: image ids."""
+    def rankings(self, epochs: OverEpochs | None) -> dict[str, Tensor]:
+        """Everything that ranks the images, by its name."""
+        ours = {"loss": self.loss, "masked_loss": self.masked_loss, "flip_rate": self.flip_rate}
+        return ours | ({} if epochs is None else epochs.columns())
+
+    def table(self, items: list[str], labels: Tensor, epochs: OverEpochs | None = None) -> list[dict]:
+        """The ranking as rows, most atypical first; items: image ids; epochs: what the training's epochs tell beside the masks."""
+        likely = self.likely if epochs is None else epochs.likely
+        columns = {"margin": self.margin, **self.rankings(epochs)}
         return [
-            {
-                "rank": rank,
-                "image": items[i],
-                "label": int(labels[i]),
-                "margin": float(self.margin[i]),
-                "loss": float(self.loss[i]),
-                "masked_loss": float(self.masked_loss[i]),
-                "flip_rate": float(self.flip_rate[i]),
-            }
+            {"rank": rank, "image": items[i], "label": int(labels[i]), "likely": int(likely[i])}
+            | {name: float(values[i]) for name, values in columns.items()}
             for rank, i in enumerate(self.order().tolist(), start=1)
         ]
 
@@ -53,22 +58,16 @@ def atypical_samples(
 ) -> Atypical:
     """How every training sample (un-augmented, in the order of `batches`) fares under the masks of `estimate_constraint`."""
     logits, labels = masked_logits(net, batches, {}, precision)
-    losses, flips = [], []
+    losses, flips, believed = [], [], torch.zeros(logits.shape, dtype=torch.float64)
     for mask in drawn_masks(net, keep, n_masks, seed):
         masked, _ = masked_logits(net, batches, mask, precision)
         losses.append(F.cross_entropy(masked, labels, reduction="none"))
         flips.append((masked.argmax(1) != labels).float())
+        believed += masked.double().softmax(1)
     return Atypical(
         loss=F.cross_entropy(logits, labels, reduction="none"),
         margin=margin(logits, labels),
         masked_loss=torch.stack(losses).mean(0),
         flip_rate=torch.stack(flips).mean(0),
+        likely=believed.argmax(1),
     )
-
-
-@torch.no_grad()
-def margin(logits: Tensor, labels: Tensor) -> Tensor:
-    """Logit of the true class minus the largest other logit, shape (N,); negative = misclassified."""
-    true = logits.gather(1, labels[:, None])
-    others = logits.scatter(1, labels[:, None], float("-inf"))
-    return true.squeeze(1) - others.amax(1)

@@ -13,4 +13,4 @@ def ranking(run: str, seed: int) -> list[dict[str, str]]:
     Raises:
         InputError: not there yet.
     """
-    return read_table(ESTIMATES / run / f"atypical-{seed}.csv", f"mask {run}", ("image", "label", "masked_loss", "flip_rate"))
+    return read_table(ESTIMATES / run / f"atypical-{seed}.csv", f"mask {run}", ("image", "label", "likely", "masked_loss", "flip_rate"))

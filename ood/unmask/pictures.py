@@ -1,19 +1,47 @@
 """A picture of what masks show: the most atypical training images above the most typical."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ood.drawing import plt, save, short
+from ood.unmask.atypical import Atypical
+from ood.unmask.epochs import OverEpochs
 
 
-def sheet_of_atypical(path: Path, images: NDArray, captions: list[tuple[str, str]]) -> None:
+class Shown(NamedTuple):
+    """Images to be shown, the n most atypical first, then the n most typical: numbers, two lines each, what the second figure is."""
+
+    images: Tensor
+    captions: list[tuple[str, str]]
+    second: str
+
+
+def shown_of(found: Atypical, epochs: OverEpochs | None, labels: Tensor, classes: list[str], count: int) -> Shown:
+    """The most and the least atypical images, as many of each, and what is known of them: by the first epochs where there are such."""
+    count = min(count, len(labels) // 2)
+    likely = found.likely if epochs is None else epochs.likely
+    order = found.order() if epochs is None else epochs.early_doubt.argsort(descending=True, stable=True)
+    chosen = torch.cat([order[:count], order.flip(0)[:count]])
+    losses, second = found.masked_loss.tolist(), (found.flip_rate if epochs is None else epochs.early_doubt).tolist()
+    captions = []
+    for i in chosen.tolist():
+        given, other = classes[int(labels[i])], classes[int(likely[i])]
+        captions.append((given if given == other else f"{given}, not {other}?", f"{losses[i]:.3f}  {second[i]:.0%}"))
+    return Shown(chosen, captions, "share of masks that flip it" if epochs is None else "doubt of the first epochs")
+
+
+def sheet_of_atypical(path: Path, shown: Shown, images: NDArray) -> None:
     """The most atypical training images above the most typical, each under its caption.
 
     Args:
-        images: uint8 (2 n, 3, H, W), the n atypical ones first. captions: per image two lines, its class and its figures.
+        images: uint8 (2 n, 3, H, W), those of `shown`.
     """
+    captions = shown.captions
     count = len(images) // 2
     columns = min(count, 12)
     rows = -(-count // columns)
@@ -21,7 +49,7 @@ def sheet_of_atypical(path: Path, images: NDArray, captions: list[tuple[str, str
     halves = np.asarray(figure.subfigures(2, 1))
     groups = (("Most atypical training images", range(count)), ("Most typical", range(count, 2 * count)))
     for half, (title, chosen) in zip(halves, groups, strict=True):
-        half.suptitle(f"{title}  (class; loss under masks; share of masks that flip it)", x=0.01, ha="left", fontsize=10, fontweight="bold")
+        half.suptitle(f"{title}  (class; loss under masks; {shown.second})", x=0.01, ha="left", fontsize=10, fontweight="bold")
         axes = np.asarray(half.subplots(rows, columns)).reshape(rows, columns)
         for axis in axes.flat:
             axis.set_axis_off()
