@@ -68,11 +68,12 @@ MINIATURE = {
     "trace.every": 1,
     "trace.runs": {"ce": "energy", "l2": "feature_norm"},
     "mask.masks": 2,
-    "mask.runs": {"um": {"init": "ce"}, "um-l2": {"init": "l2", "masks": 1}},
+    "mask.runs": {"um": {"init": "ce", "epochs": 1}, "um-l2": {"init": "l2", "masks": 1}},
     "um.runs": {
         "um": {"init": "ce", "constraint": "um"},
         "control": PLAIN,
         "um-l2": {"init": "l2", "constraint": "um-l2", "epochs": 1},
+        "selective": {"init": "ce", "constraint": "um", "forget": {"by": "early_doubt", "share": 0.1}, "epochs": 1},
         "middle": {"init": "ce-2", "constraint": "none", "epochs": 1},
     },
     "um.training.epochs": 2,

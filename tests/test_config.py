@@ -37,6 +37,7 @@ def test_the_shipped_parameters_pass():
     check(Params(ROOT / "params.yaml"))
 
 
+CONFUSED = {"share": 0.1, "kind": "confusable"}
 BAD = [
     ({"um.treshold": 0.3}, ["um.treshold", "unknown key", "threshold"]),
     ({"oe.runs.oe.lamda": 1}, ["oe.runs.oe.lamda", "unknown key"]),
@@ -133,7 +134,14 @@ BAD = [
     ({"models.ce": "mps"}, ["models.ce", "msp"]),
     ({"trace.runs.scratch": "energy"}, ["trace.runs.scratch"]),
     (
-        {"pretrain.keep_epochs": 0, "trace.runs": {"ce": "energy"}, "epochs": {}, "um.runs.middle.init": "ce"},
+        {
+            "pretrain.keep_epochs": 0,
+            "trace.runs": {"ce": "energy"},
+            "epochs": {},
+            "um.runs.middle.init": "ce",
+            "mask.runs.um.epochs": None,
+            "um.runs.selective.forget.by": "loss",
+        },
         ["trace.runs.ce", "keep_epochs"],
     ),
     ({"report.pairs.l2": "nothing"}, ["report.pairs.l2", "'nothing'"]),
@@ -219,6 +227,23 @@ BAD = [
     ({"seeds": {"a": 1}}, ["seeds", "must be a list"]),
     ({"um.training.nesterov": "yes"}, ["um.training.nesterov", "true or false"]),
     ({"judge.run": 7}, ["judge.run", "must be text"]),
+    ({"data.id.label_noise": {"share": 1.0}}, ["data.id.label_noise.share", "less than 1"]),
+    ({"data.id.label_noise": {"kind": "file"}}, ["data.id.label_noise", "path belongs to kind 'file'"]),
+    ({"data.id.label_noise": {"kind": "file", "path": "x.csv", "share": 0.1}}, ["data.id.label_noise", "Set it to 0.0"]),
+    ({"data.id.label_noise": {"kind": "file", "path": "images/none.csv"}}, ["data.id.label_noise.path", "images/none.csv", "no such file"]),
+    ({"data.id.label_noise": {"share": 0.1, "pairs": {"1": "7"}}}, ["data.id.label_noise", "pairs belong to kind 'confusable'"]),
+    ({"data.id.label_noise": CONFUSED | {"pairs": {"1": "9"}}}, ["data.id.label_noise.pairs", "no class '9'", "Known: 0,"]),
+    ({"data.id.label_noise": CONFUSED | {"pairs": {"1": "1"}}}, ["data.id.label_noise", "confused with itself"]),
+    ({"um.runs.selective.forget": {"by": "guess"}}, ["um.runs.selective.forget.by", "early_doubt", "random"]),
+    ({"um.runs.selective.constraint": "none"}, ["um.runs.selective", "Name it as constraint"]),
+    ({"mask.runs.um.epochs": None}, ["um.runs.selective.forget.by: early_doubt", "kept epochs", "Set mask.runs.um.epochs"]),
+    (
+        {"mask.runs.um.epochs": None, "um.runs.selective.forget": {"by": "random"}},
+        ["um.runs.selective.forget.share: null", "mask.runs.um.epochs"],
+    ),
+    ({"mask.runs.late": {"init": "middle", "epochs": 2}}, ["mask.runs.late.epochs", "'middle' keeps no epochs"]),
+    ({"pretrain.training.ema": 1.0}, ["pretrain.training.ema", "less than 1"]),
+    ({"net.name": "airbench_64_256_4096"}, ["net.name", "widths from 1 to 2048"]),
     ({"data.min_per_class": 30}, ["class '0' has 178 images, of which", "data.min_per_class asks for 30", "more classes"]),
 ]
 

@@ -39,9 +39,13 @@ def chosen(forget: Forget, share: float, run: str, seed: int, names: list[str]) 
         names: of the training images.
 
     Raises:
-        InputError: the ranking isn't there, lacks the column, or is of other images.
+        InputError: the ranking isn't there, lacks the column, or is of other images; nothing would be left.
     """
     count = round(share * len(names))
+    if count == len(names):
+        raise InputError(
+            f"data/mask/{run}: every training image would be forgotten (share {share:.3g}). Set forget.share, or train the base model longer."
+        )
     if forget.by == "random":
         return torch.randperm(len(names), generator=generator_for(seed, 0, 5))[:count].sort().values
     rows = {row["image"]: row for row in ranking(run, seed)}
