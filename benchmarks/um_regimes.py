@@ -1,0 +1,139 @@
+"""Is there a regime in which Unleashing Mask's batch-mean constraint, or UMAP, beats its control? The whole grid, chosen on validation.
+
+    python benchmarks/um_regimes.py [--noise 0.0 0.1 0.2] [--dropout 0.0 0.3] [--seeds 0 1 2] [--out FILE.csv]
+
+The recipe digits-noisy, with runs for every combination of: what UM starts from (an early epoch, a middle one, the last), the level b (the
+mask stage's estimate on that start, or a multiple of it), the learning rate (of pretraining, a tenth of it), UM or UMAP; and of each start,
+rate and kind the control, the same training with plain cross-entropy. Everything runs as plain stages, two at a time; a table of AUROC
+(energy) follows: on validation OOD, by which a regime is picked, and, of what was picked and of its control, near and far.
+"""
+
+import argparse
+import csv
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from ood.config import recipes  # noqa: E402  # it is found only now
+
+STARTS = {"early": 6, "middle": 20, "last": 60}  # epochs of pretraining
+LEVELS = {"b": 1.0, "3b": 3.0, "10b": 10.0}  # multiples of the estimate
+RATES = {"fast": 0.1, "slow": 0.01}
+COLUMNS = ("noise", "dropout", "kind", "start", "rate", "level", "b", "validation", "near", "far", "accuracy")
+
+
+def parameters(noise: float, dropout: float, seeds: list[int]) -> dict:
+    """The recipe's, with a run for every combination."""
+    text = recipes.apply((ROOT / "params.yaml").read_text(encoding="utf-8"), recipes.overlay("digits-noisy"), "digits-noisy")
+    params = YAML(typ="safe").load(text)
+    params["seeds"], params["data"]["id"]["label_noise"]["share"], params["net"]["dropout"] = seeds, noise, dropout
+    params["epochs"] = {start: {"run": "ce", "epoch": epoch} for start, epoch in STARTS.items()}
+    params["mask"] |= {"epochs": None, "runs": {start: {"init": start} for start in STARTS}}
+    params["um"]["runs"], params["umap"]["runs"], params["trace"]["runs"] = {}, {}, {}
+    params["models"] = dict.fromkeys(STARTS, "energy")
+    params["report"]["pairs"], params["detector"]["model"] = {}, None
+    params["evaluate"]["bootstrap"], params["features"]["odin"] = 0, None
+    params["scores"]["used"] = ["energy"]
+    return params
+
+
+def add_runs(params: dict, estimates: dict[str, float]) -> dict[str, tuple[str, str, str, str]]:
+    """Put the runs into params; returns run -> kind, start, rate, level."""
+    found = {}
+    for kind in ("um", "umap"):
+        for start, estimate in estimates.items():
+            for rate, lr in RATES.items():
+                if (kind, rate) == ("umap", "slow"):
+                    continue  # a mask that learns slowly stays the random one it was
+                for level, times in {"control": None, **LEVELS}.items():
+                    name = f"{kind}-{start}-{rate}-{level}"
+                    run = {"init": start, "lr": lr, "constraint": "none" if times is None else start}
+                    params[kind]["runs"][name] = run | ({} if times is None else {"threshold": min(2.0, times * estimate)})
+                    params["models"][name] = "energy"
+                    found[name] = (kind, start, rate, level)
+    return found
+
+
+def write(folder: Path, params: dict) -> None:
+    (folder / "params.yaml").write_text(json.dumps(params), encoding="utf-8")  # JSON is YAML
+
+
+def stage(folder: Path, command: str) -> None:
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-m", "stages", *command.split()], cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
+
+
+def regimes(noise: float, dropout: float, seeds: list[int]) -> list[dict]:
+    """A row for every combination."""
+    with tempfile.TemporaryDirectory() as where:
+        folder, params = Path(where), parameters(noise, dropout, seeds)
+        write(folder, params)
+        for command in ("prepare", "pretrain ce", *(f"{key} {start}" for key in ("epoch", "mask") for start in STARTS)):
+            stage(folder, command)
+        estimates = {start: json.loads((folder / f"metrics/mask/{start}.json").read_text())["constraint"] for start in STARTS}
+        runs = add_runs(params, estimates)
+        write(folder, params)
+
+        def train(name: str) -> None:
+            stage(folder, f"{runs[name][0]} {name}")
+            stage(folder, f"features {name}")
+
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(train, runs))
+            list(pool.map(lambda start: stage(folder, f"features {start}"), STARTS))
+        stage(folder, "evaluate")
+        rows = []
+        for name, said in {**{start: ("as it was", start, "-", "-") for start in STARTS}, **runs}.items():
+            figures = json.loads((folder / f"metrics/{name}.json").read_text())
+            aurocs = [figures["own"][group]["auroc"] for group in ("validation", "near", "far")]
+            b = params["um" if said[0] == "um" else "umap"]["runs"].get(name, {}).get("threshold")
+            rows.append(dict(zip(COLUMNS, (noise, dropout, *said, b, *aurocs, figures["id"]["test"]["accuracy"]), strict=True)))
+    return rows
+
+
+def best(rows: list[dict]) -> list[list[str]]:
+    """Of every noise, dropout and kind: the regime that validation picks, beside the control that validation picks."""
+    table = []
+    for key in dict.fromkeys((row["noise"], row["dropout"], row["kind"]) for row in rows if row["kind"] != "as it was"):
+        ours = [row for row in rows if (row["noise"], row["dropout"], row["kind"]) == key]
+        for held in (True, False):
+            picked = max((row for row in ours if (row["level"] != "control") is held), key=lambda row: row["validation"])
+            figures = [f"{100 * picked[name]:.1f}" for name in ("validation", "near", "far", "accuracy")]
+            table.append([f"{key[0]:.0%}", str(key[1]), key[2], picked["level"], picked["start"], picked["rate"], *figures])
+    return table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--noise", type=float, nargs="+", default=[0.0, 0.1, 0.2])
+    parser.add_argument("--dropout", type=float, nargs="+", default=[0.0, 0.3])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    rows = []
+    for noise in given.noise:
+        for dropout in given.dropout:
+            rows += regimes(noise, dropout, given.seeds)
+            print(f"{noise:.0%} wrong labels, dropout {dropout}: done", file=sys.stderr, flush=True)
+    if given.out:
+        with given.out.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows({k: f"{v:.4f}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+    print("| wrong labels | dropout | kind | level | start | rate | validation | near | far | accuracy |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    for line in best(rows):
+        print(f"| {' | '.join(line)} |")
+
+
+if __name__ == "__main__":
+    main()
