@@ -2,8 +2,8 @@
 
     python benchmarks/cross_validated.py [--folds 5]      in a workspace where `prepare` has run with data.id.label_noise
 
-Every fold's networks are trained as pretrain.runs.ce is, on the other folds; cleanlab ranks by the probability of the given label. It
-prints AUROC and precision at the true share, mean and standard deviation over seeds, as `mask` writes them of its own rankings, and the time.
+Every fold's networks are trained as pretrain.runs.ce is, on the other folds; cleanlab ranks by the probability of the given label. Printed
+are AUROC and precision at the true share, mean and standard deviation over seeds, as `mask` writes them of its own rankings, and the time.
 """
 
 import argparse

@@ -15,7 +15,6 @@ from ood.report.blocks import Figure
 
 WIDTH, HEIGHT = 4.4, 2.7  # inches
 DASHES = {"id": "-", "near": "-", "far": "--", "validation": ":"}  # for who can't tell the colours
-MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
 Spans = Sequence[tuple[str, tuple[float, float, float]]]
 Curve = tuple[str, NDArray, NDArray]  # label, x, y
 TITLES = {"validation": "validation OOD", "near": "near-OOD", "far": "far-OOD", "id": "ID"}
@@ -27,7 +26,7 @@ def spans(key: str, group: str, rows: Spans, quantity: str, drawn: str) -> Figur
     places = np.arange(len(rows))[::-1]
     for place, (_, (mean, low, high)) in zip(places, rows, strict=True):
         axes.plot([low, high], [place, place], color=COLOURS[group], lw=2.2, alpha=0.4, solid_capstyle="butt")
-        axes.plot(mean, place, MARKS[0] if group == "near" else MARKS[1], color=COLOURS[group], ms=4.5)
+        axes.plot(mean, place, "o" if group == "near" else "s", color=COLOURS[group], ms=4.5)
     names = [short(name, 30) for name, _ in rows]
     axes.set_yticks(places, names)
     axes.set_xlabel(f"{quantity}, {TITLES[group]}")
@@ -123,13 +122,10 @@ def rates(key: str, title: str, quantities: tuple[str, str], curves: Sequence[Cu
 
 
 def nearness(key: str, title: str, kinds: Mapping[str, tuple[NDArray, NDArray]], said: tuple[str, str]) -> Figure:
-    """Points of several kinds, each a mark of its own; kinds: label -> x, y."""
+    """Points of two kinds, each a mark of its own; kinds: label -> x, y."""
     figure, axes = plt.subplots(figsize=(WIDTH, WIDTH * 0.85))
-    for (label, (x, y)), mark, colour in zip(kinds.items(), ("o", "X", "*"), ("id", "near", "ink"), strict=False):
-        size = {"*": 90}.get(mark, 14)
-        axes.scatter(
-            x, y, s=size, marker=mark, alpha=0.55 if mark == "o" else 0.8, color=COLOURS.get(colour, INK), linewidths=0, label=label
-        )
+    for (label, (x, y)), mark, kind in zip(kinds.items(), "oX", ("id", "near"), strict=False):
+        axes.scatter(x, y, s=14, marker=mark, alpha=0.55 if mark == "o" else 0.8, color=COLOURS[kind], linewidths=0, label=label)
     axes.set(xlabel=said[0], ylabel=said[1])
     axes.legend(fontsize=8, loc="best")
     return _done(figure, key, f"{title}: {said[1]} against {said[0]}", title)

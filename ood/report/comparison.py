@@ -91,6 +91,7 @@ def side_by_side(measured: Measured, params: Params) -> list[Block]:
     groups, rows = groups_in(results), overview(results)
     drawn = f"{confidence:.0%} bootstrap interval" if params[Evaluate].bootstrap else ""
     figures = [charts.spans(f"all-{group}", group, [(name, spans[group]) for name, spans in rows], "AUROC", drawn) for group in groups]
+    images = "validation" if groups == ["validation"] else "test"
     norms, held = norm_table(results, list(params[Pretrain].runs)), held_out_table(results)
     return [
         how_to_read(measured, params),
@@ -98,7 +99,7 @@ def side_by_side(measured: Measured, params: Params) -> list[Block]:
         Row(figures),
         *([Fold("What the scores were picked by", [Text(HELD_OUT), held])] if held else []),
         *([Fold("Norm, MSP and Energy: training against score", [norms])] if norms else []),
-        *([Fold(f"How sure: {drawn}s over test images (own score)", [interval_table(results)])] if drawn else []),
+        *([Fold(f"How sure: {drawn}s over {images} images (own score)", [interval_table(results)])] if drawn else []),
     ]
 
 

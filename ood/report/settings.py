@@ -2,7 +2,7 @@
 
 from ood.config import Params
 from ood.config.dream import Embed, EmbedRun, Painting, Synthesize
-from ood.config.methods import OE, UM, UMAP, FineTune, Mask, OERun
+from ood.config.methods import OE, UM, UMAP, FineTune, Mask, OERun, UMRun
 from ood.config.training import Epochs, Pretrain, Training
 from ood.report.blocks import Table
 from ood.report.measured import level
@@ -21,7 +21,7 @@ def settings_table(params: Params, masks: dict[str, dict[str, float | None]]) ->
         masking = mask.masking(masked)
         rows.append([f"mask {name}", f"on {masked.init}; keep {masking.keep:g}, {masking.masks} masks"])
     for name, run in um.runs.items():
-        rows.append([name, f"from {run.init}; {held(run, um.threshold, masks)}; {recipe(run.over(um.training))}"])
+        rows.append([name, f"from {run.init}; {forgotten(run, masks)}{held(run, um.threshold, masks)}; {recipe(run.over(um.training))}"])
     for name, pruned in umap.runs.items():
         b = f"{held(pruned, umap.threshold, masks)}, keep {umap.kept(pruned):g}"
         rows.append([name, f"from {pruned.init}; {b}; {recipe(pruned.over(umap.training))}"])
@@ -55,11 +55,23 @@ def drawing(run: EmbedRun) -> str:
     return f"{run.mode}s, {run.method}{spread}{ranks}"
 
 
+def forgotten(run: UMRun, masks: dict[str, dict[str, float | None]]) -> str:
+    """Which images a run forgets, and how, where it forgets some alone."""
+    forget = run.forget
+    if forget is None:
+        return ""
+    estimate = masks[run.constraint].get("contradicted") if forget.share is None else None
+    share = f"{forget.share:.0%}" if forget.share is not None else f"{estimate or 0:.1%}, the labels that the first epochs contradict,"
+    which = "at random" if forget.by == "random" else f"most atypical by {forget.by.replace('_', ' ')}"
+    return f"{share} of the images, {which}, {'left out' if forget.how == 'drop' else 'alone held'}; "
+
+
 def recipe(training: Training) -> str:
     """A training's numbers in a few words."""
     rate = f"lr {training.lr:g} {training.schedule}"
     strong = training.strong.model_dump(exclude_defaults=True)
     extra = "".join(f", {key.replace('_', ' ')} {value:g}" for key, value in strong.items())
+    extra += f", weights averaged ({training.ema:g})" if training.ema else ""
     alone = "the head alone, " if training.frozen else ""
     return f"{alone}{training.epochs} epochs, {rate}, batch {training.batch_size}, weight decay {training.weight_decay:g}{extra}"
 

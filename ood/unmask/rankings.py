@@ -44,7 +44,7 @@ def chosen(forget: Forget, share: float, run: str, seed: int, names: list[str]) 
     count = round(share * len(names))
     if count == len(names):
         raise InputError(
-            f"data/mask/{run}: every training image would be forgotten (share {share:.3g}). Set forget.share, or train the base model longer."
+            f"data/mask/{run}: every training image would be forgotten (share {share:.3g}). Set forget.share, or train longer."
         )
     if forget.by == "random":
         return torch.randperm(len(names), generator=generator_for(seed, 0, 5))[:count].sort().values
