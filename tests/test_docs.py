@@ -21,6 +21,20 @@ def test_the_results_table_is_the_reports():
     assert shown.strip() == first_table((ROOT / "docs/results/cifar10-small/report.md").read_text())
 
 
+def test_the_doses_are_those_of_the_reports():
+    """Near / far AUROC, accuracy without its spread, of every model at every dose."""
+    told = re.search(r"<!-- doses: .*?-->\n(.*?)\n<!-- /doses -->", (ROOT / "docs/results.md").read_text(), re.DOTALL)[1]
+    found: dict[str, list[str]] = {}
+    for dose in ("0", "10", "20", "confusable-20"):
+        table = first_table((ROOT / f"docs/results/digits-noisy/{dose}.md").read_text())
+        for line in table.splitlines()[2:]:
+            model, accuracy, score, near, _, far, *_ = [cell.strip() for cell in line.strip("|").split("|")]
+            assert score == "energy"
+            found.setdefault(model, []).append(f"{near} / {far}, {accuracy.split(' ')[0]}")
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in told.strip().splitlines()[2:]]
+    assert {model: cells for model, *cells in lines} == found
+
+
 def test_every_file_and_key_that_the_pages_name_exists():
     readme = (ROOT / "README.md").read_text()
     pages = [(ROOT, readme), *((ROOT / "docs", path.read_text()) for path in sorted((ROOT / "docs").glob("*.md")))]

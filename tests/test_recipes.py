@@ -66,7 +66,7 @@ def test_every_recipe_is_valid_and_says_what_time_and_figures_to_expect(name, tm
     about = "\n".join(recipes.header(recipes.overlay(name)))
     assert "Data:" in about or name.startswith("folder")
     assert "Time:" in about
-    assert ("Figures" if name.startswith("folder") or name in ("cifar10-small", "digits-noisy") else "Published") in about
+    assert ("Figures" if name.startswith("folder") or name in ("cifar10-small", "cifar10-cpu", "digits-noisy") else "Published") in about
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,11 @@ def test_the_command(tmp_path):
 # --- each through DVC
 
 
-CLASSES = dict.fromkeys(("cifar10", "cifar10-small", "mnist"), 10) | {"cifar100": 100, "imagenet100": 100, "tiny-imagenet": 200}
+CLASSES = dict.fromkeys(("cifar10", "cifar10-small", "cifar10-cpu", "mnist"), 10) | {
+    "cifar100": 100,
+    "imagenet100": 100,
+    "tiny-imagenet": 200,
+}
 CLASSES |= {"digits-noisy": 8, "folder-scratch": 6, "folder": 3, "folder-tuned": 3}
 
 

@@ -88,7 +88,7 @@ def atypical(run: str, seed: int) -> list[Gallery]:
     column, said = ("early_doubt", "doubt of the first epochs") if by_epochs else ("flip_rate", "share of masks that flip it")
     return [
         Gallery(
-            f"{title} by mask run {run}, seed {seed}: class, what it may be instead, loss under masks, {said}",
+            f"{title} by mask run {run}, seed {seed}: label → likely label, loss under masks, {said}",
             [_sample(image, classes, row, column, said) for image, row in zip(images("id/train", index), half, strict=True)],
         )
         for title, half in halves.items()
@@ -98,7 +98,7 @@ def atypical(run: str, seed: int) -> list[Gallery]:
 
 def _sample(image: np.ndarray, classes: list[str], row: dict[str, str], column: str, said: str) -> Picture:
     label, likely = classes[int(row["label"])], classes[int(row["likely"])]
-    shown = label if label == likely else f"{label}, not {likely}?"
+    shown = label if label == likely else f"{label} → {likely}?"
     lines = (shown, f"{float(row['masked_loss']):.2g}", f"{float(row[column]):.0%}")
     return Picture.of(image, f"training image of {shown}, loss {lines[1]} under masks, {said}: {lines[2]}", *lines)
 

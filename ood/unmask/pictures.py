@@ -31,7 +31,7 @@ def shown_of(found: Atypical, epochs: OverEpochs | None, labels: Tensor, classes
     captions = []
     for i in chosen.tolist():
         given, other = classes[int(labels[i])], classes[int(likely[i])]
-        captions.append((given if given == other else f"{given}, not {other}?", f"{losses[i]:.3f}  {second[i]:.0%}"))
+        captions.append((given if given == other else f"{given} → {other}?", f"{losses[i]:.3f}  {second[i]:.0%}"))
     return Shown(chosen, captions, "share of masks that flip it" if epochs is None else "doubt of the first epochs")
 
 
@@ -49,7 +49,9 @@ def sheet_of_atypical(path: Path, shown: Shown, images: NDArray) -> None:
     halves = np.asarray(figure.subfigures(2, 1))
     groups = (("Most atypical training images", range(count)), ("Most typical", range(count, 2 * count)))
     for half, (title, chosen) in zip(halves, groups, strict=True):
-        half.suptitle(f"{title}  (class; loss under masks; {shown.second})", x=0.01, ha="left", fontsize=10, fontweight="bold")
+        half.suptitle(
+            f"{title}  (label → likely label; loss under masks; {shown.second})", x=0.01, ha="left", fontsize=10, fontweight="bold"
+        )
         axes = np.asarray(half.subplots(rows, columns)).reshape(rows, columns)
         for axis in axes.flat:
             axis.set_axis_off()
