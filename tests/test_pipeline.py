@@ -56,6 +56,7 @@ def test_everything_runs(project: Project):
         "um@um",
         "um@control",
         "um@um-l2",
+        "um@selective",
         "um@middle",
         "umap@umap",
         "umap@umap-control",

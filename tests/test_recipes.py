@@ -274,15 +274,18 @@ def shrink(params: dict, project: Project, name: str) -> None:
     for training in (*trainings, *params["pretrain"]["runs"].values(), *params["oe"]["runs"].values()):
         if training.get("epochs") or training in trainings:
             training["epochs"] = min(1, training["epochs"])
+        if training.get("warmup"):
+            training["warmup"] = 0
         if "batch_size" in training:
             training["batch_size"] = 50
         if training.get("schedule") == "steps" and training.get("epochs") != 0:  # its own schedule, a step and all
             training |= {"milestones": [1], "epochs": 2}
     # Every run runs; of those that differ in their schedule or start alone, one is trained. Of many classes: the first, and DREAM or OE.
     kinds, trained = set(), "dream" if name == "imagenet100" else "uniform"
-    for run in (*params["pretrain"]["runs"].values(), *params["oe"]["runs"].values()):
+    looked_at = {masked["init"] for masked in params["mask"]["runs"].values()} | {epoch["run"] for epoch in params["epochs"].values()}
+    for key, run in (*params["pretrain"]["runs"].items(), *params["oe"]["runs"].items()):
         kind = run.get("objective") if many else [run.get(key) for key in ("net", "objective", "normalize", "tau", "constraint")]
-        if str(kind) in kinds or (many and kind not in (None, trained)):
+        if key not in looked_at and (str(kind) in kinds or (many and kind not in (None, trained))):
             run["epochs"] = 0
         kinds.add(str(kind))
     params["oe"]["outlier_batch"] = 8
@@ -310,9 +313,10 @@ def shrink(params: dict, project: Project, name: str) -> None:
         "imagenet100",
     ):  # the paper's stem would take a minute a picture
         params["net"] |= {"stem": "imagenet", "name": "resnet18"}
+    for epoch in params["epochs"].values():
+        epoch["epoch"] = 1
     if name == "digits-noisy":  # of two images of a class a fifth is none
         data["id"]["label_noise"]["share"] = 0.5
-        params["epochs"]["ce-6"]["epoch"] = 1
         for run in params["um"]["runs"].values():
             if run.get("forget", {}).get("how") != "flood" and "forget" in run:
                 run["forget"]["share"] = 0.25
