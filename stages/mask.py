@@ -1,7 +1,7 @@
 """Estimate the loss constraint of a model through random masks, and rank its atypical samples, one named run each."""
 
 import json
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -15,13 +15,13 @@ from ood.data import packed
 from ood.data.batches import FeatureSet, Images, PlainBatches, at_once, augmented_copy, generator_for, load
 from ood.files import published, write_text
 from ood.handover import listed
-from ood.nets import Classifier, store
+from ood.nets import store
 from ood.tables import mean_where_known, pick, to_csv
 from ood.training.devices import accelerator_for, placed
 from ood.training.frozen import Head, features
 from ood.unmask.atypical import atypical_samples
 from ood.unmask.constraint import estimate_constraint
-from ood.unmask.epochs import OverEpochs, over_epochs
+from ood.unmask.epochs import OverEpochs, at_epochs, over_epochs
 from ood.unmask.estimates import estimated, figures_of, spreads, told
 from ood.unmask.kept import ESTIMATES
 from ood.unmask.pictures import sheet_of_atypical, shown_of
@@ -41,12 +41,14 @@ def main(run: Annotated[str, typer.Argument(help="one of mask.runs")]) -> None:
     device, precision = accelerator.device, accelerator.autocast
     train, items, classes = load("id/train", workers=common.runtime.workers), packed.item_names("id/train"), packed.info().classes
     console = Console(f"mask {run}")
-    console.begin(len(common.seeds) * masking.masks, "mask")
+    homes = {seed: store.MODELS / chosen.init / str(seed) for seed in common.seeds}
+    looks = {seed: listed(home / "epochs", None)[:: -masking.epochs][::-1] if masking.epochs else [] for seed, home in homes.items()}
+    console.begin(len(homes) * masking.masks + sum(map(len, looks.values())), "pass")
     true, summaries, pictured = packed.true_labels("id/train"), [], []
     validation = load("id/val", workers=common.runtime.workers) if masking.epochs else train
     with published(FOLDER / f"{run}.json", PICTURES / f"atypical-{run}.png", folder=ESTIMATES / run) as (folder, table, sheet):
-        for seed in common.seeds:
-            home = store.MODELS / chosen.init / str(seed)
+        for seed, home in homes.items():
+            advance = partial(console.advance, f"seed {seed}")
             net, _ = store.load(home)
             placed(net, device, common.runtime)
             shown = augmented_copy(train, common.augment, generator_for(seed, 0, 4)) if masking.augment else train
@@ -55,12 +57,11 @@ def main(run: Annotated[str, typer.Argument(help="one of mask.runs")]) -> None:
             if masking.layers == "head":
                 masked, sets = Head(net), [features(net, images, device, console) for images in (shown, train, validation)]
             views, plain, held_out = (PlainBatches(images.to(device), at_once(device, train.side)) for images in sets)
-            constraint = estimate_constraint(masked, views, masking.keep, masking.masks, seed, console.advance, precision)
+            constraint = estimate_constraint(masked, views, masking.keep, masking.masks, seed, advance, precision)
             atypical = atypical_samples(masked, plain, masking.keep, masking.masks, seed, precision)
             epochs: OverEpochs | None = None
-            if masking.epochs:
-                files = listed(home / "epochs", None)[:: -masking.epochs][::-1]
-                epochs = over_epochs(at_epochs(net, masked, files), plain, held_out, masking.keep, seed, console.step, precision)
+            if looks[seed]:
+                epochs = over_epochs(at_epochs(net, masked, looks[seed]), plain, held_out, masking.keep, seed, advance, precision)
             found = estimated(constraint, atypical, epochs, train.labels, true, mask.memorised)
             write_text(folder / f"{seed}.json", json.dumps(found | {"constraint": constraint._asdict()}, indent=1) + "\n")
             write_text(folder / f"atypical-{seed}.csv", to_csv(atypical.table(items, train.labels, epochs)))
@@ -73,10 +74,3 @@ def main(run: Annotated[str, typer.Argument(help="one of mask.runs")]) -> None:
         sheet_of_atypical(sheet, shown_images, train.some(shown_images.images).numpy())
     for line in told(total, chosen.init, mask.memorised):
         console.note(line)
-
-
-def at_epochs(net: Classifier, seen: nn.Module, files: list[Path]) -> Iterator[nn.Module]:
-    """What is seen of a network (all of it, or its head) while it takes the weights of one kept epoch after the other."""
-    for file in files:
-        store.load_weights(net, file)
-        yield seen

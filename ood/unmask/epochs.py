@@ -5,14 +5,16 @@ wrong, or odd, is therefore mostly right. AUM: Pleiss et al. 2020; forgetting: T
 ID validation images.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ood.nets.store import load_weights
 from ood.training.devices import Precision
 from ood.unmask.constraint import Batches, drawn_masks, masked_logits
 from ood.unmask.margins import margin
@@ -86,3 +88,10 @@ def over_epochs(
         likely=early.argmax(1),
         first=first,
     )
+
+
+def at_epochs(net: nn.Module, seen: nn.Module, files: Iterable[Path]) -> Iterator[nn.Module]:
+    """What is seen of a network (all of it, or its head) while it takes the weights of one kept epoch after the other."""
+    for file in files:
+        load_weights(net, file)
+        yield seen
