@@ -112,8 +112,8 @@ def test_who_is_chosen(ranked):
 
 def test_the_share_is_ones_own_or_what_the_first_epochs_contradict(ranked):
     run = UMRun(init="ce", constraint="um", forget=Forget(by="loss", share=0.25))
-    assert share(run, 0) == 0.25
-    assert share(UMRun(init="ce", constraint="um", forget=Forget(by="loss")), 0) == 0.4
+    assert share(run.forget, "um", 0) == 0.25
+    assert share(Forget(by="loss"), "um", 0) == 0.4
     assert not run.constrained, "who is left out is held at no level"
     assert UMRun(init="ce", constraint="um", forget=Forget(by="loss", how="flood")).constrained
     assert UMRun(init="ce", constraint="um").constrained

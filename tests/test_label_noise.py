@@ -58,6 +58,7 @@ def test_confusable_noise_goes_where_it_is_told_or_to_the_nearest_class():
         given = told.labels[told.true_labels == label]
         assert sorted(np.bincount(given, minlength=4)[[label, other]]) == [5, 5]
     assert np.array_equal(told.labels[np.isin(told.true_labels, (1, 2))], told.true_labels[np.isin(told.true_labels, (1, 2))])
+    assert np.array_equal(spoilt(LabelNoise(share=0.5, kind="confusable", pairs={})).labels, training().labels), "no pair, no change"
     brightness = np.array([0, 10, 100, 110], np.uint8)
     items = training()
     items.images[:] = brightness[items.labels][:, None, None, None]

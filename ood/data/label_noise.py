@@ -25,15 +25,16 @@ def spoil(training: ItemSet, noise: LabelNoise, rng: np.random.Generator) -> Ite
     if not noise.on:
         return training
     if noise.kind == "file":
-        given = _listed(training, noise)
+        return replace(training, labels=_listed(training, noise), true_labels=training.labels)
+    given, count = training.labels.copy(), len(training.classes)
+    if noise.kind == "confusable":
+        takes = {label: [other] for label, other in _confusables(training, noise).items()}
     else:
-        given = training.labels.copy()
-        turns = _confusables(training, noise) if noise.kind == "confusable" else {}
-        for label in range(len(training.classes)):
-            others = [turns[label]] if label in turns else [o for o in range(len(training.classes)) if o != label and not turns]
-            members = np.flatnonzero(training.labels == label)
-            chosen = rng.permutation(members)[: round(noise.share * len(members))] if others else members[:0]
-            given[chosen] = rng.choice(others, len(chosen)) if others else label
+        takes = {label: [other for other in range(count) if other != label] for label in range(count)}
+    for label, others in sorted(takes.items()):
+        members = np.flatnonzero(training.labels == label)
+        chosen = rng.permutation(members)[: round(noise.share * len(members))]
+        given[chosen] = rng.choice(others, len(chosen))
     return replace(training, labels=given, true_labels=training.labels)
 
 

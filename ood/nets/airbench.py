@@ -34,7 +34,6 @@ class Whitening(nn.Module):
         """Take the components from normalised images (N, 3, H, W)."""
         patches = F.unfold(images.double(), PATCH).transpose(1, 2).flatten(0, 1)
         variances, components = torch.linalg.eigh(patches.T @ patches / len(patches))
-        components = components * components.sum(0).sign().where(components.sum(0) != 0, 1.0)  # of the two directions always the same
         whitened = (components / (variances + SMALLEST).sqrt()).T.flip(0)
         kernels = whitened.reshape(-1, 3, PATCH, PATCH)
         self.weight.copy_(torch.cat([kernels, -kernels]))

@@ -41,7 +41,7 @@ class OverEpochs(NamedTuple):
         return {name: value for name, value in self._asdict().items() if isinstance(value, Tensor) and name != "likely"}
 
     def contradicted(self, labels: Tensor) -> float:
-        """The share of images to which the first epochs give another label: an estimate of how many labels are wrong, zero if none is."""
+        """The share of images to which the first epochs give another label: an estimate of how many labels are wrong."""
         return float((self.likely != labels).double().mean())
 
 

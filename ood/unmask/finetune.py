@@ -8,7 +8,7 @@ from functools import partial
 
 from torch import Tensor
 
-from ood.config.methods import FineTune, UMRun
+from ood.config.methods import FineTune, Forget, UMRun
 from ood.config.training import Common, Training
 from ood.data import packed
 from ood.data.batches import TrainingBatches, generator_for, load
@@ -40,16 +40,15 @@ def forget(
     Args:
         keep: None trains the weights (UM); a share freezes them and trains a mask that keeps this share (UMAP).
     """
-    selective = run if isinstance(run, UMRun) and run.forget is not None else None
-    atypical = {} if selective is None else {seed: _atypical(selective, seed, progress) for seed in common.seeds}
+    selective = run.forget if isinstance(run, UMRun) else None
+    atypical = {} if selective is None else {seed: _atypical(selective, run.constraint, seed, progress) for seed in common.seeds}
 
     def start(seed: int, net: Classifier, spec: Spec) -> Start:
         begin = Start(net, replace(spec, constraint=b[seed], mask_keep=keep), Objective(b[seed]))
-        if selective is not None and selective.forget is not None:
-            if selective.forget.how == "drop":
-                begin.sees = partial(TrainingBatches.without, index=atypical[seed])
-            else:
-                begin.objective, begin.sees = SelectiveConstraint(b[seed]), partial(TrainingBatches.marking, index=atypical[seed])
+        if selective is not None and selective.how == "drop":
+            begin.sees = partial(TrainingBatches.without, index=atypical[seed])
+        elif selective is not None:
+            begin.objective, begin.sees = SelectiveConstraint(b[seed]), partial(TrainingBatches.marking, index=atypical[seed])
         if keep is not None:
             dense = {key: tensor.clone() for key, tensor in net.state_dict().items()}
             learn_masks(Head(net) if recipe.frozen else net, keep, generator_for(seed, 0, 3))
@@ -57,16 +56,14 @@ def forget(
         return begin
 
     batches = TrainingBatches(load("id/train", workers=common.runtime.workers), recipe.batch_size, common.augment, strong=recipe.strong)
-    settings = [b, keep, None if selective is None else selective.forget]
-    inputs = [] if selective is None or not selective.forget or not selective.forget.ranked else [ESTIMATES / run.constraint]
-    fine_tune(entry, name, run.init, start, batches, common, recipe, progress, settings=settings, inputs=inputs)
+    inputs = [ESTIMATES / run.constraint] if selective is not None and selective.ranked else []
+    fine_tune(entry, name, run.init, start, batches, common, recipe, progress, settings=[b, keep, selective], inputs=inputs)
 
 
-def _atypical(run: UMRun, seed: int, progress: Progress) -> Tensor:
-    """The images that a run forgets in a seed."""
-    assert run.forget is not None
+def _atypical(forget: Forget, constraint: str, seed: int, progress: Progress) -> Tensor:
+    """The images that are forgotten in a seed."""
     names = packed.item_names("id/train")
-    found = chosen(run.forget, share(run, seed), run.constraint, seed, names)
-    what = "left out" if run.forget.how == "drop" else "held at b"
-    progress.note(f"seed {seed}: {len(found)} of {len(names)} training images are {what} (by {run.forget.by.replace('_', ' ')})")
+    found = chosen(forget, share(forget, constraint, seed), constraint, seed, names)
+    what = "left out" if forget.how == "drop" else "held at b"
+    progress.note(f"seed {seed}: {len(found)} of {len(names)} training images are {what} (by {forget.by.replace('_', ' ')})")
     return found

@@ -2,7 +2,7 @@
 
 from typing_extensions import TypedDict
 
-from ood.config.methods import FineTune, UMRun
+from ood.config.methods import FineTune, Forget
 from ood.errors import InputError
 from ood.handover import read_json
 from ood.progress import Progress
@@ -45,18 +45,17 @@ def levels(run: FineTune, threshold: float | None, seeds: list[int], progress: P
     return {seed: estimate(run.constraint, seed, progress) if given is None else given for seed in seeds}
 
 
-def share(run: UMRun, seed: int) -> float:
-    """The share of training images that a run forgets: its own, or as many as the first epochs contradict.
+def share(forget: Forget, constraint: str, seed: int) -> float:
+    """The share of training images to be forgotten: as it is set, or as many as the first epochs contradict.
 
     Raises:
         InputError: the mask stage hasn't run, or has looked at no epochs.
     """
-    assert run.forget is not None
-    if run.forget.share is not None:
-        return run.forget.share
-    contradicted = read_estimate(run.constraint, seed)["contradicted"]
+    if forget.share is not None:
+        return forget.share
+    contradicted = read_estimate(constraint, seed)["contradicted"]
     if contradicted is None:
-        raise InputError(f"data/mask/{run.constraint}: looked at no epochs. Set mask.runs.{run.constraint}.epochs, and run mask again.")
+        raise InputError(f"data/mask/{constraint}: looked at no epochs. Set mask.runs.{constraint}.epochs, and run mask again.")
     return contradicted
 
 
