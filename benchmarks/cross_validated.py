@@ -23,7 +23,8 @@ from ood.config import Params
 from ood.config.nets import Net
 from ood.config.training import Common, Pretrain
 from ood.data import packed
-from ood.data.batches import PlainBatches, TrainingBatches, at_once, generator_for, load
+from ood.data.batches import PlainBatches, TrainingBatches, at_once, generator_for
+from ood.data.sets import load
 from ood.nets.store import spec_for
 from ood.progress import Silent
 from ood.training.devices import accelerator_for

@@ -25,7 +25,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ood import nets
 from ood.config.training import Augment, Runtime, Strong, Training
-from ood.data.batches import ImageSet, TrainingBatches, at_once
+from ood.data.batches import TrainingBatches, at_once
+from ood.data.sets import ImageSet
 from ood.evaluation.features import extract
 from ood.progress import Silent
 from ood.training.devices import accelerator_for, placed

@@ -29,7 +29,7 @@ from sklearn.metrics import roc_auc_score
 from ood.config import recipes
 from ood.config.look import Asked, Look
 from ood.config.training import Runtime
-from ood.data.batches import FileSet
+from ood.data.sets import FileSet
 from ood.look.folder import list_files, read
 from ood.look.guide import propose, survey
 from ood.look.labels import doubts

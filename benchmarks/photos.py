@@ -29,9 +29,10 @@ from sklearn.datasets import load_sample_images
 
 from ood.config.look import Look
 from ood.config.training import Runtime
-from ood.data.batches import FileSet, PlainBatches
+from ood.data.batches import PlainBatches
 from ood.data.chain import ImageChain
 from ood.data.reading import read_image
+from ood.data.sets import FileSet
 from ood.data.streamed import FileImages
 from ood.look.network import network
 from ood.training.devices import placed, set_up_cpu

@@ -11,7 +11,8 @@ from ood.config.dream import Align, Diffusion, Prompts
 from ood.config.nets import Net
 from ood.config.training import Augment, Runtime
 from ood.data import packed
-from ood.data.batches import TrainingBatches, augmented_copy, generator_for, load, some
+from ood.data.batches import TrainingBatches, augmented_copy, generator_for
+from ood.data.sets import load, some
 from ood.dream import absent, alignment, pipelines
 from ood.files import write_text
 from ood.nets import store, weights

@@ -11,7 +11,7 @@ from ood.config.detector import Detector
 from ood.config.evaluation import Evaluate, Features, Models, Scores
 from ood.config.training import Runtime, Seeds
 from ood.data import packed
-from ood.data.batches import load
+from ood.data.sets import load
 from ood.deploy import calibrated
 from ood.deploy.answers import Answers, Ensemble
 from ood.detection.rule import Rule

@@ -11,7 +11,7 @@ from ood.config.detector import Detector
 from ood.config.evaluation import Features, Scores
 from ood.config.training import Runtime
 from ood.data import packed
-from ood.data.batches import load
+from ood.data.sets import load
 from ood.deploy import bundle, calibrated, export
 from ood.deploy.card import card
 from ood.deploy.detector import Detector as Product

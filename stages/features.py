@@ -9,7 +9,7 @@ from ood.config import Params
 from ood.config.evaluation import Features
 from ood.config.training import Runtime, Seeds
 from ood.data import packed
-from ood.data.batches import Images, load
+from ood.data.sets import Images, load
 from ood.evaluation.features import FEATURES, LABELLED, extract, extract_odin, save, scored, through_head
 from ood.files import in_place_of
 from ood.nets import Classifier, store

@@ -10,8 +10,8 @@ import typer
 from ood.config import Params
 from ood.config.dream import Judge
 from ood.config.training import Runtime, Seeds
-from ood.data.batches import load
 from ood.data.packed import item_names
+from ood.data.sets import load
 from ood.dream import dreamed, judging
 from ood.dream.pictures import sheet_of_dreams
 from ood.files import link_or_copy, published, write_text

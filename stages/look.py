@@ -15,7 +15,7 @@ from ood.config import Params
 from ood.config.data import Data
 from ood.config.look import Look
 from ood.config.training import NAME, Runtime
-from ood.data.batches import FileSet
+from ood.data.sets import FileSet
 from ood.files import published, write_text
 from ood.look.findings import Findings, told
 from ood.look.folder import Seen, list_files, read

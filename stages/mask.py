@@ -12,7 +12,8 @@ from ood.config import Params
 from ood.config.methods import Mask
 from ood.config.training import Common
 from ood.data import packed
-from ood.data.batches import FeatureSet, Images, PlainBatches, at_once, augmented_copy, generator_for, load
+from ood.data.batches import PlainBatches, at_once, augmented_copy, generator_for
+from ood.data.sets import FeatureSet, Images, load
 from ood.files import published, write_text
 from ood.handover import listed
 from ood.nets import store

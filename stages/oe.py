@@ -11,7 +11,8 @@ from ood.config import Params
 from ood.config.methods import OE, UM, OERun
 from ood.config.training import Common
 from ood.data import packed
-from ood.data.batches import Images, TrainingBatches, generator_for, load, load_all
+from ood.data.batches import TrainingBatches, generator_for
+from ood.data.sets import Images, load, load_all
 from ood.dream import dreamed
 from ood.nets import Classifier
 from ood.nets.store import Spec

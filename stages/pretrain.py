@@ -10,7 +10,8 @@ from ood.config import Params
 from ood.config.nets import Net
 from ood.config.training import Common, Pretrain
 from ood.data import packed
-from ood.data.batches import TrainingBatches, generator_for, load, some
+from ood.data.batches import TrainingBatches, generator_for
+from ood.data.sets import load, some
 from ood.nets import weights
 from ood.nets.store import spec_for
 from ood.tables import pick

@@ -11,9 +11,9 @@ from ood.config.data import Data
 from ood.config.dream import Diffusion, Painting, Prompts, Proofs
 from ood.config.training import Runtime
 from ood.data import packed
-from ood.data.batches import load
 from ood.data.chain import ImageChain
 from ood.data.packing import save_images
+from ood.data.sets import load
 from ood.drawing import notice
 from ood.dream import absent, alignment, pipelines
 from ood.dream.pictures import sheet_of_prompts

@@ -11,7 +11,8 @@ from ood.config import Params
 from ood.config.evaluation import Evaluate, Trace
 from ood.config.training import Runtime, Seeds
 from ood.data import packed
-from ood.data.batches import at_once, load
+from ood.data.batches import at_once
+from ood.data.sets import load
 from ood.evaluation import tracing
 from ood.evaluation.features import extract
 from ood.evaluation.groups import OOD_GROUPS

@@ -14,9 +14,10 @@ from ood.config.data import Chain, Corruption, Data, Folder, Glyphs, Noise, Phot
 from ood.config.training import Augment
 from ood.config.whole import check
 from ood.data import catalog, packed, roles
-from ood.data.batches import ImageSet, TrainingBatches, at_once, augmented_copy, generator_for
+from ood.data.batches import TrainingBatches, at_once, augmented_copy, generator_for
 from ood.data.chain import ImageChain
 from ood.data.items import ItemSet, rng_for
+from ood.data.sets import ImageSet
 from ood.data.sources import corruptions, folders, glyphs, noise, photos
 from ood.data.views import crop_and_flip
 from ood.errors import InputError

@@ -25,7 +25,7 @@ from ood import Detector
 from ood.config.data import Chain
 from ood.config.evaluation import Odin, Scores
 from ood.config.nets import Net
-from ood.data.batches import ImageSet
+from ood.data.sets import ImageSet
 from ood.deploy import bundle, calibrated, export, told
 from ood.deploy.answers import Ensemble, Member
 from ood.deploy.verdicts import Verdict

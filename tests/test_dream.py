@@ -16,8 +16,9 @@ from ood import nets
 from ood.config.data import Chain
 from ood.config.dream import EmbedRun, Optimiser, Painting, Prompts, Small
 from ood.config.training import Augment, Runtime, Training
-from ood.data.batches import ImageSet, TrainingBatches
+from ood.data.batches import TrainingBatches
 from ood.data.chain import ImageChain
+from ood.data.sets import ImageSet
 from ood.dream import alignment, judging, painting, sampling, small, synthesis, tokenizer
 from ood.dream.dreamed import Dreamed, filtered
 from ood.dream.loop import Loop, one_cycle

@@ -11,7 +11,8 @@ from conftest import Workspace
 
 from ood.config.methods import Forget, UMRun
 from ood.config.training import Augment
-from ood.data.batches import ImageSet, TrainingBatches
+from ood.data.batches import TrainingBatches
+from ood.data.sets import ImageSet
 from ood.errors import InputError
 from ood.nets.store import MODELS
 from ood.training.objectives import SelectiveConstraint

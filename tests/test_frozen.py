@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from ood import nets
 from ood.config.training import Augment, Runtime, Strong, Training
-from ood.data.batches import ImageSet, TrainingBatches
+from ood.data.batches import TrainingBatches
+from ood.data.sets import ImageSet
 from ood.evaluation.features import extract
 from ood.nets import store
 from ood.progress import Silent

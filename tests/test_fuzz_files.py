@@ -17,7 +17,7 @@ from fuzzing import CASES, damaged, outcome
 
 from ood.config import Params
 from ood.config.training import Seeds
-from ood.data import batches, packed
+from ood.data import packed, sets
 from ood.dream import alignment, dreamed, embeddings
 from ood.evaluation import features
 from ood.files import SUMS
@@ -46,7 +46,7 @@ def prepared() -> Iterator[object]:
         yield packed.names(role)
     for name in packed.manifest():
         yield from (*packed.arrays(name), packed.item_names(name))
-        yield batches.load(name).labels
+        yield sets.load(name).labels
         if name.startswith("world/"):
             yield packed.words(name)
 

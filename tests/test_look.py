@@ -15,8 +15,8 @@ from ood.config import Params, recipes
 from ood.config.data import Chain
 from ood.config.look import Asked
 from ood.config.whole import check
-from ood.data.batches import load
 from ood.data.reading import UnreadableError
+from ood.data.sets import load
 from ood.errors import InputError
 from ood.look import files, folds, guide
 from ood.look.findings import Findings, told

@@ -11,8 +11,9 @@ from PIL import Image
 
 from ood.config.data import Chain
 from ood.config.training import Augment, Strong
-from ood.data.batches import FileSet, ImageSet, PlainBatches, TrainingBatches, augmented_copy, generator_for, load, load_all
+from ood.data.batches import PlainBatches, TrainingBatches, augmented_copy, generator_for
 from ood.data.chain import ImageChain
+from ood.data.sets import FileSet, ImageSet, load, load_all
 from ood.data.streamed import FileImages, hash_of
 from ood.data.views import Views, crop_box, resized_crops
 from ood.errors import InputError

@@ -9,7 +9,8 @@ from accelerate import Accelerator
 from ood import nets
 from ood.config.training import Augment, Overrides, Runtime, Strong, Training
 from ood.data import batches
-from ood.data.batches import ImageSet, TrainingBatches
+from ood.data.batches import TrainingBatches
+from ood.data.sets import ImageSet
 from ood.data.strong import Mix, transformed
 from ood.progress import Silent
 from ood.training.loop import Trainer, _Step

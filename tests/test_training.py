@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 
 from ood import nets
 from ood.config.training import Augment, PretrainRun, Runtime, Training
-from ood.data.batches import ImageSet, TrainingBatches
+from ood.data.batches import TrainingBatches
+from ood.data.sets import ImageSet
 from ood.errors import InputError
 from ood.files import SUMS, in_place_of, write_text
 from ood.nets.store import MODELS, Spec, load_spec

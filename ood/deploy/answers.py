@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ood.config.evaluation import Odin
-from ood.data.batches import Images, to_float
+from ood.data.sets import Images, to_float
 from ood.data.views import Views
 from ood.detection.detectors import Detector, Outputs
 from ood.detection.scores import Head, odin

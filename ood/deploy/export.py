@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from ood.config.data import Chain
 from ood.config.evaluation import Odin, Scores
-from ood.data.batches import Images
+from ood.data.sets import Images
 from ood.deploy import bundle, calibrated
 from ood.deploy.answers import Answers, Ensemble
 from ood.deploy.calibrated import Calibrated

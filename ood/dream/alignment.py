@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ood.config.dream import Prompts
-from ood.data.batches import Images, PlainBatches, at_once
+from ood.data.batches import PlainBatches, at_once
+from ood.data.sets import Images
 from ood.dream.parts import TextEncoder, Tokenizer
 from ood.dream.tokens import anchor, piece_ids, place
 from ood.errors import InputError

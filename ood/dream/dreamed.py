@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from typing_extensions import TypedDict
 
-from ood.data.batches import ImageSet
+from ood.data.sets import ImageSet
 from ood.errors import InputError
 from ood.handover import read_array, read_json, read_numbers, read_table
 

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from ood.data.batches import Images, at_once, to_float
+from ood.data.batches import at_once
+from ood.data.sets import Images, to_float
 from ood.nets import Classifier
 from ood.training.devices import Precision
 

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ood.config.dream import Painting, Prompts
-from ood.data.batches import ImageSet, generator_for
+from ood.data.batches import generator_for
 from ood.data.chain import ImageChain
+from ood.data.sets import ImageSet
 from ood.dream.painting import image_size, paint, round_trip
 from ood.dream.parts import Pipeline
 from ood.dream.pixels import enlarge

@@ -8,7 +8,7 @@ from torch import Tensor
 from ood.config import Params
 from ood.config.dream import Naming, Prompts
 from ood.data import packed
-from ood.data.batches import Images, load
+from ood.data.sets import Images, load
 from ood.dream.small import Captioned
 from ood.errors import InputError
 

@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ood.config.evaluation import Odin
-from ood.data.batches import FeatureSet, Images, PlainBatches
+from ood.data.batches import PlainBatches
+from ood.data.sets import FeatureSet, Images
 from ood.detection.scores import Head, odin
 from ood.evaluation.groups import group_of
 from ood.handover import read_tensors

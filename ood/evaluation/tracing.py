@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ood.data.batches import Images
+from ood.data.sets import Images
 from ood.detection import scores
 from ood.evaluation.collapse import neural_collapse
 from ood.evaluation.features import extract

@@ -8,9 +8,10 @@ import torch
 from ood.config.data import Chain
 from ood.config.nets import Net
 from ood.config.training import Runtime
-from ood.data.batches import FileSet, PlainBatches, at_once
+from ood.data.batches import PlainBatches, at_once
 from ood.data.chain import ImageChain
 from ood.data.reading import UnreadableError, read_image
+from ood.data.sets import FileSet
 from ood.data.streamed import FileImages
 from ood.look.folder import Files
 from ood.nets import Classifier, build, given, weights

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from ood.data import packed
-from ood.data.batches import load
+from ood.data.sets import load
 from ood.report.blocks import Gallery, Picture
 
 SAMPLES = 12  # pictures in a gallery

@@ -8,7 +8,8 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from ood.config.training import Augment, Strong
-from ood.data.batches import Batch, FeatureSet, FileSet, Images, ImageSet, PlainBatches, TrainingBatches, at_once, generator_for
+from ood.data.batches import Batch, PlainBatches, TrainingBatches, at_once, generator_for
+from ood.data.sets import FeatureSet, FileSet, Images, ImageSet
 from ood.data.views import PLAIN, Views
 from ood.files import scratch_root, write_sealed
 from ood.nets import Classifier

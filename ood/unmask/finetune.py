@@ -11,7 +11,8 @@ from torch import Tensor
 from ood.config.methods import FineTune, Forget, UMRun
 from ood.config.training import Common, Training
 from ood.data import packed
-from ood.data.batches import TrainingBatches, generator_for, load
+from ood.data.batches import TrainingBatches, generator_for
+from ood.data.sets import load
 from ood.nets import Classifier
 from ood.nets.store import Spec
 from ood.progress import Progress
