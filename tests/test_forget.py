@@ -14,6 +14,7 @@ from ood.config.training import Augment
 from ood.data.batches import TrainingBatches
 from ood.data.sets import ImageSet
 from ood.errors import InputError
+from ood.files import seal
 from ood.nets.store import MODELS
 from ood.training.objectives import SelectiveConstraint
 from ood.unmask import rankings
@@ -157,7 +158,7 @@ def test_batches_without_some_images_and_with_some_marked():
     assert seen(marked.without(torch.tensor([0, 2]))) == {i: i == 7 for i in range(11) if i not in (0, 2)}
 
 
-def test_the_stage_leaves_out_or_holds_whom_it_was_told_to(trained: Workspace, tmp_path):
+def test_the_stage_leaves_out_or_holds_whom_it_was_told_to(trained: Workspace, tmp_path, monkeypatch):
     workspace = trained.copy(tmp_path)
     forget = {"by": "early_doubt", "share": 0.3}
     runs = {name: {"init": "ce", "constraint": "um", "epochs": 1} for name in ("left-out", "held", "nobody", "plain")}
@@ -171,8 +172,17 @@ def test_the_stage_leaves_out_or_holds_whom_it_was_told_to(trained: Workspace, t
     nobody, plain = (workspace.hashes(str(MODELS / name)) for name in ("nobody", "plain"))
     same = {path.replace("nobody", "plain"): value for path, value in nobody.items() if path.endswith("model.safetensors")}
     assert same.items() <= plain.items(), "to forget nobody is the control, to the bit"
+    monkeypatch.chdir(workspace.path)
+    folder, weights = workspace.path / "data/prepared/id", "data/models/{}/0/model.safetensors"
+    gone = rankings.chosen(Forget(**forget), 0.3, "um", 0, json.loads((folder / "train.items.json").read_text())).numpy()
+    for name in ("train.npy", "train.labels.npy"):
+        np.save(folder / name, np.delete(np.load(folder / name), gone, axis=0))
+    seal(folder)
+    left_out = workspace.path.joinpath(weights.format("left-out")).read_bytes()
+    workspace.stage("um plain")
+    assert workspace.path.joinpath(weights.format("plain")).read_bytes() == left_out, "as if they had never been there, to the bit"
     (row,) = (workspace.path / "metrics/training/held.csv").read_text().splitlines()[1:]
     held = dict(
         zip((workspace.path / "metrics/training/held.csv").read_text().splitlines()[0].split(","), map(float, row.split(",")), strict=True)
     )
-    assert held["loss"] > held["ce"] + 1, "three in ten are far below 5 nats, and are driven up"
+    assert 1 < held["loss"] - held["ce"] < 2 * 0.3 * 5, "three in ten, far below 5 nats, are driven up, and nobody else"
