@@ -21,12 +21,13 @@ from PIL import Image
 from ood import seconds
 from ood.closure import closure
 from ood.config.evaluation import Evaluate, Report
-from ood.config.training import Seeds
+from ood.config.methods import OE, UM, UMAP
+from ood.config.training import Seeds, Training
 from ood.deploy.calibrated import Calibrated
 from ood.detection.rule import Rule
 from ood.drawing import COLOURS, plt, svg
 from ood.evaluation import metrics
-from ood.report import charts, detector, made, summary
+from ood.report import charts, detector, made, measured, summary
 from ood.report.blocks import Fold, Gallery, Listing, Picture, Row, Section, Table, Text, given
 from ood.report.page import html
 from ood.report.thumbnails import by_class
@@ -402,3 +403,13 @@ def test_where_there_is_no_git_the_page_says_so(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "")
     assert made.commit() == "at no commit (no git here)"
     assert re.fullmatch(r"\d+ cores \(.+\)", made.machine())
+
+
+def test_a_selective_run_is_not_said_to_miss_a_mean_loss_that_it_never_held(monkeypatch):
+    training = Training(epochs=1, batch_size=8, lr=0.1)
+    runs = {name: {"init": "ce", "constraint": "um"} for name in ("um", "flood")}
+    runs["flood"]["forget"] = {"by": "loss", "share": 0.1, "how": "flood"}
+    monkeypatch.setattr(measured, "last_mean", lambda name, stage, column: 0.01)
+    params = {UM: UM(training=training, runs=runs), UMAP: UMAP(keep=0.9, training=training, runs={})}
+    params[OE] = OE(outlier_batch=8, training=training, runs={})
+    assert measured.levels(params, {"um": {"constraint": 0.3}}) == {"um": (0.3, 0.01)}

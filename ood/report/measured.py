@@ -90,10 +90,13 @@ class Measured:
 
 
 def levels(params: Params, masks: dict[str, dict[str, float | None]]) -> Levels:
-    """Of runs that hold their loss at a level, and all of um and umap: the level (mean over seeds), and where the loss ended."""
+    """Of runs that hold their mean loss at a level, and all of umap and um but selective ones: the level (mean over seeds), and where the
+    loss ended.
+    """
     um, umap, oe = params[UM], params[UMAP], params[OE]
+    plain = {name: run for name, run in um.runs.items() if run.forget is None}
     held = {name: run for name, run in oe.runs.items() if run.constrained}
-    stages = (("um", um.threshold, um.runs), ("umap", umap.threshold, umap.runs), ("oe", um.threshold, held))
+    stages = (("um", um.threshold, plain), ("umap", umap.threshold, umap.runs), ("oe", um.threshold, held))
     return {
         name: (level(run, threshold, masks), last_mean(name, stage, "ce"))
         for stage, threshold, runs in stages
