@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from ood import nets
-from ood.detection.scores import KNN, Head, Mahalanobis, ReAct, ViM, energy, feature_norm, max_logit, msp, odin, xent
+from ood.detection.scores import KNN, RMD, Head, Mahalanobis, ReAct, ViM, energy, feature_norm, max_logit, msp, odin, xent
 
 
 @pytest.fixture
@@ -82,13 +82,14 @@ def test_mahalanobis_survives_dead_features(data):
     assert torch.isfinite(Mahalanobis().fit(train, labels).score(test)).all()
 
 
-def test_knn_against_scikit_learn(data):
+def test_knn_against_scikit_learn(data, monkeypatch):
     from sklearn.neighbors import NearestNeighbors
 
     train, _, test, _ = data
     bank, queries = F.normalize(train.double(), dim=1).numpy(), F.normalize(test.double(), dim=1).numpy()
     distances, _ = NearestNeighbors(n_neighbors=5, algorithm="brute").fit(bank).kneighbors(queries)
-    assert np.allclose(KNN(5).fit(train).score(test, chunk=7), distances[:, -1], atol=1e-6)
+    monkeypatch.setattr("ood.detection.scores.CELLS", 7 * len(train))  # seven images at a time
+    assert np.allclose(KNN(5).fit(train).score(test), distances[:, -1], atol=1e-6)
 
 
 def test_k_larger_than_the_training_set_is_refused(data):
@@ -140,3 +141,17 @@ def test_a_normalising_head_sees_directions(data):
     assert torch.allclose(normalising.input(train).norm(dim=1), torch.ones(120))
     assert torch.allclose(normalising.input(train * 7), normalising.input(train), atol=1e-6)
     assert math.isclose(float(feature_norm(train * 7)[0]), 7 * float(feature_norm(train)[0]), rel_tol=1e-5)
+
+
+def test_blocks_change_no_score(data, monkeypatch):
+    """Means and covariances are summed block by block, where all features in double precision would not fit beside themselves."""
+    train, labels, test, head = data
+
+    def found():
+        fitted = (Mahalanobis().fit(train, labels), RMD().fit(train, labels), ViM(head, 2).fit(train))
+        return [one.score(test) for one in fitted]
+
+    whole = found()
+    monkeypatch.setattr("ood.detection.scores.BLOCK", 7)
+    for one, other in zip(whole, found(), strict=True):
+        assert torch.allclose(one, other, rtol=1e-9, atol=0)

@@ -4,17 +4,16 @@ Each by its paper's formula, and where pytorch-ood's result on pooled features i
 because a detector that is handed on must be tensors and formulas: no library's object can be written into safetensors or an ONNX graph.
 """
 
-from collections.abc import Callable
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ood.detection.scores import Fitted, Head, energy
+from ood.detection.scores import Fitted, Head, energy, in_chunks
 
 FITTED_ON_VALIDATION = {"klm"}
-CHUNK = 1024  # images at a time where a table of images x training images is built
+CHUNK = 1024  # images at a time, at most, where each is compared with every training image
 
 
 def plain(values: Tensor) -> Tensor:
@@ -114,7 +113,7 @@ class NNGuide(Fitted):
         return self
 
     def score(self, features: Tensor) -> Tensor:
-        return in_chunks(self._score, features.float())
+        return in_chunks(self._score, features.float(), self.bank, CHUNK)
 
     def _score(self, x: Tensor) -> Tensor:
         guidance = (F.normalize(x, dim=1) @ self.bank.T).topk(self.k, dim=1).values.mean(1)
@@ -162,10 +161,3 @@ class NCI(Fitted):
         x = features.float()
         centred, own = x - self.mean, self.head.weight.float()[self.head.logits(x).argmax(1)]
         return plain(-(centred * own).sum(1) / centred.norm(dim=1) - self.alpha * x.abs().sum(1))
-
-
-def in_chunks(score: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
-    """The scores of a set, CHUNK images at a time; in a graph, whose batch is of any size, all at once."""
-    if torch.compiler.is_exporting():
-        return score(rows)
-    return torch.cat([score(part) for part in rows.split(CHUNK)])

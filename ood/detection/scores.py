@@ -4,6 +4,7 @@ Six need nothing but the tensor; the others are fitted on ID training features f
 On a net that normalises its features, the caller hands over what its head sees: `Head.input`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -11,6 +12,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+BLOCK = 2**16  # training images at a time where all of them would have to be copied in double precision
+CELLS = 2**26  # numbers in a table of images by training images, half a gigabyte of doubles
 
 
 def msp(logits: Tensor) -> Tensor:
@@ -81,6 +85,21 @@ class Head:
         return inputs @ self.weight.T + self.bias
 
 
+def in_chunks(score: Callable[[Tensor], Tensor], rows: Tensor, bank: Tensor, most: int) -> Tensor:
+    """The scores of a set, for which each image is compared with the whole bank: at most `most` images, or CELLS numbers, at a time.
+
+    In a graph, whose batch is of any size, all at once.
+    """
+    if torch.compiler.is_exporting():
+        return score(rows)
+    return torch.cat([score(part) for part in rows.split(min(most, max(1, CELLS // len(bank))))])
+
+
+def blocks(features: Tensor) -> list[slice]:
+    """All rows, BLOCK at a time."""
+    return [slice(start, start + BLOCK) for start in range(0, len(features), BLOCK)]
+
+
 class Fitted:
     """A score that learns something of ID first: `fit`, then `score`. kept: the names of the tensors that `score` needs of that.
 
@@ -114,6 +133,15 @@ class Fitted:
         return self
 
 
+def _second_moment(features: Tensor, origin: Callable[[slice], Tensor]) -> Tensor:
+    """Mean outer product of features less their origins, (D, D) in double precision; origin: rows -> where they are seen from."""
+    total = torch.zeros(())
+    for here in blocks(features):
+        centred = features[here].double() - origin(here)
+        total = total + centred.T @ centred
+    return total / len(features)
+
+
 class Mahalanobis(Fitted):
     """Smallest squared Mahalanobis distance to a class mean, one covariance for all classes (Lee et al. 2018, penultimate layer)."""
 
@@ -121,11 +149,10 @@ class Mahalanobis(Fitted):
 
     def fit(self, features: Tensor, labels: Tensor) -> "Mahalanobis":
         """From ID training features (N, D) and labels."""
-        x = features.double()
         classes = labels.unique()
-        means = torch.stack([x[labels == c].mean(0) for c in classes])
-        centred = x - means[torch.searchsorted(classes, labels)]
-        spread, axes = torch.linalg.eigh(centred.T @ centred / len(x))
+        means = torch.stack([features[labels == c].double().mean(0) for c in classes])
+        own = torch.searchsorted(classes, labels)
+        spread, axes = torch.linalg.eigh(_second_moment(features, lambda here: means[own[here]]))
         # Dead features make the covariance singular: directions without variance are left out, as a pseudo-inverse leaves them out.
         there = spread > torch.finfo(spread.dtype).eps * len(spread) * spread.max()
         self.whitening = axes[:, there] / spread[there].sqrt()
@@ -197,11 +224,13 @@ class KNN(Fitted):
         self.bank = F.normalize(features.double(), dim=1)
         return self
 
-    def score(self, features: Tensor, chunk: int = 4096) -> Tensor:
-        rows = F.normalize(features.double(), dim=1)
-        if torch.compiler.is_exporting():  # neither distances nor chunks of a batch of any size can be had in a graph
-            return (2 - 2 * rows @ self.bank.T).clamp(min=0).sqrt().topk(self.k, dim=1, largest=False).values[:, -1]
-        return torch.cat([torch.cdist(row, self.bank).kthvalue(self.k, dim=1).values for row in rows.split(chunk)])
+    def score(self, features: Tensor) -> Tensor:
+        return in_chunks(self._score, F.normalize(features.double(), dim=1), self.bank, most=4096)
+
+    def _score(self, rows: Tensor) -> Tensor:
+        # |x - y|^2 = 2 - 2 x.y here: half the time of distances, of which those of the k nearest alone are wanted.
+        nearness = (rows @ self.bank.T).topk(self.k, dim=1).values[:, -1]
+        return (2 - 2 * nearness).clamp(min=0).sqrt()
 
 
 class ViM(Fitted):
@@ -223,17 +252,15 @@ class ViM(Fitted):
         Raises:
             ValueError: a principal space that leaves no residual.
         """
-        x = features.double()
-        width = x.shape[1]
+        width = features.shape[1]
         dim = self.dim or (1000 if width >= 2048 else 512 if width >= 768 else width // 2)
         if dim >= width:
             raise ValueError(f"ViM's principal space of {dim} dimensions leaves no residual of {width} features")
         self.origin = -torch.linalg.pinv(self.head.weight.double()) @ self.head.bias.double()
-        centred = x - self.origin
-        _, vectors = torch.linalg.eigh(centred.T @ centred / len(x))
+        _, vectors = torch.linalg.eigh(_second_moment(features, lambda _: self.origin))
         self.residual_space = vectors[:, : width - dim].contiguous()  # eigenvalues rise, so the first columns carry the least variance
-        logits = self.head.logits(x.float())
-        self.alpha = logits.amax(1).double().mean() / self._residual(x).mean()
+        residuals = torch.cat([self._residual(features[here].double()) for here in blocks(features)])
+        self.alpha = self.head.logits(features.float()).amax(1).double().mean() / residuals.mean()
         return self
 
     def score(self, features: Tensor) -> Tensor:
@@ -254,8 +281,9 @@ class ReAct(Fitted):
 
     def fit(self, features: Tensor) -> "ReAct":
         """From ID training features (N, D) as the head sees them."""
-        ordered = features.flatten().sort().values  # torch.quantile refuses more than 2^24 values
-        self.threshold = ordered[min(int(self.quantile * len(ordered)), len(ordered) - 1)]
+        # NumPy's: torch.quantile refuses more than 2^24 values, and torch.sort gives eight bytes of places beside each
+        place = min(int(self.quantile * features.numel()), features.numel() - 1)
+        self.threshold = torch.tensor(np.partition(features.cpu().numpy(), place, axis=None)[place]).to(features)
         return self
 
     def score(self, features: Tensor) -> Tensor:
