@@ -10,7 +10,7 @@ from ood.config.evaluation import Features
 from ood.config.training import Runtime, Seeds
 from ood.data import packed
 from ood.data.sets import Images, load
-from ood.evaluation.features import FEATURES, LABELLED, extract, extract_odin, save, scored, through_head
+from ood.evaluation.features import FEATURES, LABELLED, extract, extract_odin, save, scored, through_head, training_part
 from ood.files import in_place_of
 from ood.nets import Classifier, store
 from ood.training.devices import accelerator_for, placed
@@ -27,7 +27,9 @@ def main(model: Annotated[str, typer.Argument(help="one of models")]) -> None:
     device, precision = accelerator.device, accelerator.autocast
     names = [f"id/{part}" for part in ("train", "val", "test")]
     names += [name for role in ("validation", "near", "far", *LABELLED) for name in packed.names(role)]
-    sets = {name: load(name, workers=runtime.workers).to(device) for name in names}
+    sets = {name: load(name, workers=runtime.workers) for name in names}
+    sets["id/train"] = training_part(sets["id/train"], setting.train)
+    sets = {name: images.to(device) for name, images in sets.items()}
     sets |= {name: load(name, packed.PROOFS).to(device) for name in packed.names("painted", packed.PROOFS)}
     console = Console(f"features {model}")
     console.begin(len(seeds), "seed")

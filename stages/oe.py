@@ -12,7 +12,7 @@ from ood.config.methods import OE, UM, OERun
 from ood.config.training import Common
 from ood.data import packed
 from ood.data.batches import TrainingBatches, generator_for
-from ood.data.sets import Images, load, load_all
+from ood.data.sets import FileSet, Images, load, load_all
 from ood.dream import dreamed
 from ood.nets import Classifier
 from ood.nets.store import Spec
@@ -36,19 +36,20 @@ def main(run: Annotated[str, typer.Argument(help="one of oe.runs")]) -> None:
         torch.manual_seed(generator_for(seed, 0, 4).initial_seed())  # phi's first weights
         return Start(net, replace(spec, constraint=b[seed], mask_keep=None), objective_for(setting, b[seed]))
 
-    outliers = outliers_for(setting, f"oe.runs.{run}", common.runtime.workers, console)
     inliers = load("id/train", workers=common.runtime.workers)
+    outliers = outliers_for(setting, f"oe.runs.{run}", inliers, common.runtime.workers, console)
     batches = TrainingBatches(inliers, recipe.batch_size, common.augment, outliers, outlier_batch, recipe.strong)
     settings, inputs = [setting, b, outlier_batch], [Path("data") / setting.outliers]
     fine_tune("stages/oe.py", run, setting.init, start, batches, common, recipe, console, settings=settings, inputs=inputs)
 
 
-def outliers_for(setting: OERun, key: str, workers: int, console: Console) -> Images | None:
-    """What a run trains with beside ID: auxiliary outliers, dreamed images that pass its cut, or nothing."""
+def outliers_for(setting: OERun, key: str, inliers: Images, workers: int, console: Console) -> Images | None:
+    """What a run trains with beside ID: auxiliary outliers, dreamed images that pass its cut (in files, if ID's are), or nothing."""
     if setting.objective == "none":
         return None
     if setting.dreamed is None or setting.cut is None:
         return load_all(packed.names("auxiliary"), workers=workers)
-    images, share = dreamed.filtered(dreamed.load(setting.dreamed), setting.cut, setting.per_class, key)
+    reading = workers if isinstance(inliers, FileSet) else None
+    images, share = dreamed.filtered(dreamed.load(setting.dreamed), setting.cut, setting.per_class, key, reading)
     console.note(f"{share:.1%} of the dreamed images pass the cut {setting.cut:g}; trains with {len(images)}")
     return images

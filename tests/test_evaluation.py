@@ -1,6 +1,7 @@
 """From cached tensors to figures: which tensor every score sees, which side is OOD, what may be picked."""
 
 import itertools
+from types import SimpleNamespace
 from typing import get_args
 
 import numpy as np
@@ -10,10 +11,12 @@ import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
 
 from ood.config.evaluation import LogitScore, Scores
+from ood.data.sets import ImageSet
 from ood.detection import detectors
 from ood.detection.scores import Head
-from ood.evaluation import metrics, tracing
-from ood.evaluation.features import Cached
+from ood.errors import InputError
+from ood.evaluation import features, metrics, tracing
+from ood.evaluation.features import Cached, training_part
 from ood.evaluation.figures import SeedResult, evaluate_seed
 from ood.evaluation.held_out import HeldOut, trained_head
 from ood.evaluation.models import picked_score
@@ -218,3 +221,27 @@ def test_two_classes_leave_nothing_to_hold_out():
     model = crowded(False)
     few = {name: {kind: tensor[tensors["labels"] < 2] for kind, tensor in tensors.items()} for name, tensors in model.sets.items()}
     assert HeldOut(6, SETTING, []).of(Cached(few, Head(model.head.weight[:2], model.head.bias[:2]), unseen=True)) == {}
+
+
+def test_scores_may_be_fitted_on_a_part_of_the_training_images():
+    labels = torch.tensor([0] * 20 + [1] * 4 + [2] * 8)
+    images = ImageSet(torch.arange(32, dtype=torch.uint8)[:, None, None, None].expand(32, 3, 4, 4), labels)
+    part = training_part(images, 14)
+    assert torch.bincount(part.labels).tolist() == [5, 4, 5], "as many of each class as can be"
+    assert torch.equal(labels[part.images[:, 0, 0, 0].long()], part.labels)
+    assert torch.equal(training_part(images, 14).images, part.images), "the same for every model"
+    assert training_part(images, None) is training_part(images, 32) is images
+    with pytest.raises(InputError, match=r"features\.train: 2 images of 3 classes"):
+        training_part(images, 2)
+
+
+def test_features_that_memory_cannot_hold_are_refused_before_they_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(features, "FEATURES", tmp_path)
+    (tmp_path / "ce").mkdir()
+    (tmp_path / "ce/0.safetensors").write_bytes(b"x" * 1000)
+    monkeypatch.setattr(features.psutil, "virtual_memory", lambda: SimpleNamespace(available=4999))
+    with pytest.raises(InputError, match=r"0\.safetensors: to score these.*features\.train"):
+        features.load("ce", 0)
+    monkeypatch.setattr(features.psutil, "virtual_memory", lambda: SimpleNamespace(available=5001))
+    with pytest.raises(InputError, match="can't be read"):
+        features.load("ce", 0)

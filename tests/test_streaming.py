@@ -13,10 +13,13 @@ from ood.config.data import Chain
 from ood.config.training import Augment, Strong
 from ood.data.batches import PlainBatches, TrainingBatches, augmented_copy, generator_for
 from ood.data.chain import ImageChain
-from ood.data.sets import FileSet, ImageSet, load, load_all
+from ood.data.sets import FileSet, ImageSet, load, load_all, rows_in_file
 from ood.data.streamed import FileImages, hash_of
 from ood.data.views import Views, crop_box, resized_crops
+from ood.dream.dreamed import Dreamed, filtered
 from ood.errors import InputError
+from ood.nets import build
+from ood.training import frozen
 
 AUGMENT = Augment(pad=2, flip=True)
 CHAIN = ImageChain(Chain(size=16, mean=[0.5] * 3, std=[0.5] * 3))
@@ -210,6 +213,34 @@ def test_sets_in_files_and_in_memory_can_be_joined(tmp_path):
     assert len(joined) == 7
     assert torch.equal(joined.some(torch.arange(3, 7)), torch.from_numpy(packed).permute(0, 3, 1, 2))
     assert torch.equal(joined.some(torch.arange(3)), load("auxiliary/files", root).some(torch.arange(3)))
+
+
+def test_dreamed_pictures_left_in_their_file_are_those_in_memory(tmp_path):
+    """100,000 of 224 pixels are 15 GB, once per process: they stay where they are when ID's pictures do."""
+    packed = np.random.default_rng(0).integers(0, 255, (6, 16, 16, 3)).astype(np.uint8)
+    np.save(tmp_path / "images.npy", packed)
+    sure = np.array([0.2, 0.95, 0.6, 0.3, 0.9, 0.99])
+    mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
+    dreamed = Dreamed(mapped, np.array([0, 0, 0, 1, 1, 1]), sure, sure, "outlier", ["cat", "dog"], tmp_path / "images.npy")
+    memory, share = filtered(dreamed, 0.9, None, "oe.runs.dream")
+    left, same = filtered(dreamed, 0.9, None, "oe.runs.dream", workers=2)
+    assert isinstance(memory, ImageSet)
+    assert isinstance(left, FileSet)
+    assert share == same
+    assert torch.equal(left.labels, memory.labels)
+    assert torch.equal(left.some(torch.arange(4)), torch.from_numpy(packed[[0, 2, 3, 4]]).permute(0, 3, 1, 2))
+    inliers = ImageSet(memory.images, memory.labels.clamp(min=0))
+    for a, b in zip(*(TrainingBatches(inliers, 2, AUGMENT, beside, 3).epoch(3, 1) for beside in (left, memory)), strict=True):
+        assert torch.equal(a.images, b.images)
+
+
+def test_rows_of_a_file_that_was_replaced_are_others(tmp_path):
+    """What is kept of a backbone's features must not be taken for those of other pictures at the same place."""
+    net, marks = build("wrn_10_1", num_classes=2, size=16), []
+    for level in (0, 1, 1):
+        np.save(tmp_path / "images.npy", np.full((3, 16, 16, 3), level, np.uint8))
+        marks.append(frozen._key(net, rows_in_file(tmp_path / "images.npy", torch.zeros(3), CHAIN), torch.device("cpu")))
+    assert marks[0] != marks[1] == marks[2]
 
 
 def test_a_crop_is_the_part_of_the_file_that_its_box_names(tmp_path):

@@ -40,9 +40,13 @@ class Odin(Section):
 
 
 class Features(Section, key="features"):
-    """The forward pass: images per batch, and ODIN, which needs its own with gradients, two thirds of all; null leaves it out."""
+    """The forward pass: images per batch, and ODIN, which needs its own with gradients, two thirds of all; null leaves it out.
+
+    train: so many ID training images, as many of each class as can be, are what scores are fitted on; null: all.
+    """
 
     batch_size: Batch = 500
+    train: Limit | None = None
     odin: Odin | None = Odin()
 
 

@@ -16,6 +16,7 @@ from ood.data.chain import ImageChain
 from ood.data.streamed import FileImages
 from ood.data.views import Views, crop_box, resized_crops
 from ood.errors import InputError
+from ood.files import sha256
 
 CPU = torch.device("cpu")
 
@@ -204,8 +205,13 @@ def load_all(names: list[str], root: Path = packed.PREPARED, workers: int = 0) -
 
 
 def _in_file(name: str, images: ImageSet, chain: ImageChain, root: Path) -> FileSet:
-    path = (root / packed.path_of(name)).as_posix() + ".npy"
-    return FileSet(FileImages([f"{path}#{i}" for i in range(len(images))], chain), images.labels)
+    return rows_in_file(root / f"{packed.path_of(name)}.npy", images.labels, chain)
+
+
+def rows_in_file(path: Path, labels: Tensor, chain: ImageChain, workers: int = 0) -> FileSet:
+    """A packed array's images, which stay there; `workers` read ahead. What tells them from an older array's is its file's hash."""
+    entries, known = [f"{path.as_posix()}#{row}" for row in range(len(labels))], sha256(path)
+    return FileSet(FileImages(entries, chain, [known] * len(entries)), labels, workers=workers)
 
 
 def rows_at(values: Tensor, index: Tensor) -> Tensor:

@@ -16,7 +16,9 @@ import torch
 from numpy.typing import NDArray
 from typing_extensions import TypedDict
 
-from ood.data.sets import ImageSet
+from ood.config.data import Chain
+from ood.data.chain import ImageChain
+from ood.data.sets import Images, ImageSet, rows_in_file
 from ood.errors import InputError
 from ood.handover import read_array, read_json, read_numbers, read_table
 
@@ -33,7 +35,7 @@ class Painted(TypedDict):
 
 @dataclass(frozen=True)
 class Dreamed:
-    """A dreamed set. images: uint8 (N, H, W, 3); labels: class painted for; confidence, own: the judge's, (N,)."""
+    """A dreamed set. images: uint8 (N, H, W, 3), of `path`; labels: class painted for; confidence, own: the judge's, (N,)."""
 
     images: NDArray
     labels: NDArray
@@ -41,6 +43,7 @@ class Dreamed:
     own: NDArray
     mode: str
     classes: list[str]
+    path: Path = Path()
 
     def kept(self, cut: float) -> NDArray:
         """Which images training uses, (N,) bool.
@@ -63,7 +66,7 @@ def painted(run: str, root: Path = PAINTED) -> tuple[NDArray, list[dict], Painte
 
 
 def load(run: str, root: Path = DREAMED) -> Dreamed:
-    """A dreamed set.
+    """A dreamed set, its images read as needed.
 
     Raises:
         InputError: not there yet.
@@ -74,21 +77,23 @@ def load(run: str, root: Path = DREAMED) -> Dreamed:
     opinions = read_numbers(folder / "manifest.csv", stage, ("confidence", "own"))
     position = {name: i for i, name in enumerate(info["classes"])}
     return Dreamed(
-        read_array(folder / "images.npy", stage),
+        read_array(folder / "images.npy", stage, mmap_mode="r"),
         np.array([position[row["class"]] for row in rows], np.int64),
         np.array([row["confidence"] for row in opinions]),
         np.array([row["own"] for row in opinions]),
         info["mode"],
         info["classes"],
+        folder / "images.npy",
     )
 
 
-def filtered(dreamed: Dreamed, cut: float, per_class: int | None, key: str) -> tuple[ImageSet, float]:
+def filtered(dreamed: Dreamed, cut: float, per_class: int | None, key: str, workers: int | None = None) -> tuple[Images, float]:
     """The images that pass the cut, and the share of all that did.
 
     Args:
         per_class: use exactly so many of each class, the first ones; None: all.
         key: of the run in params.yaml, for errors.
+        workers: so many read them from their file whenever they are asked for (0: this process); None: in memory.
 
     Raises:
         InputError: a class has fewer than asked for, or none at all.
@@ -104,6 +109,10 @@ def filtered(dreamed: Dreamed, cut: float, per_class: int | None, key: str) -> t
                 f"{per_class or 1} are asked for. Change cut, lower per_class, or paint more (synthesize.runs)."
             )
         chosen.append(members[:per_class])
-    index = np.sort(np.concatenate(chosen))
+    index, share = np.sort(np.concatenate(chosen)), float(kept.mean())
+    labels = torch.from_numpy(dreamed.labels)
+    if workers is not None:
+        as_they_are = Chain(size=dreamed.images.shape[1], mean=[0, 0, 0], std=[1, 1, 1])
+        return rows_in_file(dreamed.path, labels, ImageChain(as_they_are), workers).take(torch.from_numpy(index)), share
     images = torch.from_numpy(dreamed.images[index]).permute(0, 3, 1, 2).contiguous()
-    return ImageSet(images, torch.from_numpy(dreamed.labels[index])), float(kept.mean())
+    return ImageSet(images, labels[index]), share

@@ -30,15 +30,17 @@ def judge(nets: list[Classifier], images: NDArray, device: torch.device, precisi
 def nearest(images: NDArray, others: Images, block: int = 256) -> tuple[NDArray, NDArray]:
     """Per image the index of the nearest of `others` and the root mean squared difference to it, in [0, 1] units.
 
-    Compared at THUMBNAIL pixels where they are larger; block by block, so that neither set is ever in memory as floating-point numbers,
-    and each of `others` is read once.
+    Compared at THUMBNAIL pixels where they are larger, block by block, so that each image is read once; only `images` are in memory so
+    small (12 KiB each).
     """
+    queries = torch.cat(
+        [_flat(torch.from_numpy(np.array(images[at : at + block])).permute(0, 3, 1, 2)) for at in range(0, len(images), block)]
+    )
     best, index = torch.full((len(images),), float("inf")), torch.zeros(len(images), dtype=torch.int64)
     for others_here in torch.arange(len(others)).split(4 * block):
         known = _flat(others.some(others_here))
         for here in torch.arange(len(images)).split(block):
-            queries = _flat(torch.from_numpy(np.array(images[here[0] : here[-1] + 1])).permute(0, 3, 1, 2))
-            found = torch.cdist(queries, known).min(1)
+            found = torch.cdist(queries[here], known).min(1)
             closer = found.values < best[here]
             best[here] = torch.where(closer, found.values, best[here])
             index[here] = torch.where(closer, others_here[found.indices], index[here])

@@ -10,26 +10,50 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
 from ood.config.evaluation import Odin
-from ood.data.batches import PlainBatches
+from ood.data.batches import PlainBatches, generator_for
 from ood.data.sets import FeatureSet, Images
 from ood.detection.scores import Head, odin
+from ood.errors import InputError
 from ood.evaluation.groups import group_of
 from ood.handover import read_tensors
 from ood.nets import Classifier
 from ood.training.devices import Precision
 
 FEATURES = Path("data/features")
+SCORING = 5  # times what is cached: with it in memory the directions of an L2 net's features, in double precision those that KNN keeps
 LABELLED = ("corrupted", "shifted")  # roles of ID that is harder to see or taken elsewhere: read for accuracy alone
 
 
 def scored(name: str) -> bool:
     """Whether the images of a set have scores: all but the training images, and those that are there for accuracy alone."""
     return name != "id/train" and group_of(name) not in LABELLED
+
+
+def training_part(images: Images, most: int | None) -> Images:
+    """The ID training images that scores are fitted on: `most` of them, as many of each class as can be; the same for every model.
+
+    Raises:
+        InputError: there are more classes than that.
+    """
+    if most is None or most >= len(images):
+        return images
+    order = torch.randperm(len(images), generator=generator_for(0, 60))
+    labels = images.labels.cpu()[order]
+    if most < (classes := len(labels.unique())):
+        raise InputError(
+            f"params.yaml: features.train: {most} images of {classes} classes: every class needs one. Raise it, or null for all."
+        )
+    place = torch.empty_like(order)  # of an image among those of its class
+    for label in labels.unique():
+        members = labels == label
+        place[members] = torch.arange(int(members.sum()))
+    return images.take(order[place.argsort(stable=True)[:most]].sort().values)
 
 
 @torch.inference_mode()
@@ -99,9 +123,15 @@ def load(model: str, seed: int) -> Cached:
     """The cached tensors of a model.
 
     Raises:
-        InputError: not extracted yet.
+        InputError: not extracted yet; more than this machine's memory can hold and score.
     """
     path = FEATURES / model / f"{seed}.safetensors"
+    needed, free = SCORING * (path.stat().st_size if path.is_file() else 0), psutil.virtual_memory().available
+    if needed > free:
+        raise InputError(
+            f"{path}: to score these features takes up to {needed / 2**30:,.0f} GiB of memory, and {free / 2**30:,.0f} are free. Fit "
+            "scores on fewer training images (features.train), or leave out knn and nnguide (scores.used)."
+        )
     sets: dict[str, dict[str, Tensor]] = {}
     for key, tensor in read_tensors(path, f"features {model}").items():
         name, kind = key.rsplit(":", 1)
