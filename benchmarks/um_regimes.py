@@ -11,19 +11,12 @@ rate and kind the control, the same training with plain cross-entropy. Everythin
 import argparse
 import csv
 import json
-import os
-import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ruamel.yaml import YAML
-
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from ood.config import recipes  # noqa: E402  # it is found only now
+from workspaces import parameters, stage, write
 
 STARTS = {"early": 6, "middle": 20, "last": 60}  # epochs of pretraining
 LEVELS = {"b": 1.0, "3b": 3.0, "10b": 10.0}  # multiples of the estimate
@@ -31,10 +24,9 @@ RATES = {"fast": 0.1, "slow": 0.01}
 COLUMNS = ("noise", "dropout", "kind", "start", "rate", "level", "b", "validation", "near", "far", "accuracy")
 
 
-def parameters(noise: float, dropout: float, seeds: list[int]) -> dict:
+def settings(noise: float, dropout: float, seeds: list[int]) -> dict:
     """The recipe's, with a run for every combination."""
-    text = recipes.apply((ROOT / "params.yaml").read_text(encoding="utf-8"), recipes.overlay("digits-noisy"), "digits-noisy")
-    params = YAML(typ="safe").load(text)
+    params = parameters("digits-noisy")
     params["seeds"], params["data"]["id"]["label_noise"]["share"], params["net"]["dropout"] = seeds, noise, dropout
     params["epochs"] = {start: {"run": "ce", "epoch": epoch} for start, epoch in STARTS.items()}
     params["mask"] |= {"epochs": None, "runs": {start: {"init": start} for start in STARTS}}
@@ -63,19 +55,10 @@ def add_runs(params: dict, estimates: dict[str, float]) -> dict[str, tuple[str, 
     return found
 
 
-def write(folder: Path, params: dict) -> None:
-    (folder / "params.yaml").write_text(json.dumps(params), encoding="utf-8")  # JSON is YAML
-
-
-def stage(folder: Path, command: str) -> None:
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, "-m", "stages", *command.split()], cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
-
-
 def regimes(noise: float, dropout: float, seeds: list[int]) -> list[dict]:
     """A row for every combination."""
     with tempfile.TemporaryDirectory() as where:
-        folder, params = Path(where), parameters(noise, dropout, seeds)
+        folder, params = Path(where), settings(noise, dropout, seeds)
         write(folder, params)
         for command in ("prepare", "pretrain ce", *(f"{key} {start}" for key in ("epoch", "mask") for start in STARTS)):
             stage(folder, command)

@@ -1,0 +1,31 @@
+"""A folder of its own for an experiment: a recipe's parameters, changed, and its stages as plain commands, without DVC."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from ood.config import recipes  # noqa: E402  # it is found only now
+
+
+def parameters(recipe: str) -> dict:
+    """The parameters of a recipe, to be changed."""
+    text = recipes.apply((ROOT / "params.yaml").read_text(encoding="utf-8"), recipes.overlay(recipe), recipe)
+    return YAML(typ="safe").load(text)
+
+
+def write(folder: Path, params: dict) -> None:
+    """Make them those of the folder."""
+    (folder / "params.yaml").write_text(json.dumps(params), encoding="utf-8")  # JSON is YAML
+
+
+def stage(folder: Path, command: str) -> None:
+    """Run a stage there, e.g. 'um control', in one thread."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-m", "stages", *command.split()], cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
