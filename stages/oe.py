@@ -34,7 +34,7 @@ def main(run: Annotated[str, typer.Argument(help="one of oe.runs")]) -> None:
 
     def start(seed: int, net: Classifier, spec: Spec) -> Start:
         torch.manual_seed(generator_for(seed, 0, 4).initial_seed())  # phi's first weights
-        return Start(net, replace(spec, constraint=b[seed], mask_keep=None), objective_for(setting, b[seed]))
+        return Start(net, replace(spec, constraint=b[seed], mask_keep=None), objective_for(setting, b[seed], spec.confidence))
 
     inliers = load("id/train", workers=common.runtime.workers)
     outliers = outliers_for(setting, f"oe.runs.{run}", inliers, common.runtime.workers, console)

@@ -8,16 +8,23 @@ import typer
 
 from ood.config import Params
 from ood.config.nets import Net
-from ood.config.training import Common, Pretrain
+from ood.config.training import Common, Pretrain, PretrainRun
 from ood.data import packed
 from ood.data.batches import TrainingBatches, generator_for
 from ood.data.sets import load, some
 from ood.nets import weights
 from ood.nets.store import spec_for
 from ood.tables import pick
-from ood.training.objectives import LogitNorm, Objective
+from ood.training.objectives import Confidence, LogitNorm, Objective
 from ood.training.runs import Run, Start
 from stages.console import Console
+
+
+def objective_for(setting: PretrainRun) -> Objective:
+    """What a run is taught."""
+    if setting.confidence is not None:
+        return Confidence(setting.confidence)
+    return Objective() if setting.tau is None else LogitNorm(setting.tau)
 
 
 def main(run: Annotated[str, typer.Argument(help="one of pretrain.runs")]) -> None:
@@ -27,7 +34,7 @@ def main(run: Annotated[str, typer.Argument(help="one of pretrain.runs")]) -> No
     setting = pick(pretrain.runs, run, "pretrain.runs")
     net, recipe = setting.net or params[Net], setting.over(pretrain.training)
     info, source = packed.info(), setting.weights or net.weights
-    spec = spec_for(net, info, setting.normalize, whole=setting.weights is not None)
+    spec = spec_for(net, info, setting.normalize, whole=setting.weights is not None, confidence=setting.confidence)
 
     def start(seed: int) -> Start:
         torch.manual_seed(generator_for(seed, 0, 2).initial_seed())
@@ -36,7 +43,7 @@ def main(run: Annotated[str, typer.Argument(help="one of pretrain.runs")]) -> No
             classifier.see(some(train))
         if source is not None:
             weights.fill(classifier, net, source, whole=setting.weights is not None, classes=info.classes)
-        return Start(classifier, spec, Objective() if setting.tau is None else LogitNorm(setting.tau))
+        return Start(classifier, spec, objective_for(setting))
 
     train = load("id/train", workers=common.runtime.workers)
     Run(

@@ -53,7 +53,8 @@ def made(folder, score="knn", net="wrn_10_1", seeds=(0,), size=8, calibration=10
         with torch.no_grad():
             raw = model.features(images.float() / 255)
             model.fc.bias -= model.head(raw).mean(0)  # so that each class is somebody's
-            head = Head(model.fc.weight.detach(), model.fc.bias.detach())
+            branch = (torch.randn(1, model.fc.in_features) / 10, torch.zeros(1))
+            head = Head(model.fc.weight.detach(), model.fc.bias.detach(), confidence=branch)
             outputs = Outputs.of(head, model.head(raw), raw)
         labels = torch.arange(calibration) % len(CLASSES)
         fitted = odin

@@ -70,7 +70,8 @@ def test_every_score_comes_out_of_a_graph(normalize, tmp_path):
     names = [name for name in detectors.NAMES if name not in detectors.FROM_IMAGES]
     with torch.no_grad():
         raw = net.features(images)
-        head = Head(net.fc.weight.detach(), net.fc.bias.detach(), normalize)
+        branch = (torch.randn(1, net.fc.in_features), torch.zeros(1))
+        head = Head(net.fc.weight.detach(), net.fc.bias.detach(), normalize, branch)
         outputs = Outputs.of(head, net.head(raw), raw)
     fitted = detectors.fit(names, head, outputs, labels, outputs.logits, Scores(knn_k=5))
     module, batch = EveryScore(net, fitted).eval(), torch.export.Dim("batch")

@@ -31,6 +31,8 @@ class Lineage:
         self.nodes: dict[str, Node] = {}
         self.fine_tunes: dict[str, FineTune] = {}
         self.twice: list[str] = []
+        self.confident = {name for name, run in pretrain.runs.items() if run.confidence is not None}
+        self.confident |= {name for name, epoch in epochs.root.items() if epoch.run in self.confident}
         self.nets = {name: run.net for name, run in pretrain.runs.items()}
         self.nets |= {name: self.nets.get(epoch.run) for name, epoch in epochs.root.items()}
         for name, run in pretrain.runs.items():
@@ -66,6 +68,10 @@ class Lineage:
     def net(self, name: str, default: Net) -> Net:
         """The network of a run: that of the pretraining run which it comes from."""
         return self.nets.get(list(self.line(name))[-1]) or default
+
+    def says_how_sure(self, name: str) -> bool:
+        """Whether the network of a run has a confidence branch."""
+        return list(self.line(name))[-1] in self.confident
 
     def complete(self, name: str) -> bool:
         """Whether the run is there, and all that it comes from."""

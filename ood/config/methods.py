@@ -153,7 +153,7 @@ class UMAP(Section, key="umap"):
 
 
 # lambda of the OE paper; of Liu et al. 2020; beta of DREAM-OOD on ImageNet-100 (2.5 on CIFAR-100)
-OUTLIER_WEIGHTS = {"uniform": 0.5, "energy": 0.1, "dream": 1.0, "label": 1.0, "none": 0.0}
+OUTLIER_WEIGHTS = {"uniform": 0.5, "energy": 0.1, "dream": 1.0, "label": 1.0, "confidence": 0.5, "none": 0.0}
 DREAMED = "dreamed/"  # folder below data/ that holds the dreamed sets
 
 
@@ -168,14 +168,15 @@ class OERun(FineTune):
 
     outliers: the folder below data/ that they are in, prepared/auxiliary or dreamed/<synthesize run>. objective: what they teach: uniform
     softmax (OE); energy margins m_in and m_out on -logsumexp (Liu et al. 2020); dream, two-class cross-entropy on phi of the energy
-    (DREAM-OOD); label, their own class (DREAM-ID, dreamed inliers); or none.
+    (DREAM-OOD); label, their own class (DREAM-ID, dreamed inliers); confidence, little of it, where the network has that branch
+    (OE's section 4.4); or none.
     weight: of that term; null: its paper's. constraint, threshold: on the ID loss, as in UM's reference; the stage's threshold is um's.
     cut: filter of dreamed images (see ood.dream.dreamed.Dreamed.kept). per_class: how many of each class to use; null: all that pass.
     outlier_batch: this run's own, null: the stage's.
     """
 
     outliers: Annotated[str, AfterValidator(_a_place)]
-    objective: Literal["uniform", "energy", "dream", "label", "none"] = "uniform"
+    objective: Literal["uniform", "energy", "dream", "label", "confidence", "none"] = "uniform"
     weight: Weight | None = None
     m_in: Energy | None = None
     m_out: Energy | None = None

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Optional
 from pydantic import AfterValidator, Field, RootModel, create_model, model_validator
 
 from ood.config import STRICT, Keyed, Params, Section, distinct, place
-from ood.config.bounds import Batch, Below, Cores, Rate, Seed, Share, Temperature, Unit
+from ood.config.bounds import Batch, Below, Cores, Nats, Rate, Seed, Share, Temperature, Unit
 from ood.config.bounds import Epochs as EpochCount
 from ood.config.nets import Net
 
@@ -189,20 +189,24 @@ class Overrides(create_model("Optional", __base__=Section, **_OPTIONAL)):  # typ
 class PretrainRun(Overrides):
     """net, augment: its own; null: the sections of that name. normalize: L2-normalise the features before the last layer (L2 paper).
 
-    tau: LogitNorm instead (Wei et al. 2022): cross-entropy of normalised logits, divided by tau. weights: of a whole classifier for the
-    data's classes, its head too: a file, as net.weights; with epochs 0 it is taken as it is.
+    tau: LogitNorm instead (Wei et al. 2022): cross-entropy of normalised logits, divided by tau. confidence: a branch beside the last layer
+    that says how sure the network is (DeVries and Taylor 2018), with this budget, in nats, of hints that it may ask for. weights: of a
+    whole classifier for the data's classes, its head too: a file, as net.weights; with epochs 0 it is taken as it is.
     """
 
     net: Net | None = None
     augment: Augment | None = None
     normalize: bool = False
     tau: Temperature | None = None
+    confidence: Nats | None = None
     weights: Annotated[str, AfterValidator(place)] | None = None
 
     @model_validator(mode="after")
     def _one_norm(self) -> "PretrainRun":
         if self.normalize and self.tau is not None:
             raise ValueError("normalize (features) and tau (LogitNorm) are two methods; give one of them")
+        if self.confidence is not None and (self.tau is not None or self.weights is not None):
+            raise ValueError("confidence has an objective of its own and a branch that no given weights have; take out tau and weights")
         return self
 
 

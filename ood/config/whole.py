@@ -15,7 +15,7 @@ from ood.config.dream import Align, Diffusion, Embed, Judge, Painting, Prompts, 
 from ood.config.evaluation import Evaluate, Features, Models, Report, ScoreName, Scores, Trace
 from ood.config.lineage import Lineage
 from ood.config.look import Look
-from ood.config.methods import NO_CONSTRAINT, OE, UM, UMAP, Mask
+from ood.config.methods import NO_CONSTRAINT, OE, UM, UMAP, FineTune, Mask, OERun
 from ood.config.nets import Net
 from ood.config.training import Augment, Epochs, Pretrain, Runtime, Seeds
 from ood.errors import InputError
@@ -165,6 +165,8 @@ def _runs(*, pretrain: Pretrain, epochs: Epochs, um: UM, umap: UMAP, oe: OE, mas
                 f"{key}.constraint: {run.constraint!r} was estimated on {found.init!r}, which this run doesn't come "
                 f"from (it starts from {run.init!r}). Add a mask run with init: {run.init}, or change init."
             )
+        if runs.complete(name):
+            yield from _branch(key, run, with_branch=runs.says_how_sure(name))
     for name, forgetful in um.runs.items():
         forget, masked = forgetful.forget, mask.runs.get(forgetful.constraint)
         if forget is not None and masked is not None and forget.over_epochs and mask.masking(masked).epochs is None:
@@ -179,6 +181,12 @@ def _runs(*, pretrain: Pretrain, epochs: Epochs, um: UM, umap: UMAP, oe: OE, mas
         yield (
             f"{', '.join(soft)}: b is a loss on hard labels; with soft ones the loss never falls to it. Take label_smoothing, mixup and "
             "cutmix out of the training."
+        )
+    hinted = [name for name in runs.nodes if runs.complete(name) and runs.says_how_sure(name)]
+    if soft := [name for name in hinted if (own := runs.nodes[name].recipe.strong).label_smoothing or own.softens_by_mixing]:
+        yield (
+            f"{', '.join(soft)}: a hint shows an image's one label; with soft ones there is none. Take label_smoothing, mixup and cutmix "
+            "out of the training."
         )
     trained = runs.trained()
     for name, masked in mask.runs.items():
@@ -199,6 +207,18 @@ def _runs(*, pretrain: Pretrain, epochs: Epochs, um: UM, umap: UMAP, oe: OE, mas
             yield f"trace.runs.{name}: it is taken as it is given (epochs: 0), so there are no epochs to trace. Take it out."
         elif pretrain.keep_epochs == 0:
             yield f"trace.runs.{name}: nothing to trace, pretrain.keep_epochs is 0. Set it to 1 or more."
+
+
+def _branch(key: str, run: FineTune, *, with_branch: bool) -> Iterator[str]:
+    """A confidence branch is trained by the objectives that know it, and by no other."""
+    objective = run.objective if isinstance(run, OERun) else "um"
+    if objective == "confidence" and not with_branch:
+        yield f"{key}.objective: confidence, but {run.init!r} has no such branch. Start from a run of pretrain.runs with confidence."
+    elif with_branch and (objective not in ("confidence", "none") or run.constrained):
+        yield (
+            f"{key}.init: {run.init!r} has a confidence branch, which is trained by runs of oe with objective confidence or none, without "
+            "a constraint. Start from another run."
+        )
 
 
 def _comparisons(
@@ -223,10 +243,14 @@ def _comparisons(
             yield f"models.{name}: no such run. Known: {_known(runs.nodes)}."
         elif score == "odin" and features.odin is None:
             yield f"models.{name}: its own score is odin, which features.odin: null leaves out. Change one of the two."
+        elif score == "confidence" and runs.complete(name) and not runs.says_how_sure(name):
+            yield f"models.{name}: its own score is confidence, but its network has no such branch (pretrain.runs). Give it another."
     if detector.model not in (None, AUTO, *models.root):
         yield f"detector.model: no model {detector.model!r}. Known: {AUTO}, {_known(models.root)}; null: no detector."
     if detector.score == "odin" and features.odin is None:
         yield "detector.score: odin, which features.odin: null leaves out. Change one of the two."
+    if detector.score == "confidence" and detector.model is not None and detector.model in runs and not runs.says_how_sure(detector.model):
+        yield f"detector.score: confidence, but {detector.model!r} has no such branch (pretrain.runs). Give another score."
     if detector.model is not None and data.id.split.calibration == 0:
         yield (
             "data.id.split.calibration: 0, but a detector's threshold rests on images that nothing else was chosen on. Give it a share, "

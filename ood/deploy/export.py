@@ -18,7 +18,7 @@ from ood.deploy.answers import Answers, Ensemble
 from ood.deploy.calibrated import Calibrated
 from ood.deploy.detector import Detector
 from ood.errors import InputError
-from ood.handover import checked
+from ood.handover import checked, read_tensors
 from ood.nets import store
 
 LIBRARIES = ("torch", "torchvision", "timm", "numpy", "pillow", "safetensors")
@@ -36,7 +36,10 @@ def networks(folder: Path, found: Calibrated) -> list[dict]:
     for number, (seed, temperature) in enumerate(zip(found.seeds, found.temperatures, strict=True)):
         source = calibrated.CALIBRATED / str(seed)
         spec = store.load_spec(source)
-        shutil.copyfile(checked(source / "model.safetensors", "calibrate"), folder / bundle.weights(number))
+        state = read_tensors(source / "model.safetensors", "calibrate")
+        # A confidence branch is no part of the classifier; where it is the score, the score has it.
+        kept = {name: value for name, value in state.items() if not name.startswith("confidence.")}
+        store.save_weights(folder / bundle.weights(number), kept)
         shutil.copyfile(checked(source / "score.safetensors", "calibrate"), folder / bundle.fitted(number))
         entries.append({"net": spec.net, "normalize": spec.normalize, "temperature": temperature})
     return entries

@@ -17,6 +17,7 @@ NAMES: tuple[str, ...] = get_args(ScoreName)
 ALWAYS = {"msp", "energy", "feature_norm"}  # what the tables lay beside every own score
 # Needs input gradients, so it is computed where the images are.
 FROM_IMAGES = {"odin"}
+OF_A_BRANCH = {"confidence"}  # of networks that have it
 
 
 class Outputs(NamedTuple):
@@ -51,14 +52,15 @@ class Inside(NamedTuple):
     validation_logits: Tensor
 
 
-def wanted(setting: Scores, own: Iterable[str] = ()) -> list[str]:
+def wanted(setting: Scores, own: Iterable[str] = (), *, confident: bool = False) -> list[str]:
     """The scores to compute, in the order of NAMES: those in use, and those that tables need whatever is used.
 
     Args:
+        confident: whether the network has a confidence branch.
         own: every model's own score: methods are compared on both their own scores.
     """
     chosen = set(NAMES) if setting.used is None else {*setting.used, *ALWAYS, *own}
-    return [name for name in NAMES if name in chosen]
+    return [name for name in NAMES if name in chosen and (confident or name not in OF_A_BRANCH)]
 
 
 def fit(
@@ -110,6 +112,7 @@ def _fitted(kind: "_Kind | Detector", inside: Inside) -> Detector:
 def _kinds(head: Head, setting: Scores) -> dict[str, _Kind | Detector]:
     """Every score by its name, none fitted yet; those without anything to fit as they are."""
     mahalanobis, rmd, she, klm = scores.Mahalanobis(), scores.RMD(), scores.SHE(head), posthoc.KLMatching()
+    confidence = scores.Confidence()
     labelled = {"mahalanobis": mahalanobis, "rmd": rmd, "she": she}
     alone = {
         "knn": scores.KNN(setting.knn_k),
@@ -132,6 +135,7 @@ def _kinds(head: Head, setting: Scores) -> dict[str, _Kind | Detector]:
         "ash": Detector(lambda x: ash.score(x.seen)),
         "scale": Detector(lambda x: scale.score(x.seen)),
         "klm": _Kind(klm, lambda inside: klm.fit(inside.validation_logits), lambda x: klm.score(x.logits)),
+        "confidence": _Kind(confidence, lambda _: confidence.fit(head), lambda x: confidence.score(x.seen)),
         **{name: _on_features(found, labels=True) for name, found in labelled.items()},
         **{name: _on_features(found, labels=False) for name, found in alone.items()},
     }

@@ -70,11 +70,15 @@ def odin(net: torch.nn.Module, images: Tensor, temperature: float, epsilon: floa
 
 @dataclass(frozen=True)
 class Head:
-    """The last layer, logits = W g(features) + b; `normalize`: g is division by the L2 norm."""
+    """The last layer, logits = W g(features) + b; `normalize`: g is division by the L2 norm.
+
+    confidence: weight (1, D) and bias (1,) of the branch beside it that says how sure the network is, where it has one.
+    """
 
     weight: Tensor
     bias: Tensor
     normalize: bool = False
+    confidence: tuple[Tensor, Tensor] | None = None
 
     def input(self, features: Tensor) -> Tensor:
         """What the linear layer sees."""
@@ -207,6 +211,26 @@ class SHE(Fitted):
 
     def score(self, features: Tensor) -> Tensor:
         return -(features.double() * self.patterns[self.head.logits(features).argmax(1)]).sum(1)
+
+
+class Confidence(Fitted):
+    """Minus the confidence that a branch beside the head gives (DeVries and Taylor 2018), in [-1, 0]; what is fitted is that branch."""
+
+    kept: ClassVar = ("weight", "bias")
+
+    def fit(self, head: Head) -> "Confidence":
+        """From the head of a network with that branch.
+
+        Raises:
+            ValueError: it has none.
+        """
+        if head.confidence is None:
+            raise ValueError("confidence is a branch that this network doesn't have")
+        self.weight, self.bias = (value.double() for value in head.confidence)
+        return self
+
+    def score(self, features: Tensor) -> Tensor:
+        return -torch.sigmoid(features.double() @ self.weight.T + self.bias).squeeze(1)
 
 
 class KNN(Fitted):

@@ -2,7 +2,8 @@
 
 data/features/<model>/<seed>.safetensors holds, per set: '<set>:logits' (N, C), '<set>:features' (N, D, raw), '<set>:labels' (N,), for
 all that are scored '<set>:odin' (N,) unless it is left out; and 'head:weight', 'head:bias', 'head:normalize', 'head:unseen' (whether the
-backbone has never been trained on this data). A net with a mask adds '<set>:unmasked_logits' for ID, from the dense net underneath.
+backbone has never been trained on this data), with 'head:confidence_weight' and '_bias' where there is such a branch. A net with a mask
+adds '<set>:unmasked_logits' for ID, from the dense net underneath.
 """
 
 from collections.abc import Callable
@@ -101,6 +102,9 @@ def save(path: Path, tensors: dict[str, dict[str, Tensor]], net: Classifier, *, 
     flat = {f"{name}:{kind}": tensor.contiguous() for name, kinds in tensors.items() for kind, tensor in kinds.items()}
     flat["head:weight"] = net.fc.weight.detach().cpu().clone()
     flat["head:bias"] = net.fc.bias.detach().cpu().clone()
+    if net.confidence is not None:
+        flat |= {"head:confidence_weight": net.confidence.weight.detach().cpu().clone()}
+        flat |= {"head:confidence_bias": net.confidence.bias.detach().cpu().clone()}
     flat["head:normalize"], flat["head:unseen"] = torch.tensor(net.normalize), torch.tensor(unseen)
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file({key: flat[key] for key in sorted(flat)}, path)
@@ -137,4 +141,5 @@ def load(model: str, seed: int) -> Cached:
         name, kind = key.rsplit(":", 1)
         sets.setdefault(name, {})[kind] = tensor
     head = sets.pop("head")
-    return Cached(sets, Head(head["weight"], head["bias"], bool(head["normalize"])), bool(head.get("unseen", False)))
+    branch = (head["confidence_weight"], head["confidence_bias"]) if "confidence_weight" in head else None
+    return Cached(sets, Head(head["weight"], head["bias"], bool(head["normalize"]), branch), bool(head.get("unseen", False)))

@@ -26,6 +26,7 @@ class Classifier(nn.Module):
         size: the H = W that it is built for.
         normalize: L2-normalise the features in front of the head, in training and testing (the L2 paper, Algorithm 1).
         mean, std: input normalisation in [0, 1] units.
+        confident: with a branch beside the head that says how sure the network is (DeVries and Taylor 2018).
     """
 
     mean: Tensor
@@ -41,11 +42,13 @@ class Classifier(nn.Module):
         normalize: bool = False,
         mean: tuple[float, ...] | list[float] = CIFAR_MEAN,
         std: tuple[float, ...] | list[float] = CIFAR_STD,
+        confident: bool = False,
     ):
         super().__init__()
         self.backbone = backbone
         self.fc = nn.Linear(width, num_classes)
         nn.init.zeros_(self.fc.bias)
+        self.confidence = nn.Linear(width, 1) if confident else None
         self.size, self.normalize = size, normalize
         # Not persistent: they are data facts, kept in model.json, and not learned.
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
@@ -74,9 +77,22 @@ class Classifier(nn.Module):
 
     def head(self, features: Tensor) -> Tensor:
         """Raw features (N, D) -> logits (N, C), in single precision whatever the backbone computes in: scores live on small differences."""
-        exact = features if features.dtype == torch.float64 else features.float()
         with torch.autocast(features.device.type, enabled=False):
-            return self.fc(F.normalize(exact, dim=1) if self.normalize else exact)
+            return self.fc(self._seen(features))
+
+    def told(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Raw features (N, D) -> logits (N, C) and those of confidence (N,), of a network with that branch."""
+        assert self.confidence is not None  # who asks has given it one
+        with torch.autocast(features.device.type, enabled=False):
+            return self.head(features), self.confidence(self._seen(features)).squeeze(1)
+
+    def _seen(self, features: Tensor) -> Tensor:
+        exact = features if features.dtype == torch.float64 else features.float()
+        return F.normalize(exact, dim=1) if self.normalize else exact
+
+    def both(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Images -> logits, and those of confidence (see `told`)."""
+        return self.told(self.features(x))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.features(x))
@@ -90,13 +106,14 @@ def build(
     normalize: bool = False,
     mean: tuple[float, ...] | list[float] = CIFAR_MEAN,
     std: tuple[float, ...] | list[float] = CIFAR_STD,
+    confident: bool = False,
     **options: Any,
 ) -> Classifier:
     """A freshly initialised network.
 
     Args:
         net: its section, or its name ('wrn_40_2') with `options` (dropout, affine, stem, ...; see config.nets.Net).
-        normalize: L2-normalise features in front of the head.
+        normalize: L2-normalise features in front of the head. confident: with a confidence branch.
 
     Raises:
         InputError: no such name, an impossible depth, an option that it doesn't know, an image size that it can't take.
@@ -111,7 +128,7 @@ def build(
         raise InputError(f"net.name: {reason}. Change data.chain.size (or upsize), or the net.")
     given = {name: getattr(spec, name) for name in FAMILIES[spec.family].options}
     backbone, width = constructor(spec.family)(*spec.arguments, size=size, **given)
-    return Classifier(backbone, width, num_classes, size=size, normalize=normalize, mean=mean, std=std)
+    return Classifier(backbone, width, num_classes, size=size, normalize=normalize, mean=mean, std=std, confident=confident)
 
 
 def constructor(family: str) -> Callable[..., tuple[nn.Module, int]]:

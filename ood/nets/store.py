@@ -28,7 +28,8 @@ class Spec:
 
     constraint: the level b of the loss constraint it was trained with. mask_keep: share of weights its mask keeps (None: no mask).
     trainings: how many it has been through; each has draws of its own. frozen: whether in the last of them its head learned alone. unseen:
-    whether its backbone was trained neither in one of them nor, as far as can be known, before on these classes.
+    whether its backbone was trained neither in one of them nor, as far as can be known, before on these classes. confidence: the budget of
+    its confidence branch (None: it has none).
     """
 
     net: dict
@@ -42,6 +43,7 @@ class Spec:
     trainings: int = 0
     frozen: bool = False
     unseen: bool = False
+    confidence: float | None = None
     history: dict = field(default_factory=dict)
 
     def after(self, history: dict, *, alone: bool) -> "Spec":
@@ -57,10 +59,11 @@ class Spec:
             normalize=self.normalize,
             mean=self.mean,
             std=self.std,
+            confident=self.confidence is not None,
         )
 
 
-def spec_for(net: Net, info: Info, normalize: bool, *, whole: bool = False) -> Spec:
+def spec_for(net: Net, info: Info, normalize: bool, *, whole: bool = False, confidence: float | None = None) -> Spec:
     """The Spec of a new network for a data set; where its weights came from is no part of it.
 
     Args:
@@ -68,7 +71,7 @@ def spec_for(net: Net, info: Info, normalize: bool, *, whole: bool = False) -> S
     """
     plain = net.model_copy(update={"weights": None}).model_dump()
     unseen = not whole and net.weights in (None, PUBLISHED, LITE0)
-    return Spec(plain, info.classes, info.side, info.mean, info.std, normalize, unseen=unseen)
+    return Spec(plain, info.classes, info.side, info.mean, info.std, normalize, unseen=unseen, confidence=confidence)
 
 
 States = dict[str, dict[str, Tensor]]  # file name without ending -> its tensors; 'model' is the network's own

@@ -42,6 +42,7 @@ def lesson(run: OERun) -> str:
         "energy": f"energy margins {run.m_in}, {run.m_out} x {run.outlier_weight:g}",
         "dream": f"energy regulariser ({run.phi}) x {run.outlier_weight:g}",
         "label": "cross-entropy",
+        "confidence": f"little confidence x {run.outlier_weight:g}",
         "none": "no outliers",
     }[run.objective]
     return text + (f" on {run.outliers}, cut {run.cut:g}" if run.dreamed and run.objective != "none" else "")

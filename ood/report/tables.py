@@ -108,7 +108,7 @@ def control_table(results: Results, pairs: dict[str, str], siblings: set[str]) -
     rows = []
     for method, control in pairs.items():
         one, other = results[method], results[control]
-        comparisons = {(s, s): s for s in (one["own"], other["own"])}
+        comparisons = {(s, s): s for s in (one["own"], other["own"]) if _has(one, s) and _has(other, s)}
         if one["own"] != other["own"]:
             comparisons[one["own"], other["own"]] = f"{one['own']} vs {other['own']}"
         for (score, control_score), label in comparisons.items():
@@ -130,6 +130,11 @@ def control_table(results: Results, pairs: dict[str, str], siblings: set[str]) -
                 row += [spread(auroc, signed=True), spread(fpr, signed=True), verdict(auroc)]
             rows.append(row)
     return Table(header, rows)
+
+
+def _has(summary: Mapping[str, Any], score: str) -> bool:
+    """Whether a model has a score: that of a confidence branch only those have that have the branch."""
+    return score in next(iter(summary["seeds"].values()))["grid"]
 
 
 @dataclass(frozen=True)

@@ -24,11 +24,15 @@ class Head(nn.Module):
 
     def __init__(self, classifier: Classifier):
         super().__init__()
-        self.fc = classifier.fc
-        self._head = classifier.head
+        self.fc, self.confidence = classifier.fc, classifier.confidence
+        self._head, self._told = classifier.head, classifier.told
 
     def forward(self, features: Tensor) -> Tensor:
         return self._head(features)
+
+    def both(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits, and those of confidence."""
+        return self._told(features)
 
 
 class FrozenBatches:

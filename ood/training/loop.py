@@ -21,7 +21,7 @@ from ood.nets.store import save_weights
 from ood.progress import Progress
 from ood.training.checkpoint import state_from, state_to
 from ood.training.frozen import FrozenBatches, Head, frozen
-from ood.training.objectives import Objective, accuracy, soft_labels
+from ood.training.objectives import Confidence, Objective, accuracy, soft_labels
 
 ROLLING = "checkpoint.pt"
 
@@ -63,7 +63,12 @@ class _Step(nn.Module):
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         # One concatenated forward pass: batch normalisation sees ID and outliers together (OE's reference).
         exact = next(self.net.parameters()).dtype == torch.float64
-        logits = self.net(batch.images.double() if exact else batch.images)
+        images, beside = batch.images.double() if exact else batch.images, dict[str, Tensor]()
+        if isinstance(self.objective, Confidence):
+            assert isinstance(self.net, Classifier | Head)  # of which alone it is asked
+            logits, beside["sure"] = self.net.both(images)
+        else:
+            logits = self.net(images)
         logits = logits if logits.dtype == torch.float64 else logits.float()
         inliers = len(batch.labels)
         outliers = logits[inliers:] if batch.total > batch.global_inliers else None
@@ -72,8 +77,9 @@ class _Step(nn.Module):
             labels = soft_labels(labels, classes, self.label_smoothing, batch.mixed_in, batch.share).to(logits)
         if self.label_smoothing and bool((extra_labels >= 0).all()):  # dreamed inliers
             extra_labels = soft_labels(extra_labels, classes, self.label_smoothing).to(logits)
-        marked = {} if batch.marked is None else {"marked": batch.marked}  # of those objectives that know what to do with them
-        loss, terms = self.objective(logits[:inliers], labels, outliers, extra_labels, **marked)
+        if batch.marked is not None:
+            beside["marked"] = batch.marked  # of those objectives that know what to do with them
+        loss, terms = self.objective(logits[:inliers], labels, outliers, extra_labels, **beside)
         return loss, terms | {"accuracy": accuracy(logits[:inliers].detach(), batch.labels)}
 
 

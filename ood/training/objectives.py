@@ -4,11 +4,13 @@ Every mean is over the global batch: ID terms over ID samples, outlier terms ove
 Shapes: logits (N, C), labels (N,) or, soft, (N, C), outlier_logits (M, C).
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ood.distributed import global_mean
+from ood.distributed import global_mean, global_rand
 
 Terms = dict[str, Tensor]
 
@@ -176,6 +178,53 @@ def _orient(phi: nn.Module, low: float = 0.0, high: float = 20.0) -> None:
     if votes[1] < votes[0]:
         last.weight.copy_(last.weight.flip(0))
         last.bias.copy_(last.bias.flip(0))
+
+
+class Confidence(Objective):
+    """Cross-entropy of hinted predictions + lambda x the price of hints, for a network that says how sure it is (DeVries and Taylor 2018).
+
+    c in (0, 1) is the branch's word. Half of ID (drawn anew for every batch) is predicted as c p + (1 - c) y: who is unsure may ask for the
+    answer, at -log c. lambda begins at 0.1 and moves so that the mean price stays near `budget`, divided by 1.01 where it is below, by 0.99
+    where it is above. Outliers add weight x mean log c (OE, 4.4; from 10^-4 on they count no more, for the term has no lower bound).
+
+    Args:
+        budget: of hints, in nats; the paper's 0.3.
+        weight: of the outlier term.
+    """
+
+    price: Tensor
+    LEAST, HINTED = 1e-4, 0.5
+
+    def __init__(self, budget: float, weight: float = 0.0):
+        super().__init__()
+        self.budget, self.weight = budget, weight
+        self.register_buffer("price", torch.tensor(0.1))
+
+    def forward(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        outlier_logits: Tensor | None,
+        outlier_labels: Tensor | None = None,
+        sure: Tensor | None = None,
+    ) -> tuple[Tensor, Terms]:
+        """sure: logits of confidence of ID and then of outliers, (N + M,)."""
+        assert sure is not None  # the training loop gives it
+        count, log_c, price = len(logits), F.logsigmoid(sure), self.price.clone()
+        hinted = global_rand(sure.shape, sure.device)[:count] < self.HINTED
+        # log((1 - c) + c p_y), which is log(c p_y + (1 - c) y) at y; of those without a hint log p_y
+        log_p = -F.cross_entropy(logits, labels, reduction="none")
+        answered = torch.logaddexp(log_p + log_c[:count], F.logsigmoid(-sure[:count]))
+        task, asked = global_mean(-torch.where(hinted, answered, log_p)), global_mean(-log_c[:count])
+        loss = task + price * asked
+        terms = {"ce": global_mean(-log_p).detach(), "hints": asked.detach(), "price": price}
+        if outlier_logits is not None:
+            term = global_mean(log_c[count:].clamp(min=math.log(self.LEAST)))
+            loss = loss + self.weight * term
+            terms["outlier"] = term.detach()
+        with torch.no_grad():
+            self.price.copy_(torch.where(asked < self.budget, price / 1.01, price / 0.99))
+        return loss, {"loss": loss.detach(), **terms}
 
 
 class LabelledInliers(Objective):
