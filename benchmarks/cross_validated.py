@@ -24,7 +24,7 @@ from ood.config.nets import Net
 from ood.config.training import Common, Pretrain
 from ood.data import packed
 from ood.data.batches import PlainBatches, TrainingBatches, at_once, generator_for
-from ood.data.sets import load
+from ood.data.sets import load, some
 from ood.nets.store import spec_for
 from ood.progress import Silent
 from ood.training.devices import accelerator_for
@@ -43,11 +43,15 @@ def judged(seed: int, folds: int, params: Params) -> np.ndarray:
     probabilities = np.zeros((len(labels), len(packed.info().classes)))
     for _, held in StratifiedKFold(folds, shuffle=True, random_state=seed).split(labels, labels):
         torch.manual_seed(generator_for(seed, 0, 2).initial_seed())
-        net, index = spec_for(params[Net], packed.info(), normalize=False).build(), torch.from_numpy(held)
-        batches = TrainingBatches(train, recipe.batch_size, common.augment).without(index)
+        run, index = pretrain.runs["ce"], torch.from_numpy(held)
+        net = spec_for(run.net or params[Net], packed.info(), normalize=False).build()
+        batches = TrainingBatches(train, recipe.batch_size, run.augment or common.augment, strong=recipe.strong).without(index)
+        if net.sees:
+            net.see(some(batches.inliers))
         with tempfile.TemporaryDirectory() as folder:
             Trainer(accelerator, common.runtime, recipe, Path(folder), Silent()).fit(net, Objective(), batches, seed)
-        logits, _ = masked_logits(net, PlainBatches(train.take(index), at_once(accelerator.device, train.side)), {}, accelerator.autocast)
+        images = train.take(index).to(accelerator.device)
+        logits, _ = masked_logits(net.eval(), PlainBatches(images, at_once(accelerator.device, train.side)), {}, accelerator.autocast)
         probabilities[held] = logits.double().softmax(1).numpy()
     return 1 - get_label_quality_scores(labels, probabilities, method="self_confidence")
 
@@ -64,7 +68,7 @@ def main() -> None:
     answers = [found({"cross-validated": torch.from_numpy(judged(seed, folds, params))}, wrong)["cross-validated"] for seed in seeds]
     for figure in ("auroc", "precision"):
         values = np.array([answer[figure] for answer in answers])
-        print(f"{figure}: {100 * values.mean():.1f} +- {100 * values.std(ddof=1):.1f}")
+        print(f"{figure}: {100 * values.mean():.1f} +- {100 * values.std(ddof=1) if len(values) > 1 else 0:.1f}")
     print(f"{time.monotonic() - start:.0f} s for {len(seeds)} seeds of {folds} folds")
 
 

@@ -29,7 +29,7 @@ def settings(rates: list[float], epochs: int, seeds: list[int]) -> tuple[dict, d
     runs = {f"{name}-{str(rate).replace('.', '-')}": (name, rate) for name in AUGMENTS for rate in rates}
     params["seeds"], params["pretrain"]["keep_epochs"], params["trace"]["collapse"] = seeds, 1, False
     params["pretrain"]["runs"] = {run: {"augment": AUGMENTS[name], "lr": rate, "epochs": epochs} for run, (name, rate) in runs.items()}
-    for section in ("epochs", "mask", "um", "umap", "embed", "synthesize", "oe"):
+    for section in ("epochs", "trace", "mask", "um", "umap", "embed", "synthesize", "oe"):
         params[section] = {} if section == "epochs" else params[section] | {"runs": {}}
     params["models"], params["report"]["pairs"], params["detector"]["model"] = dict.fromkeys(runs, "energy"), {}, None
     params["diffusion"]["enabled"], params["data"]["world"], params["data"]["corrupted"] = False, {}, {}

@@ -12,7 +12,7 @@ from ood.config.methods import OE, UM, OERun
 from ood.config.training import Common
 from ood.data import packed
 from ood.data.batches import TrainingBatches, generator_for
-from ood.data.sets import FileSet, Images, load, load_all
+from ood.data.sets import Images, load, load_all
 from ood.dream import dreamed
 from ood.nets import Classifier
 from ood.nets.store import Spec
@@ -49,7 +49,6 @@ def outliers_for(setting: OERun, key: str, inliers: Images, workers: int, consol
         return None
     if setting.dreamed is None or setting.cut is None:
         return load_all(packed.names("auxiliary"), workers=workers)
-    reading = workers if isinstance(inliers, FileSet) else None
-    images, share = dreamed.filtered(dreamed.load(setting.dreamed), setting.cut, setting.per_class, key, reading)
+    images, share = dreamed.filtered(dreamed.load(setting.dreamed), setting.cut, setting.per_class, key, inliers)
     console.note(f"{share:.1%} of the dreamed images pass the cut {setting.cut:g}; trains with {len(images)}")
     return images

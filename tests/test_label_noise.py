@@ -131,3 +131,11 @@ def test_masks_say_how_well_they_find_them_and_training_never_sees_the_true_labe
         row = next(csv.DictReader(stream))
     assert set(row) >= {"image", "label", "likely", "early_doubt", "aum", "forgetting", "loss_over_epochs", "masked_loss_over_epochs"}
     assert Path(tmp_path / "one/metrics/pictures/atypical-um.png").stat().st_size > 1000
+
+
+def test_a_table_of_labels_outside_what_dvc_watches_is_told_of():
+    """Its content is no dependency of `prepare` there: corrected labels would be overlooked."""
+    outside = with_noise(kind="file", path="/somewhere/labels.csv")
+    (line,) = [line for line in catalog.unwatched(outside, {}) if "label_noise" in line]
+    assert "lies outside images/" in line
+    assert not [line for line in catalog.unwatched(with_noise(kind="file", path="images/labels.csv"), {}) if "label_noise" in line]

@@ -66,7 +66,8 @@ def test_every_recipe_is_valid_and_says_what_time_and_figures_to_expect(name, tm
     about = "\n".join(recipes.header(recipes.overlay(name)))
     assert "Data:" in about or name.startswith("folder")
     assert "Time:" in about
-    assert ("Figures" if name.startswith("folder") or name in ("cifar10-small", "cifar10-cpu", "digits-noisy") else "Published") in about
+    ours = name.startswith("folder") or name in ("cifar10-small", "cifar10-cpu", "cifar10-noisy", "digits-noisy")
+    assert ("Figures" if ours else "Published") in about
 
 
 @pytest.mark.parametrize(
@@ -183,7 +184,7 @@ def test_the_command(tmp_path):
 # --- each through DVC
 
 
-CLASSES = dict.fromkeys(("cifar10", "cifar10-small", "cifar10-cpu", "mnist"), 10) | {
+CLASSES = dict.fromkeys(("cifar10", "cifar10-small", "cifar10-cpu", "cifar10-noisy", "mnist"), 10) | {
     "cifar100": 100,
     "imagenet100": 100,
     "tiny-imagenet": 200,
@@ -315,7 +316,7 @@ def shrink(params: dict, project: Project, name: str) -> None:
         params["net"] |= {"stem": "imagenet", "name": "resnet18"}
     for epoch in params["epochs"].values():
         epoch["epoch"] = 1
-    if name == "digits-noisy":  # of two images of a class a fifth is none
+    if name in ("digits-noisy", "cifar10-noisy"):  # of two images of a class a fifth is none
         data["id"]["label_noise"]["share"] = 0.5
         for run in params["um"]["runs"].values():
             if run.get("forget", {}).get("how") != "flood" and "forget" in run:

@@ -353,15 +353,16 @@ def _prompts(classes: list[str] | None, *, prompts: Prompts, diffusion: Diffusio
 
 
 def _neighbours(
-    training: int | None, *, scores: Scores, models: Models, net: Net, pretrain: Pretrain, epochs: Epochs, um: UM, umap: UMAP, oe: OE,
-    **_: object,
+    training: int | None, *, scores: Scores, features: Features, models: Models, net: Net, pretrain: Pretrain, epochs: Epochs, um: UM,
+    umap: UMAP, oe: OE, **_: object,
 ) -> Iterator[str]:  # fmt: skip
     """Scores that compare with training images have enough of them, and ViM's space leaves a rest of every net's features."""
     used = {*models.root.values()} | (set(get_args(ScoreName)) if scores.used is None else {*scores.used})
     for score, key in (("knn", "knn_k"), ("nnguide", "nnguide_k")):
         k = getattr(scores, key)
-        if score in used and training is not None and k > training:
-            yield f"scores.{key}: {k} neighbours, but there are {training} training images. Lower it."
+        if score in used and training is not None and k > min(training, features.train or training):
+            asked = f"features.train leaves {features.train}" if features.train and features.train < training else f"there are {training}"
+            yield f"scores.{key}: {k} neighbours, but {asked} training images. Lower it."
     runs = Lineage(pretrain, epochs, um, umap, oe)
     if "vim" in used and scores.vim_dim is not None:
         widths = {name: width for name in models.root if (width := runs.net(name, net).features) is not None}

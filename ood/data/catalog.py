@@ -101,6 +101,8 @@ def unwatched(data: Data, looked: dict[str, Path]) -> Iterator[str]:
         looked: key -> folder of `look`'s runs.
     """
     sources = {key: ("prepare", source.path) for key, source in data.sources().items() if source.source == "folder"}
+    if data.id.label_noise.path is not None:
+        sources["data.id.label_noise"] = ("prepare", data.id.label_noise.path)
     sources |= {key: (f"look@{key.split('.')[-1]}", path) for key, path in looked.items()}
     for key, (stage, path) in sources.items():
         again = f"After a change there run `dvc repro -f {stage}`."

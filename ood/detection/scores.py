@@ -137,6 +137,12 @@ class Fitted:
         return self
 
 
+def _mean(features: Tensor, chosen: Tensor) -> Tensor:
+    """The mean of the chosen rows, (D,) in double precision."""
+    parts = [features[here][chosen[here]].double().sum(0) for here in blocks(features)]
+    return torch.stack(parts).sum(0) / chosen.sum()
+
+
 def _second_moment(features: Tensor, origin: Callable[[slice], Tensor]) -> Tensor:
     """Mean outer product of features less their origins, (D, D) in double precision; origin: rows -> where they are seen from."""
     total = torch.zeros(())
@@ -154,7 +160,7 @@ class Mahalanobis(Fitted):
     def fit(self, features: Tensor, labels: Tensor) -> "Mahalanobis":
         """From ID training features (N, D) and labels."""
         classes = labels.unique()
-        means = torch.stack([features[labels == c].double().mean(0) for c in classes])
+        means = torch.stack([_mean(features, labels == c) for c in classes])
         own = torch.searchsorted(classes, labels)
         spread, axes = torch.linalg.eigh(_second_moment(features, lambda here: means[own[here]]))
         # Dead features make the covariance singular: directions without variance are left out, as a pseudo-inverse leaves them out.

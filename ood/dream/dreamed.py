@@ -18,7 +18,7 @@ from typing_extensions import TypedDict
 
 from ood.config.data import Chain
 from ood.data.chain import ImageChain
-from ood.data.sets import Images, ImageSet, rows_in_file
+from ood.data.sets import FileSet, Images, ImageSet, rows_in_file
 from ood.errors import InputError
 from ood.handover import read_array, read_json, read_numbers, read_table
 
@@ -87,13 +87,13 @@ def load(run: str, root: Path = DREAMED) -> Dreamed:
     )
 
 
-def filtered(dreamed: Dreamed, cut: float, per_class: int | None, key: str, workers: int | None = None) -> tuple[Images, float]:
+def filtered(dreamed: Dreamed, cut: float, per_class: int | None, key: str, beside: Images | None = None) -> tuple[Images, float]:
     """The images that pass the cut, and the share of all that did.
 
     Args:
         per_class: use exactly so many of each class, the first ones; None: all.
         key: of the run in params.yaml, for errors.
-        workers: so many read them from their file whenever they are asked for (0: this process); None: in memory.
+        beside: the ID images that they are trained beside: where these stay in their files, dreams do, and are cut with the same filter.
 
     Raises:
         InputError: a class has fewer than asked for, or none at all.
@@ -111,8 +111,8 @@ def filtered(dreamed: Dreamed, cut: float, per_class: int | None, key: str, work
         chosen.append(members[:per_class])
     index, share = np.sort(np.concatenate(chosen)), float(kept.mean())
     labels = torch.from_numpy(dreamed.labels)
-    if workers is not None:
-        as_they_are = Chain(size=dreamed.images.shape[1], mean=[0, 0, 0], std=[1, 1, 1])
-        return rows_in_file(dreamed.path, labels, ImageChain(as_they_are), workers).take(torch.from_numpy(index)), share
+    if isinstance(beside, FileSet):
+        chain = Chain(size=dreamed.images.shape[1], resize=beside.files.chain.config.resize, mean=[0, 0, 0], std=[1, 1, 1])
+        return rows_in_file(dreamed.path, labels, ImageChain(chain), beside.workers).take(torch.from_numpy(index)), share
     images = torch.from_numpy(dreamed.images[index]).permute(0, 3, 1, 2).contiguous()
     return ImageSet(images, labels[index]), share

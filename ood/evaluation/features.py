@@ -27,7 +27,7 @@ from ood.nets import Classifier
 from ood.training.devices import Precision
 
 FEATURES = Path("data/features")
-SCORING = 5  # times what is cached: with it in memory the directions of an L2 net's features, in double precision those that KNN keeps
+SCORING = 8  # times what is cached: that in memory, an L2 net's directions beside it, what all scores keep, and copies on the way there
 LABELLED = ("corrupted", "shifted")  # roles of ID that is harder to see or taken elsewhere: read for accuracy alone
 
 
@@ -134,7 +134,7 @@ def load(model: str, seed: int) -> Cached:
     if needed > free:
         raise InputError(
             f"{path}: to score these features takes up to {needed / 2**30:,.0f} GiB of memory, and {free / 2**30:,.0f} are free. Fit "
-            "scores on fewer training images (features.train), or leave out knn and nnguide (scores.used)."
+            "scores on fewer training images (features.train)."
         )
     sets: dict[str, dict[str, Tensor]] = {}
     for key, tensor in read_tensors(path, f"features {model}").items():
