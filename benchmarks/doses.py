@@ -1,0 +1,76 @@
+"""A recipe of wrong labels at several doses, each in a clone of what is committed: reports, rankings and traces for docs/results/.
+
+    python benchmarks/doses.py digits-noisy --out docs/results/digits-noisy [--doses 0 10 20 confusable-20] [--draws 0]
+    python benchmarks/doses.py cifar10-noisy --out docs/results/cifar10-noisy --downloads downloads
+
+A dose is a share in percent, symmetric, or 'confusable-' and a share: by the recipe's own pairs, which its comments name, or by the nearest
+mean image. --draws: seeds of the data: which labels are wrong, and how images are split; of another than 0 the files end in its number. Of
+every run are kept: <dose>.md, the report; <dose>.mask.json, who finds the wrong labels; <dose>.trace.csv, every epoch of ce.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from ruamel.yaml import YAML
+from workspaces import ROOT, write
+
+PAIRS = {
+    "cifar10-noisy": {
+        "cat": "dog", "dog": "cat", "deer": "horse", "horse": "deer", "automobile": "truck", "truck": "automobile", "bird": "airplane",
+        "airplane": "bird", "frog": "cat", "ship": "airplane",
+    },
+}  # fmt: skip
+KEPT = {"metrics/report.md": "md", "metrics/mask/um.json": "mask.json", "metrics/trace/ce.csv": "trace.csv"}
+
+
+def noise(recipe: str, dose: str) -> dict:
+    """The section data.id.label_noise of a dose."""
+    kind, _, share = dose.rpartition("-")
+    found = {"share": float(share) / 100, "kind": kind or "symmetric"}
+    return found | ({"pairs": PAIRS[recipe]} if kind and recipe in PAIRS else {})
+
+
+def run(recipe: str, dose: str, draw: int, downloads: Path | None, out: Path) -> None:
+    """One dose, from the clone to its three files."""
+    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "OMP_NUM_THREADS")}
+    environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    with tempfile.TemporaryDirectory() as where:
+        folder = Path(where) / "clone"
+        subprocess.run(["git", "clone", "-q", str(ROOT), str(folder)], check=True)
+        if downloads is not None:
+            (folder / "downloads").symlink_to(downloads.resolve())
+
+        def stages(*command: str) -> None:
+            subprocess.run([sys.executable, "-m", "stages", *command], cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
+
+        stages("recipe", recipe)
+        params = YAML(typ="safe").load((folder / "params.yaml").read_text(encoding="utf-8"))
+        params["data"]["id"]["label_noise"], params["data"]["seed"], params["trace"]["every"] = noise(recipe, dose), draw, 1
+        write(folder, params)
+        stages("repro", "--jobs", "2")
+        for source, ending in KEPT.items():
+            shutil.copyfile(folder / source, out / f"{dose}{f'-draw-{draw}' if draw else ''}.{ending}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("recipe", choices=["digits-noisy", "cifar10-noisy"])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--doses", nargs="+", default=["0", "10", "20", "confusable-20"])
+    parser.add_argument("--draws", type=int, nargs="+", default=[0])
+    parser.add_argument("--downloads", type=Path)
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    for draw in given.draws:
+        for dose in given.doses:
+            run(given.recipe, dose, draw, given.downloads, given.out)
+            print(f"{given.recipe}, {dose}, draw {draw}: done", flush=True)
+
+
+if __name__ == "__main__":
+    main()
