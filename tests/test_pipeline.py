@@ -47,6 +47,7 @@ def test_everything_runs(project: Project):
         "pretrain@resnet",
         "pretrain@l2",
         "pretrain@logitnorm",
+        "pretrain@branch",
         "pretrain@scratch",
         "trace@ce",
         "trace@l2",
