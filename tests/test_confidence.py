@@ -49,7 +49,7 @@ def test_the_loss_is_the_papers():
 
 
 def test_outliers_are_taught_little_confidence_down_to_a_floor():
-    """OE, 4.4: + weight E[log b]; without a floor the term would have no lowest value."""
+    """+ weight E[log b]; without a floor the term would have no lowest value."""
     logits, labels, sure = drawn(outliers=5)
     torch.manual_seed(3)
     plain, _ = Confidence(0.3)(logits[:12], labels, None, sure=sure[:12])
@@ -96,7 +96,7 @@ def test_the_score_is_minus_the_branchs_word_of_what_the_head_sees():
     images = torch.rand(6, 3, 8, 8)
     with torch.no_grad():
         raw = net.features(images)
-        logits, sure = net.both(images)
+        logits, sure = net.with_confidence(images)
         assert torch.equal(logits, net(images))
     head = Head(net.fc.weight.detach(), net.fc.bias.detach(), True, (net.confidence.weight.detach(), net.confidence.bias.detach()))
     outputs = detectors.Outputs.of(head, logits, raw)
@@ -130,6 +130,7 @@ SETTINGS = {
     "report.pairs": {"branch": "ce", "branch-oe": "branch-control"},
     "detector.model": "branch-oe",
     "detector.score": "confidence",
+    "features.train": 40,
 }
 
 
@@ -160,6 +161,9 @@ def test_a_branch_from_training_to_a_detector(tmp_path):
     runs = ("pretrain ce", "pretrain branch", "oe branch-oe", "oe branch-control")
     for stage in ("prepare", *runs, *(f"features {model}" for model in SETTINGS["models"]), "evaluate", "calibrate", "export", "report"):
         workspace.stage(stage)
+    seen = load_file(tmp_path / "data/features/branch/0.safetensors")
+    assert torch.bincount(seen["id/train:labels"]).tolist() == [5] * 8, "features.train: as many of each class as can be"
+    assert len(seen["id/test:labels"]) > 100
     history = (tmp_path / "metrics/training/branch-oe.csv").read_text().splitlines()
     assert {"hints", "price", "outlier"} <= set(history[0].split(","))
     assert "outlier" not in (tmp_path / "metrics/training/branch-control.csv").read_text().splitlines()[0]

@@ -10,6 +10,7 @@ from conftest import Workspace
 from PIL import Image
 
 from ood.config.data import Chain
+from ood.config.methods import OERun
 from ood.config.training import Augment, Strong
 from ood.data.batches import PlainBatches, TrainingBatches, augmented_copy, generator_for
 from ood.data.chain import ImageChain
@@ -20,6 +21,8 @@ from ood.dream.dreamed import Dreamed, filtered
 from ood.errors import InputError
 from ood.nets import build
 from ood.training import frozen
+from stages.console import Console
+from stages.oe import outliers_for
 
 AUGMENT = Augment(pad=2, flip=True)
 CHAIN = ImageChain(Chain(size=16, mean=[0.5] * 3, std=[0.5] * 3))
@@ -236,6 +239,17 @@ def test_dreamed_pictures_left_in_their_file_are_those_in_memory(tmp_path):
         both = (TrainingBatches(inliers, 2, augment, outliers, 3).epoch(3, 1) for outliers in (left, memory))
         for a, b in zip(*both, strict=True):
             assert (a.images - b.images).abs().mean() <= most
+
+
+def test_oe_leaves_dreams_where_they_are_when_the_pictures_of_id_stay_in_theirs(tmp_path, monkeypatch):
+    np.save(tmp_path / "images.npy", np.zeros((2, 16, 16, 3), np.uint8))
+    sure = np.array([0.2, 0.3])
+    dreams = Dreamed(np.load(tmp_path / "images.npy"), np.array([0, 1]), sure, sure, "outlier", ["a", "b"], tmp_path / "images.npy")
+    monkeypatch.setattr("ood.dream.dreamed.load", lambda run: dreams)
+    run = OERun(init="ce", constraint="none", outliers="dreamed/x", objective="dream", phi="affine", cut=1.0)
+    labels = torch.arange(2)
+    for inliers in (FileSet(FileImages([], CHAIN), labels[:0]), ImageSet(torch.zeros(2, 3, 16, 16, dtype=torch.uint8), labels)):
+        assert type(outliers_for(run, "oe.runs.x", inliers, 0, Console("oe x"))) is type(inliers)
 
 
 def test_rows_of_a_file_that_was_replaced_are_others(tmp_path):

@@ -69,7 +69,7 @@ class Lineage:
         """The network of a run: that of the pretraining run which it comes from."""
         return self.nets.get(list(self.line(name))[-1]) or default
 
-    def says_how_sure(self, name: str) -> bool:
+    def has_confidence(self, name: str) -> bool:
         """Whether the network of a run has a confidence branch."""
         return list(self.line(name))[-1] in self.confident
 

@@ -169,7 +169,7 @@ class OERun(FineTune):
     outliers: the folder below data/ that they are in, prepared/auxiliary or dreamed/<synthesize run>. objective: what they teach: uniform
     softmax (OE); energy margins m_in and m_out on -logsumexp (Liu et al. 2020); dream, two-class cross-entropy on phi of the energy
     (DREAM-OOD); label, their own class (DREAM-ID, dreamed inliers); confidence, little of it, where the network has that branch
-    (OE's section 4.4); or none.
+    (a variant of OE's whose code its authors have not published); or none.
     weight: of that term; null: its paper's. constraint, threshold: on the ID loss, as in UM's reference; the stage's threshold is um's.
     cut: filter of dreamed images (see ood.dream.dreamed.Dreamed.kept). per_class: how many of each class to use; null: all that pass.
     outlier_batch: this run's own, null: the stage's.

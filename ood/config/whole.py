@@ -166,7 +166,7 @@ def _runs(*, pretrain: Pretrain, epochs: Epochs, um: UM, umap: UMAP, oe: OE, mas
                 f"from (it starts from {run.init!r}). Add a mask run with init: {run.init}, or change init."
             )
         if runs.complete(name):
-            yield from _branch(key, run, with_branch=runs.says_how_sure(name))
+            yield from _branch(key, run, with_branch=runs.has_confidence(name))
     for name, forgetful in um.runs.items():
         forget, masked = forgetful.forget, mask.runs.get(forgetful.constraint)
         if forget is not None and masked is not None and forget.over_epochs and mask.masking(masked).epochs is None:
@@ -182,7 +182,7 @@ def _runs(*, pretrain: Pretrain, epochs: Epochs, um: UM, umap: UMAP, oe: OE, mas
             f"{', '.join(soft)}: b is a loss on hard labels; with soft ones the loss never falls to it. Take label_smoothing, mixup and "
             "cutmix out of the training."
         )
-    hinted = [name for name in runs.nodes if runs.complete(name) and runs.says_how_sure(name)]
+    hinted = [name for name in runs.nodes if runs.complete(name) and runs.has_confidence(name)]
     if soft := [name for name in hinted if (own := runs.nodes[name].recipe.strong).label_smoothing or own.softens_by_mixing]:
         yield (
             f"{', '.join(soft)}: a hint shows an image's one label; with soft ones there is none. Take label_smoothing, mixup and cutmix "
@@ -243,13 +243,13 @@ def _comparisons(
             yield f"models.{name}: no such run. Known: {_known(runs.nodes)}."
         elif score == "odin" and features.odin is None:
             yield f"models.{name}: its own score is odin, which features.odin: null leaves out. Change one of the two."
-        elif score == "confidence" and runs.complete(name) and not runs.says_how_sure(name):
+        elif score == "confidence" and runs.complete(name) and not runs.has_confidence(name):
             yield f"models.{name}: its own score is confidence, but its network has no such branch (pretrain.runs). Give it another."
     if detector.model not in (None, AUTO, *models.root):
         yield f"detector.model: no model {detector.model!r}. Known: {AUTO}, {_known(models.root)}; null: no detector."
     if detector.score == "odin" and features.odin is None:
         yield "detector.score: odin, which features.odin: null leaves out. Change one of the two."
-    if detector.score == "confidence" and detector.model is not None and detector.model in runs and not runs.says_how_sure(detector.model):
+    if detector.score == "confidence" and detector.model is not None and detector.model in runs and not runs.has_confidence(detector.model):
         yield f"detector.score: confidence, but {detector.model!r} has no such branch (pretrain.runs). Give another score."
     if detector.model is not None and data.id.split.calibration == 0:
         yield (

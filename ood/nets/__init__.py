@@ -80,7 +80,7 @@ class Classifier(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             return self.fc(self._seen(features))
 
-    def told(self, features: Tensor) -> tuple[Tensor, Tensor]:
+    def head_with_confidence(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Raw features (N, D) -> logits (N, C) and those of confidence (N,), of a network with that branch."""
         assert self.confidence is not None  # who asks has given it one
         with torch.autocast(features.device.type, enabled=False):
@@ -90,9 +90,9 @@ class Classifier(nn.Module):
         exact = features if features.dtype == torch.float64 else features.float()
         return F.normalize(exact, dim=1) if self.normalize else exact
 
-    def both(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Images -> logits, and those of confidence (see `told`)."""
-        return self.told(self.features(x))
+    def with_confidence(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Images -> logits, and those of confidence (see `head_with_confidence`)."""
+        return self.head_with_confidence(self.features(x))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.features(x))

@@ -25,14 +25,14 @@ class Head(nn.Module):
     def __init__(self, classifier: Classifier):
         super().__init__()
         self.fc, self.confidence = classifier.fc, classifier.confidence
-        self._head, self._told = classifier.head, classifier.told
+        self._head, self._both_heads = classifier.head, classifier.head_with_confidence
 
     def forward(self, features: Tensor) -> Tensor:
         return self._head(features)
 
-    def both(self, features: Tensor) -> tuple[Tensor, Tensor]:
+    def with_confidence(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Logits, and those of confidence."""
-        return self._told(features)
+        return self._both_heads(features)
 
 
 class FrozenBatches:

@@ -21,7 +21,7 @@ from ood.nets.store import save_weights
 from ood.progress import Progress
 from ood.training.checkpoint import state_from, state_to
 from ood.training.frozen import FrozenBatches, Head, frozen
-from ood.training.objectives import Confidence, Objective, accuracy, soft_labels
+from ood.training.objectives import Objective, accuracy, soft_labels
 
 ROLLING = "checkpoint.pt"
 
@@ -64,9 +64,9 @@ class _Step(nn.Module):
         # One concatenated forward pass: batch normalisation sees ID and outliers together (OE's reference).
         exact = next(self.net.parameters()).dtype == torch.float64
         images, beside = batch.images.double() if exact else batch.images, dict[str, Tensor]()
-        if isinstance(self.objective, Confidence):
+        if self.objective.asks_confidence:
             assert isinstance(self.net, Classifier | Head)  # of which alone it is asked
-            logits, beside["sure"] = self.net.both(images)
+            logits, beside["sure"] = self.net.with_confidence(images)
         else:
             logits = self.net(images)
         logits = logits if logits.dtype == torch.float64 else logits.float()

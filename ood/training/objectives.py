@@ -64,6 +64,8 @@ class Objective(nn.Module):
         b: the loss constraint on the ID term, None for plain cross-entropy.
     """
 
+    asks_confidence = False  # whether it wants what the network's confidence branch says, too
+
     def __init__(self, b: float | None = None):
         super().__init__()
         self.b = b
@@ -185,7 +187,8 @@ class Confidence(Objective):
 
     c in (0, 1) is the branch's word. Half of ID (drawn anew for every batch) is predicted as c p + (1 - c) y: who is unsure may ask for the
     answer, at -log c. lambda begins at 0.1 and moves so that the mean price stays near `budget`, divided by 1.01 where it is below, by 0.99
-    where it is above. Outliers add weight x mean log c (OE, 4.4; from 10^-4 on they count no more, for the term has no lower bound).
+    where it is above. Formula and constants are those of the authors' code. Outliers add weight x mean log c, Outlier Exposure's variant
+    (as we remember that paper: its code lacks it); from c = 10^-4 on they count no more, for the term has no lower bound.
 
     Args:
         budget: of hints, in nats; the paper's 0.3.
@@ -193,6 +196,7 @@ class Confidence(Objective):
     """
 
     price: Tensor
+    asks_confidence = True
     LEAST, HINTED = 1e-4, 0.5
 
     def __init__(self, budget: float, weight: float = 0.0):
