@@ -1,5 +1,6 @@
 """Export: the calibrated detector as one safe folder that answers the same anywhere."""
 
+import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -12,11 +13,13 @@ from ood.config.evaluation import Features, Scores
 from ood.config.training import Runtime
 from ood.data import packed
 from ood.data.sets import load
+from ood.data.texts import TOKENIZER
 from ood.deploy import bundle, calibrated, export
 from ood.deploy.card import card
 from ood.deploy.detector import Detector as Product
 from ood.errors import InputError
 from ood.files import in_place_of, write_text
+from ood.handover import checked
 from ood.refusals import must_take
 from ood.training.devices import set_up_cpu
 from stages.console import Console
@@ -32,7 +35,7 @@ def main(
     if onnx is not None:
         return as_graph(onnx, console)
     params = Params()
-    found = calibrated.load()
+    found, of_texts = calibrated.load(), params[Data].kind == "text"
     with in_place_of(FOLDER, sealed=False) as folder:
         if found is None:
             return console.note("no detector is made (detector.model: null)")
@@ -41,8 +44,11 @@ def main(
         entries = export.networks(folder, found)
         export.calibration(folder)
         settings = params[Scores], params[Features].odin, runtime.channels_last
-        facts = export.facts(found, packed.info().classes, params[Data].chain, params[Data].max_pixels, entries, *settings)
-        text = card(found, calibrated.load_figures(), packed.manifest(), FOLDER.as_posix(), facts["made_with"])
+        if of_texts:
+            shutil.copyfile(checked(packed.PREPARED / "id" / TOKENIZER, "prepare"), folder / TOKENIZER)
+        chain = params[Data].text if of_texts else params[Data].chain
+        facts = export.facts(found, packed.info(), chain, params[Data].max_pixels, entries, *settings)
+        text = card(found, calibrated.load_figures(), packed.manifest(), FOLDER.as_posix(), facts["made_with"], of_texts=of_texts)
         write_text(folder / bundle.CARD, text)
         bundle.write(folder, facts | {"thumbnails": False})
         written = Product.load(folder)
@@ -51,7 +57,7 @@ def main(
             export.thumbnails(folder, load("id/train", workers=runtime.workers), count, written.ensemble)
             bundle.write(folder, facts | {"thumbnails": True})
     console.note(f"{FOLDER}: {found.model} with {found.score}; it answers as it was calibrated, bit for bit")
-    console.note(f"try it: python -m stages predict --detector {FOLDER} PICTURE...")
+    console.note(f"try it: python -m stages predict --detector {FOLDER} {'TEXT' if of_texts else 'PICTURE'}...")
 
 
 def as_graph(path: Path, console: Console) -> None:

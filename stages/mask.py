@@ -72,6 +72,8 @@ def main(run: Annotated[str, typer.Argument(help="one of mask.runs")]) -> None:
         total = mean_where_known(summaries) | spreads(summaries)
         write_text(table, json.dumps(total, indent=1) + "\n")
         shown_images = shown_of(*pictured[0], train.labels, classes, mask.pictured)
-        sheet_of_atypical(sheet, shown_images, train.some(shown_images.images).numpy())
+        texts = packed.texts("id/train")
+        seen = train.some(shown_images.images).numpy() if texts is None else [texts[i] for i in shown_images.images.tolist()]
+        sheet_of_atypical(sheet, shown_images, seen)
     for line in told(total, chosen.init, mask.memorised):
         console.note(line)

@@ -24,7 +24,7 @@ STYLES = {told.UNKNOWN: "bold red", told.UNREADABLE: "yellow"}
 
 
 def main(
-    pictures: Annotated[list[str], typer.Argument(help="files, folders, patterns; - reads names from standard input, one a line")],
+    pictures: Annotated[list[str], typer.Argument(help="files, folders, patterns (or texts); -: from standard input, one a line")],
     detector: Annotated[Path, typer.Option(help="the folder that export wrote, or its .onnx")] = Path("data/detector"),
     json_: Annotated[bool, typer.Option("--json", help="an object a line, as they come")] = False,
     csv_: Annotated[bool, typer.Option("--csv", help="a line each, as they come, below a header")] = False,

@@ -83,7 +83,7 @@ BAD = [
     ({"augment.crop": [1.0, 0.2]}, ["augment.crop", "swap them"]),
     ({"scores.vra_low": 0.9, "scores.vra_high": 0.9}, ["scores", "vra_low (0.9) must be below vra_high (0.9)"]),
     ({"evaluate.protocols": ["oe", "oe"]}, ["evaluate.protocols", "'oe' stands twice"]),
-    ({"evaluate.protocols": ["imagenet"]}, ["evaluate.protocols", "'oe', 'um', 'dream' or 'openood'"]),
+    ({"evaluate.protocols": ["imagenet"]}, ["evaluate.protocols", "'oe', 'oe-text', 'um', 'dream' or 'openood'"]),
     ({"data.chain.short": 4}, ["data.chain", "short (4) must be at least size (8)"]),
     ({"data.chain.size": 9}, ["data.chain", "multiple of 4", "; net.name: wrn_10_1"]),
     ({"data.chain.size": 9}, ["pretrain.runs.resnet.net.name, pretrain.runs.l2.net.name: resnet_8_1 takes"]),

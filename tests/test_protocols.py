@@ -30,7 +30,7 @@ def test_unleashing_mask_reads_whole_sets_with_id_as_positive(scores):
     assert found == {
         "all": {
             "auroc": pytest.approx(np.mean([m["auroc"] for m in each])),
-            "fpr95": pytest.approx(np.mean([m["fpr_ood_at_tpr95_id"] for m in each])),
+            "fpr": pytest.approx(np.mean([m["fpr_ood_at_tpr95_id"] for m in each])),
             "aupr": pytest.approx(np.mean([m["aupr_in"] for m in each])),
         }
     }
@@ -40,7 +40,7 @@ def test_openood_keeps_near_and_far_apart_and_takes_the_first_cut_with_95_percen
     found = protocols.measure("openood", scores)
     assert list(found) == ["far", "near"]
     expected = metrics.detection_metrics(scores["id/test"], scores["near/a"], "at_least")
-    assert found["near"]["fpr95"] == expected["fpr_id_at_tpr95_ood"]
+    assert found["near"]["fpr"] == expected["fpr_id_at_tpr95_ood"]
     precision, recall, _ = precision_recall_curve(np.r_[np.zeros(500), np.ones(900)], np.r_[scores["id/test"], scores["near/a"]])
     assert found["near"]["aupr"] == pytest.approx(auc(recall, precision))
 
@@ -53,7 +53,7 @@ def test_a_random_score_at_one_to_five(scores, name, aupr, draws):
     found = protocols.measure(name, chance)["all"]
     assert found["aupr"] == pytest.approx(aupr, abs=0.01)
     assert found["auroc"] == pytest.approx(0.5, abs=0.02)
-    assert found["fpr95"] == pytest.approx(0.95, abs=0.02)
+    assert found["fpr"] == pytest.approx(0.95, abs=0.02)
     drawn = list(protocols.draws_of(name, scores["near/a"], 500, (0, 0)))
     assert len(drawn) == draws
     for one in drawn:
@@ -74,7 +74,7 @@ def test_the_spread_over_draws_is_each_sets_own(scores):
     rng = np.random.default_rng([0, 0])
     each = [metrics.detection_metrics(inside, rng.choice(near, 100, replace=False)) for _ in range(10)]
     assert found["auroc_draws"] == pytest.approx(np.std([draw["auroc"] for draw in each]))
-    assert found["fpr95_draws"] == pytest.approx(np.std([draw["fpr_id_at_tpr95_ood"] for draw in each]))
+    assert found["fpr_draws"] == pytest.approx(np.std([draw["fpr_id_at_tpr95_ood"] for draw in each]))
     assert found["aupr"] == pytest.approx(np.mean([draw["aupr_out"] for draw in each]))
     assert protocols.measure("oe", {"id/test": inside, "far/b": far})["all"]["auroc_draws"] == 0
     rng = np.random.default_rng([0, 1])
@@ -93,7 +93,7 @@ def test_dream_oods_figures_are_those_of_its_draw_and_have_no_spread(scores):
     assert protocols.measure("dream", scores) == {
         "all": {
             "auroc": pytest.approx(np.mean([m["auroc"] for m in each])),
-            "fpr95": pytest.approx(np.mean([m["fpr_ood_at_tpr95_id"] for m in each])),
+            "fpr": pytest.approx(np.mean([m["fpr_ood_at_tpr95_id"] for m in each])),
             "aupr": pytest.approx(np.mean([m["aupr_in"] for m in each])),
         }
     }
@@ -111,3 +111,15 @@ def test_trapezoid_differs_from_average_precision(scores):
     labels = np.r_[np.zeros(500), np.ones(40)]
     values = np.r_[scores["id/test"], scores["far/b"]]
     assert metrics.aupr_trapezoid(scores["far/b"], scores["id/test"]) != pytest.approx(average_precision_score(labels, values), abs=1e-6)
+
+
+def test_outlier_exposure_on_texts_reads_the_rate_at_90_percent(scores):
+    one = protocols.PROTOCOLS["oe-text"]
+    assert one == protocols.PROTOCOLS["oe"]._replace(title=one.title, recall=0.9)
+    inside, outside = np.arange(100.0), np.arange(50.0, 150.0)
+    found = metrics.detection_metrics(inside, outside, recall=0.9)
+    assert found["fpr_id_at_tpr95_ood"] == np.mean(inside >= 60) == 0.4
+    assert metrics.detection_metrics(inside, outside)["fpr_id_at_tpr95_ood"] == np.mean(inside >= 55)
+    drawn = protocols.measure("oe-text", scores), protocols.measure("oe", scores)
+    assert drawn[0]["all"]["fpr"] < drawn[1]["all"]["fpr"]
+    assert drawn[0]["all"]["auroc"] == drawn[1]["all"]["auroc"]

@@ -66,7 +66,7 @@ def test_every_recipe_is_valid_and_says_what_time_and_figures_to_expect(name, tm
     about = "\n".join(recipes.header(recipes.overlay(name)))
     assert "Data:" in about or name.startswith("folder")
     assert "Time:" in about
-    ours = name.startswith("folder") or name in ("cifar10-small", "cifar10-cpu", "cifar10-noisy", "digits-noisy")
+    ours = name.startswith("folder") or name in ("cifar10-small", "cifar10-cpu", "cifar10-noisy", "digits-noisy", "trec")
     assert ("Figures" if ours else "Published") in about
 
 
@@ -189,7 +189,7 @@ CLASSES = dict.fromkeys(("cifar10", "cifar10-small", "cifar10-cpu", "cifar10-noi
     "imagenet100": 100,
     "tiny-imagenet": 200,
 }
-CLASSES |= {"digits-noisy": 8, "folder-scratch": 6, "folder": 3, "folder-tuned": 3}
+CLASSES |= {"digits-noisy": 8, "folder-scratch": 6, "folder": 3, "folder-tuned": 3, "trec": 50}
 
 
 CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -213,6 +213,17 @@ def pictures(folder: Path, classes: list[str], each: int, side: int, seed: int) 
         for i in range(each):
             noisy = np.kron(base, np.ones((side // 2, side // 2, 1))) + rng.integers(0, 55, (side, side, 3))
             Image.fromarray(noisy.astype(np.uint8)).save(folder / name / f"{i}.png")
+
+
+def sentences(path: Path, classes: list[str], each: int, seed: int) -> None:
+    """`each` lines of every class that a net can tell apart: its own words, in any order; without a label where there is one class."""
+    rng = np.random.default_rng(seed)
+    lines = []
+    for name in classes:
+        words = rng.choice([f"{name}{i}" for i in range(9)], (each, 6))
+        lines += [" ".join([f"{name}\tsaid" if len(classes) > 1 else "said", str(i), *own]) for i, own in enumerate(words)]
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("".join(f"{line}\n" for line in lines))
 
 
 def painter(folder: Path, prompts: Prompts, classes: list[str]) -> None:
@@ -245,7 +256,12 @@ def shrink(params: dict, project: Project, name: str) -> None:
     named = {"cifar10": CIFAR10, "cifar100": CIFAR100}.get(name) or [str(label) for label in data["id"]["images"].get("classes", ())]
     classes = named or [f"c{i:03}" for i in range(count)]
     assert len(classes) == count
-    if data["id"]["test"] is None:
+    if data["kind"] == "text":
+        for seed, part in enumerate(("images", "test")):
+            sentences(project.path / f"synthetic/{part}.tsv", classes, 5 - 4 * seed, seed)
+            data["id"][part] = {"source": "tsv", "path": f"synthetic/{part}.tsv"}
+        data["id"]["split"] = {"train": 0.6, "val": 0.2, "calibration": 0.2, "test": 0.0}
+    elif data["id"]["test"] is None:
         pictures(project.path / "synthetic/id", classes, 5, side, 0)
         data["id"]["split"] = {"train": 0.4, "val": 0.2, "calibration": 0.2, "test": 0.2}
     else:
@@ -256,7 +272,8 @@ def shrink(params: dict, project: Project, name: str) -> None:
         data["id"]["split"] = {"train": 1 - 1 / each, "val": 1 / each, "test": 0.0}
         params["detector"]["model"] = None
     params["detector"] |= {"reject": 0.5, "guarantee": "marginal"}
-    data["id"]["images"] = {"source": "folder", "path": "synthetic/id"}
+    if data["kind"] == "images":
+        data["id"]["images"] = {"source": "folder", "path": "synthetic/id"}
     data["min_per_class"] = 1
     for seed, role in enumerate(("auxiliary", "validation", "near", "far"), start=2):
         for index, (key, source) in enumerate(data[role].items()):
@@ -264,6 +281,9 @@ def shrink(params: dict, project: Project, name: str) -> None:
                 source["count"] = few
             elif source["source"] == "corruption":
                 source["limit"] = few
+            elif data["kind"] == "text":
+                sentences(project.path / f"synthetic/{key}.txt", [key], few, 10 * seed + index)
+                data[role][key] = {"source": "lines", "path": f"synthetic/{key}.txt"}
             else:
                 pictures(project.path / f"synthetic/{key}", ["x"], few, side, 10 * seed + index)
                 data[role][key] = {"source": "folder", "path": f"synthetic/{key}"}

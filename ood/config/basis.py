@@ -37,10 +37,10 @@ SETTINGS = {
     "calibrate": [
         *("seeds", "models", "scores", "features.odin", "evaluate.roles", "detector"),
     ],
-    "export": ["data.chain", "data.max_pixels", "scores", "features.odin", "detector.thumbnails"],
+    "export": ["data.kind", "data.chain", "data.text", "data.max_pixels", "scores", "features.odin", "detector.thumbnails"],
     "report": [
         *("seeds", "models", "pretrain", "epochs", "trace", "mask", "um", "umap", "diffusion", "embed", "painting", "synthesize", "judge"),
-        *("oe", "evaluate", "report", "data.chain", "detector.price"),
+        *("oe", "evaluate", "report", "data.kind", "data.chain", "data.text", "detector.price"),
     ],
 }
 DEVICES = "ood/training/devices.py"  # what computes imports it, and reads `runtime`

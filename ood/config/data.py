@@ -1,4 +1,4 @@
-"""The data section: which images play which role, and the one chain that every image goes through."""
+"""The data section: which images, or texts, play which role, and the one chain that every one of them goes through."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from ood.config import Place, Section, distinct
 from ood.config.bounds import Below, Count, Limit, Seed, Share, Side, Unit
+from ood.config.text import TEXT_SOURCES, Documents, Lines, TextChain, Tsv
 from ood.config.training import Name
 
 
@@ -189,8 +190,11 @@ class PytorchOOD(Section):
     limit: Limit | None = None
 
 
-Labelled = Annotated[Digits | Folder | Torchvision, Field(discriminator="source")]
-Source = Annotated[Digits | Glyphs | Photo | Noise | Corruption | Folder | Array | Torchvision | PytorchOOD, Field(discriminator="source")]
+Labelled = Annotated[Digits | Folder | Torchvision | Tsv | Documents, Field(discriminator="source")]
+Source = Annotated[
+    Digits | Glyphs | Photo | Noise | Corruption | Folder | Array | Torchvision | PytorchOOD | Tsv | Lines | Documents,
+    Field(discriminator="source"),
+]
 Sources = dict[Name, Source]
 
 
@@ -271,7 +275,8 @@ class InDistribution(Section):
 class Data(Section, key="data"):
     """Every role and its sets.
 
-    unreadable: what to do about files in a folder that can't be read as pictures: an error that lists them, or skip and count them.
+    kind: what they are of; chain is that of images, text that of texts. unreadable: what to do about files in a folder that can't be read
+    as pictures: an error that lists them, or skip and count them.
     max_pixels: pictures of more aren't decoded. stream: folders of images are left where they are and decoded when they are needed,
     instead of being packed into memory. near_duplicates: of ID pictures in folders that look the same (re-encoded, resized, shot twice in a
     row), keep all on one side of the split: together; or split one by one: apart.
@@ -280,14 +285,16 @@ class Data(Section, key="data"):
     name.
     """
 
+    kind: Literal["images", "text"] = "images"
     seed: Seed = 0
     duplicates: Literal["error", "drop"] = "error"
     unreadable: Literal["error", "skip"] = "error"
     near_duplicates: Literal["together", "apart"] = "together"
     max_pixels: int = Field(200_000_000, ge=1, le=10**11)
-    min_per_class: Limit = 5
+    min_per_class: int = Field(5, ge=0, le=10**9)
     stream: bool = False
     chain: Chain
+    text: TextChain = TextChain()
     id: InDistribution
     auxiliary: Sources = Field(min_length=1)
     validation: Sources = Field(min_length=1)
@@ -296,6 +303,22 @@ class Data(Section, key="data"):
     corrupted: dict[Name, Corrupted] = Field(default_factory=dict)
     shifted: dict[Name, Shifted] = Field(default_factory=dict)
     world: Sources = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> "Data":
+        for key, source in self.sources().items():
+            if (source.source in TEXT_SOURCES) != self.is_text:
+                known = ", ".join(TEXT_SOURCES) if self.is_text else "folder, torchvision and others"
+                raise ValueError(f"{key.removeprefix('data.')}: source {source.source}, but data.kind is {self.kind}, read from {known}")
+        if self.is_text:
+            for name in ("corrupted", "shifted", "world"):
+                if getattr(self, name):
+                    raise ValueError(f"{name}: there are no such sets of texts (data.kind). Set it to {{}}")
+            if self.stream:
+                raise ValueError("stream: texts are small, they are always packed (data.kind). Set it to false")
+            if self.id.label_noise.kind == "confusable" and self.id.label_noise.pairs is None:
+                raise ValueError("id.label_noise: which classes of texts are confusable, pairs must say. Give them")
+        return self
 
     @model_validator(mode="after")
     def _names_and_roles(self) -> "Data":
@@ -336,6 +359,16 @@ class Data(Section, key="data"):
         if shared:
             raise ValueError(f"the name {sorted(shared)[0]!r} stands under near and under far; a test set counts once")
         return self
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the sets are of texts."""
+        return self.kind == "text"
+
+    @property
+    def side(self) -> int:
+        """Pixels along a side of what a network sees; of texts tokens."""
+        return self.text.length if self.is_text else self.chain.side
 
     def sources(self) -> dict[str, Source]:
         """Key -> source of every set."""

@@ -90,7 +90,7 @@ class Evaluate(Section, key="evaluate"):
     bootstrap: int = Field(1000, ge=0, le=10**5)
     confidence: float = Field(0.95, ge=0.5, le=0.9999)
     held_out: int = Field(6, ge=0, le=1000)
-    protocols: Annotated[list[Literal["oe", "um", "dream", "openood"]], AfterValidator(distinct)] = Field(default_factory=list)
+    protocols: Annotated[list[Literal["oe", "oe-text", "um", "dream", "openood"]], AfterValidator(distinct)] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _val_is_needed(self) -> "Evaluate":

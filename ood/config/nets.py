@@ -14,7 +14,8 @@ class Family(NamedTuple):
 
     pattern: of its names. shown: how a person would write it. sizes: images must be a multiple of `step` pixels, at least `least`, at
     most `most`. options: what its section may set beside the name. ends: the layers of a net without blocks, where its name has a depth:
-    every further six are one block more in each of three stages. widest: the largest width in such a name.
+    every further six are one block more in each of three stages. widest: the largest width in such a name. reads: whether it takes texts,
+    of any length.
     """
 
     pattern: str
@@ -25,6 +26,7 @@ class Family(NamedTuple):
     options: frozenset[str]
     ends: int | None = None
     widest: int = 0
+    reads: bool = False
 
     def takes(self, size: int) -> bool:
         """Whether images of so many pixels can go through it."""
@@ -53,6 +55,7 @@ FAMILIES = {
     "cct": Family(r"cct_7_3x1", "cct_7_3x1", 4, 8, None, frozenset({"dropout", "drop_path"})),
     "convnext": Family(r"convnext_tiny", "convnext_tiny", 32, 32, None, frozenset({"drop_path"})),
     "timm": Family(r"timm/([\w.\-]+)", "timm/<any of timm's names>", 1, 4, None, frozenset({"dropout", "drop_path"})),
+    "gru": Family(r"gru_(\d{1,4})_(\d{1,4})", "gru_<layers>_<width>", 1, 1, None, frozenset({"embedding"}), None, 2048, reads=True),
     "mnist_convnet": Family(r"mnist_convnet", "mnist_convnet", 28, 28, 28, frozenset({"dropout"})),
 }
 
@@ -75,6 +78,8 @@ def _makes_a_network(name: str) -> str:
             raise ValueError(f"{family.shown} needs a depth of {shown}, ... and a width of at least 1")
         if depth > DEEPEST or width > family.widest:
             raise ValueError(f"{family.shown}: at most {DEEPEST} deep and {family.widest} wide can be trained. Lower it")
+    if key == "gru" and not (1 <= int(numbers[0]) <= 16 and 1 <= int(numbers[1]) <= family.widest):
+        raise ValueError(f"{family.shown}: 1 to 16 layers, 1 to {family.widest} wide, can be trained. Change it")
     if key == "airbench" and not 1 <= min(map(int, numbers)) <= max(map(int, numbers)) <= BROADEST:
         raise ValueError(f"{family.shown}: widths from 1 to {BROADEST} can be trained. Change them")
     return name
@@ -85,9 +90,9 @@ class Net(Section, key="net"):
 
     stem: of resnet18, 34, 50: small (3x3, stride 1, no pooling) or imagenet (7x7, stride 2, pooling). spectral: largest spectral norm of
     every convolution (null: not held); slope: of Leaky ReLU (0: ReLU); shortcut: where ResNets change shape, a 1x1 convolution or average
-    pooling with zero-padded channels (the L2 paper's nets). drop_path: largest rate of stochastic depth. weights: what the backbone starts
-    from; null: untrained. A file (safetensors, or a state dict that torch.save wrote), published (timm's hub), or lite0 (of
-    timm/tf_efficientnet_lite0, from a package, without any hub).
+    pooling with zero-padded channels (the L2 paper's nets). embedding: numbers that gru knows of a word. drop_path: largest rate of
+    stochastic depth. weights: what the backbone starts from; null: untrained. A file (safetensors, or a state dict that torch.save wrote),
+    published (timm's hub), or lite0 (of timm/tf_efficientnet_lite0, from a package, without any hub).
     """
 
     name: Annotated[str, AfterValidator(_makes_a_network)]
@@ -98,6 +103,7 @@ class Net(Section, key="net"):
     slope: Below = 0.0
     shortcut: Literal["convolution", "average"] = "convolution"
     drop_path: Below = 0.0
+    embedding: int = Field(50, ge=1, le=BROADEST)
     weights: Annotated[str, AfterValidator(place)] | None = None
 
     @property
@@ -123,7 +129,7 @@ class Net(Section, key="net"):
                 return None
             case "wrn" | "cifar_resnet", [_, int(width)]:
                 return 64 * width
-            case "airbench", [_, _, int(width)]:
+            case ("airbench", [_, _, int(width)]) | ("gru", [_, int(width)]):
                 return width
             case "densenet_bc", [int(depth), int(growth)]:
                 blocks, channels = (depth - 4) // 6, 2 * growth
@@ -135,9 +141,11 @@ class Net(Section, key="net"):
             case family, _:
                 return {"allconv": 192, "vgg": 512, "cct": 256, "convnext": 768, "mnist_convnet": 50}[family]
 
-    def misfit(self, size: int) -> str | None:
-        """Why images of so many pixels can't go through it; None if they can."""
+    def misfit(self, size: int, *, text: bool = False) -> str | None:
+        """Why images of so many pixels, or texts of so many words, can't go through it; None if they can."""
         family = FAMILIES[self.family]
+        if family.reads != text:
+            return f"{self.name} takes {'texts' if family.reads else 'images'}, and data.kind is {'text' if text else 'images'}"
         fits = family.takes(size) and not (self.stem == "imagenet" and size % 32)
         needs = "a multiple of 32 pixels" if self.stem == "imagenet" else family.sizes()
         return None if fits else f"{self.name} takes images of {needs}; these have {size}"

@@ -71,7 +71,12 @@ def check(params: Params) -> None:
             problems.append(str(error))
     if not problems:
         # One mistake, one line: what only follows from another isn't asked.
-        found = list(_recipes(**sections)) or [*_runs(**sections), *_dreams(**sections)] or list(_comparisons(**sections))
+        found = (
+            list(_texts(**sections))
+            or list(_recipes(**sections))
+            or [*_runs(**sections), *_dreams(**sections)]
+            or list(_comparisons(**sections))
+        )
         problems = [f"{params.path}: {problem}" for problem in found]
     if problems:
         raise InputError("\n".join(problems))
@@ -91,6 +96,50 @@ def check_against(params: Params, classes: list[str] | None, training: int | Non
     problems = [*_prompts(classes, **sections), *_neighbours(training, **sections), *_thresholds(classes, **sections)]
     if problems:
         raise InputError("\n".join(f"{params.path}: {problem}" for problem in problems))
+
+
+def _texts(
+    *,
+    data: Data,
+    net: Net,
+    augment: Augment,
+    pretrain: Pretrain,
+    um: UM,
+    umap: UMAP,
+    oe: OE,
+    diffusion: Diffusion,
+    features: Features,
+    detector: Detector,
+    look: Look,
+    **_: object,
+) -> Iterator[str]:
+    """What is made for images and makes no sense for texts."""
+    if not data.is_text:
+        return
+    own = {"augment": augment} | {f"pretrain.runs.{name}.augment": run.augment for name, run in pretrain.runs.items() if run.augment}
+    yield from (
+        f"{key}: texts are neither cropped nor mirrored (data.kind). Set pad to 0, flip to false, crop to null."
+        for key, one in own.items()
+        if one != Augment()
+    )
+    stages: dict[str, Pretrain | UM | UMAP | OE] = {"pretrain": pretrain, "um": um, "umap": umap, "oe": oe}
+    strong = {f"{key}.training": stage.training.strong for key, stage in stages.items()}
+    strong |= {f"{key}.runs.{name}": run.strong for key, stage in stages.items() for name, run in stage.runs.items() if run.strong}
+    for key, one in strong.items():
+        if one.alone or one.softens_by_mixing:
+            yield f"{key}.strong: texts are neither mixed, turned nor erased (data.kind). Keep label_smoothing alone."
+    if diffusion.enabled:
+        yield "diffusion.enabled: DREAM-OOD paints images, and data.kind is text. Set it to false."
+    if features.odin is not None:
+        yield "features.odin: ODIN moves every pixel a little, and words can't be moved (data.kind). Set it to null."
+    if detector.thumbnails:
+        yield "detector.thumbnails: there are none of texts (data.kind). Set it to 0."
+    if look.runs:
+        yield "look.runs: `look` looks at folders of pictures (data.kind). Set it to {}."
+    given = {"net": net} | {f"pretrain.runs.{name}.net": run.net for name, run in pretrain.runs.items() if run.net}
+    yield from (
+        f"{key}.weights: networks that read texts begin untrained here. Set it to null." for key, one in given.items() if one.weights
+    )
 
 
 def _recipes(
@@ -116,14 +165,14 @@ def _recipes(
                 yield f"{key}.runs.{name}: {error.errors()[0]['msg'].removeprefix('Value error, ')}."
     augments = {f"pretrain.runs.{name}.augment": run.augment for name, run in pretrain.runs.items() if run.augment} | {"augment": augment}
     for key, own in augments.items():
-        if own.pad >= data.chain.side:
-            yield f"{key}.pad: {own.pad} pixels around images of {data.chain.side}: some crops show nothing but padding. Lower it."
+        if own.pad >= data.side:
+            yield f"{key}.pad: {own.pad} pixels around images of {data.side}: some crops show nothing but padding. Lower it."
     nets = {f"pretrain.runs.{name}.net": run.net for name, run in pretrain.runs.items() if run.net}
     nets |= {"align.net": align.net} if diffusion.enabled and align.net else {}
     nets |= {"net": net} if len(nets) < len(pretrain.runs) + diffusion.enabled else {}
     misfits: dict[str, list[str]] = {}
     for key, used in nets.items():
-        if reason := used.misfit(data.chain.side):
+        if reason := used.misfit(data.side, text=data.is_text):
             misfits.setdefault(reason, []).append(f"{key}.name")
     if misfits:  # one line for all: a size that one net can't take is often one that none can
         told = "; ".join(f"{', '.join(keys)}: {reason}" for reason, keys in misfits.items())

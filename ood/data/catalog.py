@@ -1,7 +1,7 @@
 """From the data section of params.yaml to the images of every role."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,15 +11,17 @@ import numpy as np
 import psutil
 
 from ood.config.data import Data, Digits, Folder, Labelled, Source
+from ood.config.text import Documents, Lines, Tsv
 from ood.data import alike, label_noise, near, roles
 from ood.data.chain import ImageChain
 from ood.data.items import ItemSet, Sets, rng_for
-from ood.data.sources import arrays, corruptions, digits, folders, glyphs, noise, photos, vision
+from ood.data.sources import arrays, corruptions, digits, folders, glyphs, noise, photos, texts, vision
 from ood.errors import InputError
 
 WATCHED = Path("images")  # a dependency of `prepare`
 KEPT = Path("downloads")  # published data, which doesn't change
 TRIES = 50  # orders that are drawn for a class whose near-duplicates stay together; the one nearest to the wanted sizes is taken
+Listings = dict[str, Mapping[str, Sequence[object]]]  # a source's key -> class -> its files, or texts
 ROLES = ("auxiliary", "validation", "near", "far", "world")
 PARTS = {"train": "id/train", "val": "id/val", "calibration": "calibration/id", "test": "id/test"}  # of data.id.split -> the set's name
 
@@ -80,7 +82,7 @@ def check(data: Data) -> Facts:
     Raises:
         InputError: every problem found, a line each, with key and remedy.
     """
-    listings: dict[str, dict[str, list[Path]]] = {}
+    listings: Listings = {}
     problems = list(_problems(data, listings))
     counts = _counts(data, listings)
     problems += _too_few(counts, data)
@@ -95,12 +97,13 @@ def check(data: Data) -> Facts:
 
 
 def unwatched(data: Data, looked: dict[str, Path]) -> Iterator[str]:
-    """Folders of images whose changes DVC doesn't see: those outside WATCHED, and what is linked into it.
+    """Folders of images, and texts, whose changes DVC doesn't see: those outside WATCHED, and what is linked into it.
 
     Args:
         looked: key -> folder of `look`'s runs.
     """
-    sources = {key: ("prepare", source.path) for key, source in data.sources().items() if source.source == "folder"}
+    read = Folder | Tsv | Lines | Documents
+    sources = {key: ("prepare", source.path) for key, source in data.sources().items() if isinstance(source, read)}
     if data.id.label_noise.path is not None:
         sources["data.id.label_noise"] = ("prepare", data.id.label_noise.path)
     sources |= {key: (f"look@{key.split('.')[-1]}", path) for key, path in looked.items()}
@@ -116,22 +119,24 @@ def unwatched(data: Data, looked: dict[str, Path]) -> Iterator[str]:
             yield f"{key}.path: {path} lies outside {WATCHED}/, which DVC watches. {again}"
 
 
-def _problems(data: Data, listings: dict[str, dict[str, list[Path]]]) -> Iterator[str]:
-    """Everything but numbers; fills `listings`: a folder's key -> its files by class."""
+def _problems(data: Data, listings: Listings) -> Iterator[str]:
+    """Everything but numbers; fills `listings`."""
     for key, source in data.sources().items():
         try:
             if source.source == "folder":
                 listings[key] = folders.list_images(source).classes
             elif source.source == "array":
                 arrays.check(source.path)
+            elif isinstance(source, Tsv | Lines | Documents):
+                listings[key] = texts.listed(source)
             elif source.source in ("torchvision", "pytorch-ood") and not source.download and not source.root.is_dir():
                 yield f"{key}.root: {source.root}: no such folder, and download is false. Put the files there, or set download to true."
         except InputError as error:
             yield f"{key}.path: {error}"
     images, own, test = data.id.images, listings.get("data.id.images"), listings.get("data.id.test")
-    if own is not None and isinstance(images, Folder) and len(own) < 2:
+    if own is not None and isinstance(images, Folder | Tsv | Documents) and len(own) < 2:
         yield f"data.id.images.path: {images.path} holds one class; a classifier needs at least two."
-    if own is not None and test is not None and list(own) != list(test):
+    if own is not None and test is not None and not _agree(list(test), list(own), data):
         odd = sorted(own.keys() ^ test.keys())
         yield f"data.id.test: its classes differ from those of data.id.images (first: {odd[0]}); they must agree."
     classes = list(own) if own is not None else data.id_classes()
@@ -165,13 +170,13 @@ def _said(key: str | None, question: Callable[[], object]) -> Iterator[str]:
         yield str(error) if key is None else f"{key}: {error}"
 
 
-def _counts(data: Data, listings: dict[str, dict[str, list[Path]]]) -> dict[str, int]:
+def _counts(data: Data, listings: Listings) -> dict[str, int]:
     """ID class -> how many images it has to be split; empty where only reading them tells."""
     images = data.id.images
     if isinstance(images, Digits):
         return {str(digit): digits.COUNTS[digit] for digit in images.classes}
     listing = listings.get("data.id.images")
-    if listing is None or not isinstance(images, Folder):
+    if listing is None or not isinstance(images, Folder | Tsv | Documents):
         return {}
     return dict(zip(listing, folders.even([len(files) for files in listing.values()], images.limit), strict=True))
 
@@ -200,15 +205,16 @@ def _too_few(counts: dict[str, int], data: Data) -> Iterator[str]:
         )
 
 
-def _too_large(listings: dict[str, dict[str, list[Path]]], data: Data) -> Iterator[str]:
+def _too_large(listings: Listings, data: Data) -> Iterator[str]:
     """Sets that this machine's memory can't hold, where all that are packed must be held at once."""
     chain, counts = data.chain, {}
     for key, source in data.sources().items():
-        if source.source == "folder":
-            counts[key] = 0 if data.stream else sum(folders.even([len(files) for files in listings[key].values()], source.limit))
+        if key in listings:
+            sizes, limit = [len(files) for files in listings[key].values()], getattr(source, "limit", None)
+            counts[key] = 0 if data.stream else sum(folders.even(sizes, limit))
         else:
             counts[key] = getattr(source, "count", None) or 0
-    each = chain.size**2 * (1 if chain.grey else 3) + chain.side**2 * 3
+    each = 4 * data.text.length if data.is_text else chain.size**2 * (1 if chain.grey else 3) + chain.side**2 * 3
     needed, there = sum(counts.values()) * each, psutil.virtual_memory().total
     if needed > there:
         most = max(counts, key=lambda key: counts[key])
@@ -234,12 +240,20 @@ def _in_distribution(data: Data, chain: ImageChain, tick: Callable[[], None], no
         sets[PARTS["calibration"]] = replace(images.take(alone), skipped=left_out)
     if data.id.test is not None:
         sets["id/test"] = _labelled(data.id.test, data, chain, rng, tick, looks=looking)
-        if sets["id/test"].classes != images.classes:
+        test = sets["id/test"]
+        if not _agree(test.classes, images.classes, data):
             raise InputError("params.yaml: data.id.test: its classes differ from those of data.id.images; they must agree.")
+        places = np.array([images.classes.index(name) for name in test.classes], np.int64)
+        sets["id/test"] = replace(test, labels=places[test.labels], classes=images.classes)
     notices += near.told(images, found, units)
-    if data.id.test is not None:
+    if data.id.test is not None and not data.is_text:
         notices += near.told_across(sets)
     return sets
+
+
+def _agree(test: list[str], own: list[str], data: Data) -> bool:
+    """Whether the test images have ID's classes: all of them, unless a class may have none."""
+    return test == own if data.min_per_class else set(test) <= set(own)
 
 
 def _enough(sets: Sets, least: int) -> None:
@@ -248,9 +262,9 @@ def _enough(sets: Sets, least: int) -> None:
         raise InputError(f"data.id.images: one class ({', '.join(classes)}); a classifier needs at least two. Add another.")
     for name in ("id/train", "id/val", "id/test"):
         counts = np.bincount(sets[name].labels, minlength=len(classes))
-        if counts.min() < least:
+        if counts.min() < (wanted := max(least, name == "id/train")):
             raise InputError(
-                f"class {classes[int(counts.argmin())]!r} has {counts.min()} images in {name}, data.min_per_class asks for {least}. "
+                f"class {classes[int(counts.argmin())]!r} has {counts.min()} images in {name}, data.min_per_class asks for {wanted}. "
                 "Add images, change data.id.split, or lower data.min_per_class."
             )
 
@@ -262,6 +276,8 @@ def _labelled(
         return digits.load(source, chain)
     if source.source == "folder":
         return folders.load(source, data, chain, rng, tick, looks=looks)
+    if isinstance(source, Tsv | Documents):
+        return texts.load(source, data.text, rng)
     return vision.load(source, chain, rng, tick)
 
 
@@ -279,6 +295,8 @@ def _outliers(source: Source, name: str, data: Data, chain: ImageChain, tick: Ca
             return arrays.load(source, chain, rng)
         case "pytorch-ood":
             return vision.load_outliers(source, chain, rng, tick)
+        case "lines":
+            return texts.load(source, data.text, rng)
         case _:
             images = _labelled(source, data, chain, rng, tick)
             return ItemSet(

@@ -8,19 +8,20 @@ import numpy as np
 
 from ood.data.alike import Looks
 from ood.data.streamed import FileImages, digest
+from ood.data.texts import Texts
 
 
 @dataclass(frozen=True)
 class ItemSet:
-    """Images of one set.
+    """Images (or texts) of one set.
 
-    images: uint8 (N, H, W, C), or FileImages, which look like it; labels: int64 (N,), -1 outside ID; names: one per image, unique within
-    a source ("digits/17"); keys: per image, the things that no other role may share (its photo, its glyph's shape, the image itself).
+    images: uint8 (N, H, W, C), or FileImages, which look like it, or Texts; labels: int64 (N,), -1 outside ID; names: one each, unique
+    within a source ("digits/17"); keys: per image, what no other role may share (its photo, its glyph's shape, the image itself).
     words: per image, what a caption calls it; empty where no one asked. skipped: why -> how many files of its source were left out.
     looks: what they look like, where near-duplicates are looked for. true_labels: where `labels` are wrong on purpose.
     """
 
-    images: np.ndarray | FileImages
+    images: np.ndarray | FileImages | Texts
     labels: np.ndarray
     names: list[str]
     keys: Sequence[tuple[str, ...]]
@@ -38,6 +39,12 @@ class ItemSet:
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def pictures(self) -> np.ndarray | FileImages:
+        """Its images, where it is of images."""
+        assert not isinstance(self.images, Texts)
+        return self.images
+
     def take(self, index: np.ndarray) -> "ItemSet":
         """The images at `index`, in that order."""
         return replace(
@@ -53,7 +60,7 @@ class ItemSet:
 
     def hashes(self) -> list[str]:
         """A content hash per image."""
-        return self.images.digests() if isinstance(self.images, FileImages) else [digest(image) for image in self.images]
+        return self.images.digests() if isinstance(self.images, FileImages | Texts) else [digest(image) for image in self.images]
 
 
 def outliers(images: list[np.ndarray], names: list[str], keys: Sequence[tuple[str, ...]]) -> ItemSet:

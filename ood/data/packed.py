@@ -3,7 +3,9 @@
 data/prepared/id/{train,val,test}.npy        uint8 (N, H, W, 3), with .labels.npy (int64) and .items.json (image ids)
 data/prepared/id/train.true.npy              int64 (N,): true labels, where some are wrong on purpose (data.id.label_noise); for evaluation
 data/prepared/id/train.files.json            in place of the array where data.stream left the pictures in their files: paths, chain, hashes
-data/prepared/id/info.json                   classes, side, mean, std
+data/prepared/id/info.json                   classes, side, mean, std; of texts how many words the vocabulary has
+data/prepared/id/tokenizer.json              of texts, whose arrays are int32 (N, side): numbers of words, 0 behind the end; the texts
+                                             themselves are in <set>.texts.json
 data/prepared/calibration/id.npy             ID images on which nothing is chosen or fitted but thresholds; a folder of its own, for only
                                              `features` depends on it
 data/prepared/auxiliary/<name>.npy           and validation/<name>.npy, test/near/<name>.npy, test/{far,corrupted,shifted}/<name>.npy
@@ -27,12 +29,16 @@ PROOFS = Path("data/proofs")  # painted/*: ID as the diffusion model renders it,
 
 @dataclass(frozen=True)
 class Info:
-    """What a network must know of the data: class names, pixels along a side, normalisation in [0, 1] units."""
+    """What a network must know of the data: class names, pixels along a side, normalisation in [0, 1] units.
+
+    vocabulary: of texts how many numbers words have, and side how many words a text has; None of images.
+    """
 
     classes: list[str]
     side: int
     mean: list[float]
     std: list[float]
+    vocabulary: int | None = None
 
 
 class Origin(TypedDict):
@@ -105,9 +111,16 @@ def names(role: str, root: Path = PREPARED) -> list[str]:
 
 
 def arrays(name: str, root: Path = PREPARED) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 (N, H, W, 3) and labels int64 (N,) of a set, e.g. 'near/letters'."""
+    """Images uint8 (N, H, W, 3), or numbers of words int32 (N, side), and labels int64 (N,) of a set, e.g. 'near/letters'."""
     base = root / path_of(name)
     return read_array(base.with_name(f"{base.name}.npy"), _stage(root)), labels(name, root)
+
+
+def texts(name: str, root: Path = PREPARED) -> list[str] | None:
+    """The texts of a set as they came; None where it is of images."""
+    base = root / path_of(name)
+    path = base.with_name(f"{base.name}.texts.json")
+    return read_json(path, _stage(root), list[str]) if path.is_file() else None
 
 
 def labels(name: str, root: Path = PREPARED) -> np.ndarray:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -12,18 +12,26 @@ from ood.data.chain import ImageChain
 from ood.data.items import Sets
 from ood.data.packed import Entry, Origin, path_of
 from ood.data.streamed import FileImages
+from ood.data.texts import TOKENIZER, Texts, fitted, tokens
 from ood.files import seal
 
 
 def save(sets: Sets, data: Data, dropped: dict[str, int], root: Path) -> dict[str, Entry]:
-    """Enlarge, write every set and the manifest below `root`; returns the manifest."""
+    """Enlarge (or give words their numbers), write every set and the manifest below `root`; returns the manifest."""
     chain = ImageChain(data.chain)
+    training = sets["id/train"].images
+    tokenizer = fitted(training, data.text) if isinstance(training, Texts) else None
     for role in ("test/corrupted", "world", "calibration"):  # folders that other stages depend on, also when no set is in them
         (root / role).mkdir(parents=True, exist_ok=True)
     manifest: dict[str, Entry] = {}
     for name, items in sets.items():
         if isinstance(items.images, FileImages):
             target, content = save_files(root, name, items.images, items.labels), "".join(items.hashes()).encode()
+        elif isinstance(items.images, Texts):
+            assert tokenizer is not None  # all sets are of one kind
+            numbers = tokens(tokenizer, items.images)
+            target, content = save_images(root, name, numbers, items.labels), numbers.tobytes()
+            target.with_name(f"{target.name}.texts.json").write_text(json.dumps(items.images.texts), encoding="utf-8")
         else:
             images = chain.finish(items.images)
             target, content = save_images(root, name, images, items.labels), images.tobytes()
@@ -46,12 +54,10 @@ def save(sets: Sets, data: Data, dropped: dict[str, int], root: Path) -> dict[st
             "mislabelled": 0 if items.true_labels is None else int((items.labels != items.true_labels).sum()),
             "sha256": hashlib.sha256(content + items.labels.tobytes()).hexdigest(),
         }
-    info = {
-        "classes": sets["id/train"].classes,
-        "side": data.chain.side,
-        "mean": data.chain.mean,
-        "std": data.chain.std,
-    }
+    info: dict[str, Any] = {"classes": sets["id/train"].classes, "side": data.side, "mean": data.chain.mean, "std": data.chain.std}
+    if tokenizer is not None:
+        tokenizer.save((root / "id" / TOKENIZER).as_posix(), pretty=False)
+        info |= {"mean": [], "std": [], "vocabulary": tokenizer.get_vocab_size()}
     (root / "id" / "info.json").write_text(json.dumps(info, indent=1) + "\n", encoding="utf-8")
     (root / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     for folder in (path for path in root.iterdir() if path.is_dir()):  # each is an output by itself, which DVC restores without the others
@@ -70,7 +76,7 @@ def save_files(root: Path, name: str, images: FileImages, labels: np.ndarray) ->
 
 
 def save_images(root: Path, name: str, images: np.ndarray, labels: np.ndarray) -> Path:
-    """Write finished images (N, side, side, 3) and their labels as the set `name`; returns the set's path without ending."""
+    """Write finished images (N, side, side, 3), or numbers of words (N, side), and their labels; returns the path without ending."""
     target = root / path_of(name)
     target.parent.mkdir(parents=True, exist_ok=True)
     np.save(target.with_name(f"{target.name}.npy"), images)

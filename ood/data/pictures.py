@@ -7,20 +7,38 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ood.data.items import ItemSet
-from ood.drawing import plt, save
+from ood.data.texts import Texts
+from ood.drawing import plt, save, short
 
+LINES, LINE, CHARACTERS = 3, 0.17, 105  # of texts: how many of a set are shown, inches from one to the next, characters of each
 DRAWN = 64  # pixels that an image of the sheet has at most; it is drawn with fewer
 
 
 def sheet_of_sets(path: Path, sets: dict[str, ItemSet], columns: int = 24) -> None:
-    """A row of samples, evenly spaced through the set, for every set."""
+    """A row of samples, evenly spaced through the set, for every set; of texts some under each other."""
+    if isinstance(next(iter(sets.values())).images, Texts):
+        return _sheet_of_texts(path, sets)
     figure, axes = plt.subplots(len(sets), 1, figsize=(9.5, 0.42 * len(sets) + 0.3))
     for axis, (name, items) in zip(np.atleast_1d(axes), sets.items(), strict=True):
         chosen = np.linspace(0, len(items) - 1, min(columns, len(items))).astype(int)
-        axis.imshow(_row(items.images[chosen], columns))
+        axis.imshow(_row(items.pictures[chosen], columns))
         axis.set_axis_off()
         axis.text(-0.01, 0.5, f"{name}  {len(items)}", transform=axis.transAxes, ha="right", va="center")
     figure.subplots_adjust(left=0.24, right=0.995, top=0.99, bottom=0.01, hspace=0.08)
+    save(figure, path)
+
+
+def _sheet_of_texts(path: Path, sets: dict[str, ItemSet]) -> None:
+    height = len(sets) * (LINES + 1) * LINE
+    figure = plt.figure(figsize=(9.5, height + 0.2))
+    for place, (name, items) in enumerate(sets.items()):
+        assert isinstance(items.images, Texts)
+        top = 1 - (place * (LINES + 1) * LINE + 0.1) / (height + 0.2)
+        figure.text(0.23, top, f"{name}  {len(items)}", ha="right", va="top")
+        for line, index in enumerate(np.linspace(0, len(items) - 1, min(LINES, len(items))).astype(int)):
+            label = f"{short(items.classes[items.labels[index]], 16)}: " if items.labels[index] >= 0 else ""
+            text = short(label + " ".join(items.images.texts[index].split()), CHARACTERS)
+            figure.text(0.245, top - line * LINE / (height + 0.2), text, va="top")
     save(figure, path)
 
 

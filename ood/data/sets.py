@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images in memory. images: uint8 (N, 3, H, W); labels: int64 (N,), -1 outside ID."""
+    """Images in memory. images: uint8 (N, 3, H, W), or of texts numbers of words int32 (N, L); labels: int64 (N,), -1 outside ID."""
 
     images: Tensor
     labels: Tensor
@@ -33,7 +33,7 @@ class ImageSet:
 
     @property
     def side(self) -> int:
-        """Pixels along a side."""
+        """Pixels along a side; words of a text."""
         return self.images.shape[-1]
 
     def to(self, device: torch.device) -> "ImageSet":
@@ -191,7 +191,8 @@ def load(name: str, root: Path = packed.PREPARED, workers: int = 0) -> Images:
         files = FileImages(listing["files"], ImageChain(Chain(**listing["chain"])), listing["sha256"])
         return FileSet(files, torch.from_numpy(packed.labels(name, root)), workers=workers)
     images, labels = packed.arrays(name, root)
-    return ImageSet(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels))
+    values = torch.from_numpy(images)
+    return ImageSet(values.permute(0, 3, 1, 2).contiguous() if values.ndim == 4 else values, torch.from_numpy(labels))
 
 
 def load_all(names: list[str], root: Path = packed.PREPARED, workers: int = 0) -> Images:
@@ -220,7 +221,7 @@ def rows_at(values: Tensor, index: Tensor) -> Tensor:
 
 
 def to_float(images: Tensor) -> Tensor:
-    """uint8 -> float32 in [0, 1]; features, which are numbers already, as they are."""
+    """uint8 -> float32 in [0, 1]; features, which are numbers already, and words, which are none, as they are."""
     return images.float() / 255 if images.dtype == torch.uint8 else images
 
 

@@ -63,7 +63,7 @@ class Member:
     temperature: float
 
     def answer(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Probabilities (B, C), scores (B,) and raw features (B, D) of float images (B, 3, side, side) in [0, 1]."""
+        """Probabilities (B, C), scores (B,) and raw features (B, D) of float images (B, 3, side, side) in [0, 1], or of texts."""
         with torch.inference_mode():
             raw = self.net.features(images)
             logits = self.net.head(raw)
@@ -85,8 +85,13 @@ class Ensemble:
 
     @property
     def side(self) -> int:
-        """Pixels along a side of what it looks at."""
+        """Pixels along a side of what it looks at; words of a text."""
         return self.members[0].net.size
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one thing that it looks at."""
+        return (self.side,) if self.members[0].net.vocabulary else (3, self.side, self.side)
 
     @property
     def device(self) -> torch.device:
@@ -94,9 +99,10 @@ class Ensemble:
         return self.members[0].net.fc.weight.device
 
     def answer(self, images: Tensor) -> Answers:
-        """What it says of at most `batch` images, uint8 (n, 3, side, side)."""
-        filled = torch.zeros(self.batch, 3, self.side, self.side)
-        filled[: len(images)] = to_float(images)
+        """What it says of at most `batch` images, uint8 (n, 3, side, side), or texts, int32 (n, side)."""
+        given = to_float(images)
+        filled = given.new_zeros(self.batch, *self.shape)
+        filled[: len(images)] = given
         with one_thread(), exact(self.device):
             each = [member.answer(filled.to(self.device)) for member in self.members]
         probabilities, scores = (torch.stack([found[part] for found in each]).mean(0)[: len(images)].cpu().numpy() for part in (0, 1))
@@ -116,8 +122,11 @@ class Ensemble:
             return Answers.joined([*found, *(one.result() for one in waiting)])
 
     def noise(self) -> Tensor:
-        """A batch of random pixels, always the same."""
-        return torch.randint(256, (self.batch, 3, self.side, self.side), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+        """A batch of random pixels, or of random words, always the same."""
+        vocabulary, generator = self.members[0].net.vocabulary, torch.Generator().manual_seed(0)
+        if vocabulary is not None:
+            return torch.randint(1, vocabulary, (self.batch, *self.shape), generator=generator).int()
+        return torch.randint(256, (self.batch, *self.shape), generator=generator).to(torch.uint8)
 
     def probe(self) -> NDArray[np.float64]:
         """The scores of `noise`, by which another machine can tell whether it computes as this one."""

@@ -1,6 +1,7 @@
 """The folder that a detector is handed on in: safetensors, JSON, a README. Nothing in it is code, and nothing is used before it is checked.
 
 config.json               Bundle: classes, networks, the image chain, the score, the rule, versions, the hashes of all files
+tokenizer.json            of texts, which have no image chain
 network-<n>.safetensors   weights of each network; score-<n>.safetensors: what its score fitted
 calibration.safetensors   'scores' and 'predicted' (n,) of the calibration images, 'probe' (batch,): scores of noise (Ensemble.probe)
 thumbnails.safetensors    'images' uint8 (k, side, side, 3), 'features' (k, D), 'labels' (k,) of some training images; not there where none
@@ -26,6 +27,8 @@ from ood.config.data import Chain
 from ood.config.detector import Rejected, Sureness
 from ood.config.evaluation import Odin, ScoreName, Scores
 from ood.config.nets import Net
+from ood.config.text import TextChain
+from ood.data.texts import TOKENIZER
 from ood.deploy.answers import BATCHES
 from ood.errors import InputError
 from ood.files import sha256, write_text
@@ -59,14 +62,18 @@ class Rule(Section):
 
 
 class Bundle(Section):
-    """config.json. model, seeds: the run that it was made of. odin: of ODIN, where that is the score. files: name -> SHA-256."""
+    """config.json. model, seeds: the run that it was made of. chain: of images; text, vocabulary: of texts, how many numbers words have.
+    odin: of ODIN, where that is the score. files: name -> SHA-256.
+    """
 
     format: Literal[1]
     made_with: dict[str, str]
     model: str
     seeds: list[int]
     classes: Annotated[list[ClassName], Field(min_length=2), AfterValidator(distinct)]
-    chain: Chain
+    chain: Chain | None
+    text: TextChain | None = None
+    vocabulary: Annotated[int, Field(ge=2, le=10**7)] | None = None
     max_pixels: Annotated[int, Field(ge=1, le=10**11)]
     networks: Annotated[list[Network], Field(min_length=1)]
     batch: Batch
@@ -79,16 +86,29 @@ class Bundle(Section):
     files: dict[str, Annotated[str, Field(pattern=f"^{SHA256}$")]]
     sha256: Annotated[str, Field(pattern=f"^{SHA256}$")]
 
+    @property
+    def is_text(self) -> bool:
+        """Whether it reads texts."""
+        return self.text is not None
+
+    @property
+    def side(self) -> int:
+        """Pixels along a side of what its networks look at; words of a text."""
+        return self.chain.side if self.chain is not None else self.text.length if self.text is not None else 0
+
     @model_validator(mode="after")
     def _all_files_are_listed(self) -> "Bundle":
         numbers = range(len(self.networks))
         wanted = {CARD, CALIBRATION, *(weights(n) for n in numbers), *(fitted(n) for n in numbers)}
         wanted |= {THUMBNAILS} if self.thumbnails else set()
+        wanted |= {TOKENIZER} if self.is_text else set()
         if self.files.keys() != wanted:
             raise ValueError(f"files: {', '.join(sorted(self.files.keys() ^ wanted))} must be listed, or must not")
-        largest = next(batch for side, batch in BATCHES.items() if self.chain.side <= side)
+        if (self.chain is None) != self.is_text or (self.vocabulary is None) == self.is_text:
+            raise ValueError("chain belongs to images, text and vocabulary to texts: it has one of the two")
+        largest = next(batch for side, batch in BATCHES.items() if self.side <= side)
         if self.batch not in (1, largest):
-            raise ValueError(f"batch: {self.batch}, for images of {self.chain.side} pixels it is {largest} or 1")
+            raise ValueError(f"batch: {self.batch}, for a side of {self.side} it is {largest} or 1")
         if self.score == "odin" and self.odin is None:
             raise ValueError("odin: missing, but it is the score")
         return self

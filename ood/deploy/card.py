@@ -11,12 +11,18 @@ USE = """```python
 from ood import Detector
 
 detector = Detector.load("{folder}")
-print(detector.predict("photo.jpg"))
+print(detector.predict({example}))
 ```"""
 
 
 def card(
-    found: Calibrated, figures: dict[str, Any] | None, manifest: Mapping[str, Entry], folder: str, made_with: Mapping[str, str]
+    found: Calibrated,
+    figures: dict[str, Any] | None,
+    manifest: Mapping[str, Entry],
+    folder: str,
+    made_with: Mapping[str, str],
+    *,
+    of_texts: bool = False,
 ) -> str:
     """README.md, with the head that model hubs read.
 
@@ -26,25 +32,32 @@ def card(
     from huggingface_hub import ModelCard, ModelCardData
 
     head = ModelCardData(
-        library_name="atypical", pipeline_tag="image-classification", tags=["out-of-distribution-detection", "conformal-prediction"]
+        library_name="atypical",
+        pipeline_tag=f"{'text' if of_texts else 'image'}-classification",
+        tags=["out-of-distribution-detection", "conformal-prediction"],
     )
+    what, changes = ("texts", "who writes, or what about,") if of_texts else ("pictures", "the camera, the light or what is photographed")
     parts = [
         "# A classifier that says when it doesn't know",
         f"{_classes(manifest)} Model `{found.model}`, score `{found.score}`"
         + (f", an ensemble of {len(found.seeds)} networks." if len(found.seeds) > 1 else f", seed {found.seeds[0]}."),
         "## Use",
-        USE.format(folder=folder),
-        "A verdict has the likeliest class and its probability, the score (larger is stranger), a p-value, and `is_ood`. Pictures of any "
-        "size go through the chain in `config.json`, the same as in training.",
+        USE.format(folder=folder, example='"a text"' if of_texts else '"photo.jpg"'),
+        "A verdict has the likeliest class and its probability, the score (larger is stranger), a p-value, and `is_ood`. "
+        + (
+            "Texts go through `tokenizer.json`, the same as in training; what is known of their words comes from there."
+            if of_texts
+            else "Pictures of any size go through the chain in `config.json`, the same as in training."
+        ),
         "## What is promised",
         _promise(found),
-        "The promise is for pictures that come as the calibration pictures came, each on its own and not in bursts. It ends when the "
-        "camera, the light or what is photographed changes; then calibrate again. Of how many strange things are caught it says nothing: "
+        f"The promise is for {what} that come as the calibration {what} came, each on its own and not in bursts. It ends when "
+        f"{changes} changes; then calibrate again. Of how many strange things are caught it says nothing: "
         "that is measured below, on what was at hand.",
         "## What it was tried on",
         *(_tried(found, figures) if figures else ["Nothing: no test figure was asked for (`evaluate.roles: [val]`)."]),
         "## What it was not tried on",
-        "Anything else. Things that look like the known classes are the hardest, and pictures made to deceive it were not tried at all. "
+        f"Anything else. Things that look like the known classes are the hardest, and {what} made to deceive it were not tried at all. "
         "How it was chosen: " + _chosen(found),
         "## Data and their roles",
         _roles(manifest),

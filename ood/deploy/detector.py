@@ -16,11 +16,13 @@ from torch import Tensor
 from ood.config.detector import Rejected
 from ood.data.chain import ImageChain
 from ood.data.reading import UnreadableError
+from ood.data.texts import TOKENIZER, read
 from ood.deploy import bundle as folders
 from ood.deploy.answers import Answers, Ensemble, Member
 from ood.deploy.bundle import Bundle
-from ood.deploy.pictures import Picture, opened
+from ood.deploy.pictures import Picture, Pictures, Reader
 from ood.deploy.predictor import Predictor
+from ood.deploy.sentences import Sentences
 from ood.deploy.verdicts import Verdict, verdicts_of
 from ood.detection import detectors
 from ood.detection.guarantee import KINDS, Guarantee
@@ -33,14 +35,21 @@ from ood.nets import Classifier, store
 class Detector(Predictor):
     """See the module. Made by `load`.
 
-    classes: names of what it knows. rule: when it flags. chain: what every picture goes through. thumbnails: some training images (see
+    classes: names of what it knows. rule: when it flags. reader: takes pictures, or texts. thumbnails: some training images (see
     ood.deploy.bundle), None where none came along.
     """
 
-    def __init__(self, bundle: Bundle, ensemble: Ensemble, rule: Rule, workers: int | None, thumbnails: dict[str, Tensor] | None = None):
-        super().__init__(bundle.classes, ensemble.batch, bundle.max_pixels, workers)
+    def __init__(
+        self,
+        bundle: Bundle,
+        ensemble: Ensemble,
+        rule: Rule,
+        reader: Reader,
+        workers: int | None,
+        thumbnails: dict[str, Tensor] | None = None,
+    ):
+        super().__init__(bundle.classes, ensemble.batch, reader, workers)
         self.bundle, self.ensemble, self.rule, self.thumbnails = bundle, ensemble, rule, thumbnails
-        self.chain = ImageChain(bundle.chain)
 
     @classmethod
     def load(
@@ -72,15 +81,15 @@ class Detector(Predictor):
             rule = _asked(rule, reject, guarantee)
             rule.must_hold("Ask for a larger rate, or for another guarantee: marginal takes the fewest.")
         bank = _thumbnails(place, bundle, members[0].net.fc.in_features) if bundle.thumbnails else None
-        detector = cls(bundle, Ensemble(members, bundle.batch), rule, workers, bank)
+        detector = cls(bundle, Ensemble(members, bundle.batch), rule, _reader(place, bundle), workers, bank)
         detector.notes = _tried(place, detector, known["probe"])
         return detector
 
     @property
     def promise(self) -> str:
         """What its threshold promises, in a line."""
-        rule = self.rule
-        return f"at most {rule.reject:.1%} of known pictures flagged, {rule.said}, on {len(rule.calibration)} calibration images"
+        what, rule = "texts" if self.bundle.is_text else "pictures", self.rule
+        return f"at most {rule.reject:.1%} of known {what} flagged, {rule.said}, on {len(rule.calibration)} calibration images"
 
     @property
     def images(self) -> int:
@@ -94,10 +103,9 @@ class Detector(Predictor):
         return [wrong if image is None else next(found) for image, wrong in looks]
 
     def looked_at(self, picture: Picture) -> tuple[Tensor | None, Verdict]:
-        """What the networks look at, uint8 (3, side, side), and a verdict without an answer; of what can't be read None, and why."""
+        """What the networks look at, and a verdict without an answer; of what can't be read None, and why."""
         try:
-            native = self.chain.native(opened(picture, self.most, self.bundle.chain.white))
-            return torch.from_numpy(self.chain.finish(native[None])[0].copy()).permute(2, 0, 1), Verdict(picture.name)
+            return self.reader.look(picture), Verdict(picture.name)
         except UnreadableError as error:
             return None, Verdict(picture.name, error=str(error))
         except (Exception, MemoryError) as error:  # one picture's trouble is no other's
@@ -108,6 +116,18 @@ class Detector(Predictor):
         predicted = answers.predicted
         p_values, flags = self.rule.p_values(answers.scores, predicted), self.rule.flags(answers.scores, predicted)
         return verdicts_of(names, self.classes, answers.probabilities, answers.scores, p_values, flags)
+
+
+def _reader(folder: Path, bundle: Bundle) -> Reader:
+    """What takes pictures, or texts."""
+    if bundle.chain is not None:
+        return Pictures(bundle.max_pixels, ImageChain(bundle.chain))
+    path = folder / TOKENIZER
+    tokenizer = read(path, None)
+    known = tokenizer.get_vocab_size(), (tokenizer.padding or {}).get("length"), (tokenizer.truncation or {}).get("max_length")
+    if known != (bundle.vocabulary, bundle.side, bundle.side):
+        raise InputError(f"{path}: isn't the tokenizer of this detector's networks. Run `export` again.")
+    return Sentences(tokenizer)
 
 
 def _device(name: str) -> torch.device:
@@ -208,8 +228,9 @@ def _member(folder: Path, bundle: Bundle, number: int, device: torch.device) -> 
 
 def _filled(network: folders.Network, bundle: Bundle, state: dict[str, Tensor], path: Path) -> Classifier:
     """The network, built only when the file is known to hold its tensors: a name alone could ask for more memory than there is."""
-    chain = bundle.chain
-    spec = store.Spec(network.net.model_dump(), bundle.classes, chain.side, chain.mean, chain.std, network.normalize)
+    mean, std = (bundle.chain.mean, bundle.chain.std) if bundle.chain else ([], [])
+    vocabulary = bundle.vocabulary
+    spec = store.Spec(network.net.model_dump(), bundle.classes, bundle.side, mean, std, network.normalize, vocabulary=vocabulary)
     with torch.device("meta"):
         wanted = {name: (value.shape, value.dtype) for name, value in spec.build().state_dict().items()}
     if wanted != {name: (value.shape, value.dtype) for name, value in state.items()}:

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from ood.data.reading import shown
 from ood.deploy.answers import one_thread
 from ood.deploy.detector import Detector
-from ood.deploy.pictures import each
 from ood.deploy.told import word
 from ood.deploy.verdicts import Verdict
 from ood.errors import InputError
@@ -49,9 +48,11 @@ def explained(detector: Detector, given: Any) -> Iterator[tuple[Verdict, Explana
         InputError: the detector was exported without thumbnails.
     """
     bank = detector.thumbnails
+    if detector.bundle.is_text:
+        raise InputError("--explain: draws what speaks for a class in a picture, and this detector reads texts.")
     if bank is None:
         raise InputError("this detector has no training images to compare with. Export it with detector.thumbnails above 0.")
-    for picture in each(given, detector.most):
+    for picture in detector.reader.each(given):
         image, wrong = detector.looked_at(picture)
         if image is None:
             yield wrong, None

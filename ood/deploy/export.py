@@ -12,6 +12,8 @@ import torch.nn.functional as F
 
 from ood.config.data import Chain
 from ood.config.evaluation import Odin, Scores
+from ood.config.text import TextChain
+from ood.data.packed import Info
 from ood.data.sets import Images
 from ood.deploy import bundle, calibrated
 from ood.deploy.answers import Answers, Ensemble
@@ -55,8 +57,8 @@ def calibration(folder: Path) -> None:
 
 def facts(
     found: Calibrated,
-    classes: list[str],
-    chain: Chain,
+    info: Info,
+    chain: Chain | TextChain,
     most: int,
     entries: list[dict],
     scores: Scores,
@@ -69,8 +71,10 @@ def facts(
         "made_with": made_with(),
         "model": found.model,
         "seeds": found.seeds,
-        "classes": classes,
-        "chain": chain.model_dump(mode="json"),
+        "classes": info.classes,
+        "chain": chain.model_dump(mode="json") if isinstance(chain, Chain) else None,
+        "text": chain.model_dump(mode="json") if isinstance(chain, TextChain) else None,
+        "vocabulary": info.vocabulary,
         "max_pixels": most,
         "networks": entries,
         "batch": found.batch,

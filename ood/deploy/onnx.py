@@ -17,7 +17,7 @@ from typing_extensions import TypedDict
 from ood.data.reading import UnreadableError
 from ood.deploy.answers import Ensemble
 from ood.deploy.detector import Detector
-from ood.deploy.pictures import Picture, opened_rgb
+from ood.deploy.pictures import Picture, Pictures, opened_rgb
 from ood.deploy.predictor import Predictor
 from ood.deploy.resizing import Preprocess
 from ood.deploy.verdicts import Verdict, verdicts_of
@@ -82,6 +82,9 @@ def write(detector: Detector, path: Path) -> float:
     Raises:
         InputError: a score that needs gradients; a library that isn't installed; as `difference`.
     """
+    chain = detector.bundle.chain
+    if chain is None:
+        raise InputError("ONNX graphs take pictures, and this detector reads texts. Use its folder.")
     if detector.bundle.score in detectors.FROM_IMAGES:
         raise InputError(f"{detector.bundle.score} needs gradients, which a graph can't give. Export it with another detector.score.")
     try:
@@ -89,7 +92,7 @@ def write(detector: Detector, path: Path) -> float:
         import onnxscript  # noqa: F401 - torch's exporter needs it
     except ImportError:
         raise InputError("ONNX needs the packages onnx and onnxscript. Install atypical[onnx] (pip, uv).") from None
-    graph = Graph(Preprocess(detector.bundle.chain), detector.ensemble, detector.rule).eval()
+    graph = Graph(Preprocess(chain), detector.ensemble, detector.rule).eval()
     batch, height, width = torch.export.Dim("batch"), torch.export.Dim("height"), torch.export.Dim("width")
     example = torch.randint(256, (2, 37, 41, 3), dtype=torch.uint8)
     with torch.no_grad():
@@ -112,13 +115,13 @@ def difference(detector: Detector, graph: bytes) -> float:
     Raises:
         InputError: it is more than TOLERANCE, or a flag or class differs.
     """
-    session, worst, side = _session(graph), 0.0, detector.ensemble.side
+    session, worst, side, reader = _session(graph), 0.0, detector.ensemble.side, detector.reader
+    assert isinstance(reader, Pictures)
     for batch in (1, 2, 7):
         for height, width in ((side, side), (61, 43), (120, 200)):
             pictures = np.random.default_rng(batch).integers(0, 256, (batch, height, width, 3), dtype=np.uint8)
             found = dict(zip(OUTPUTS, session.run(list(OUTPUTS), {"pictures": pictures}), strict=True))
-            looked = torch.stack([torch.from_numpy(detector.chain.finish(detector.chain.native(one)[None])[0].copy()) for one in pictures])
-            parts = looked.permute(0, 3, 1, 2).split(detector.ensemble.batch)
+            parts = torch.stack([reader.finished(one) for one in pictures]).split(detector.ensemble.batch)
             expected = [verdict for part in parts for verdict in detector.read(detector.ensemble.answer(part), [""] * len(part))]
             for name in ("score", "probability", "p_value"):
                 wanted = np.array([getattr(verdict, name) for verdict in expected])
@@ -145,7 +148,7 @@ def facts(detector: Detector) -> dict[str, Any]:
         "per_class": rule.per_class,
         "thresholds": rule.thresholds.tolist(),
         "max_pixels": bundle.max_pixels,
-        "white": bundle.chain.white,
+        "white": bundle.chain and bundle.chain.white,
         "made_with": bundle.made_with,
     }
 
@@ -179,7 +182,7 @@ class GraphDetector(Predictor):
         except (ValueError, ValidationError) as error:
             line = " ".join(str(error).split())[:200]
             raise InputError(f"{path}: no detector's graph ({line}). Write one with `export --onnx`.") from None
-        super().__init__(self.facts["classes"], 1, self.facts["max_pixels"], workers)
+        super().__init__(self.facts["classes"], 1, Pictures(self.facts["max_pixels"]), workers)
 
     @property
     def promise(self) -> str:
@@ -196,7 +199,7 @@ class GraphDetector(Predictor):
 
     def _judged(self, picture: Picture) -> Verdict:
         try:
-            pixels = opened_rgb(picture, self.most, self.facts["white"])
+            pixels = opened_rgb(picture, self.facts["max_pixels"], self.facts["white"])
         except UnreadableError as error:
             return Verdict(picture.name, error=str(error))
         wanted = ["probabilities", "score", "p_value", "is_ood"]

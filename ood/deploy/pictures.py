@@ -11,12 +11,14 @@ import os
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+from torch import Tensor
 
+from ood.data.chain import ImageChain
 from ood.data.reading import UnreadableError, eight_bit, read_image, shown, suffixes
 from ood.errors import InputError
 
@@ -24,10 +26,58 @@ BYTES = (bytes, bytearray, memoryview)
 
 
 class Picture(NamedTuple):
-    """One thing to look at. name: its file's, or how many-eth it is; source: a path, bytes, a PIL image, an array, or what is wrong."""
+    """One thing to look at. name: its file's, or how many-eth it is; source: a path, bytes, a PIL image, an array, or what is wrong.
+
+    (To a detector of texts, str: a text.)
+    """
 
     name: str
-    source: Path | bytes | Image.Image | np.ndarray | InputError
+    source: Path | bytes | Image.Image | np.ndarray | InputError | str
+
+
+class Reader(Protocol):
+    """How a predictor takes what it is handed."""
+
+    def is_one(self, given: Any) -> bool:
+        """Whether a single verdict is the answer."""
+
+    def each(self, given: Any) -> Iterator[Picture]:
+        """What there is in it to look at, one by one."""
+
+    def look(self, picture: Picture) -> Tensor:
+        """What networks look at; an UnreadableError where it can't be read."""
+
+
+class Pictures:
+    """Takes pictures, and sends them through the chain.
+
+    most: pixels above which one isn't decoded. chain: None where whoever judges looks for himself.
+    """
+
+    def __init__(self, most: int, chain: ImageChain | None = None):
+        self.most, self.chain = most, chain
+
+    def is_one(self, given: Any) -> bool:
+        """Whether it is a single picture."""
+        return is_one(given)
+
+    def each(self, given: Any) -> Iterator[Picture]:
+        """See `each`."""
+        return each(given, self.most)
+
+    def look(self, picture: Picture) -> Tensor:
+        """What networks look at, uint8 (3, side, side).
+
+        Raises:
+            UnreadableError: as `opened`.
+        """
+        assert self.chain is not None
+        return self.finished(opened(picture, self.most, self.chain.config.white))
+
+    def finished(self, picture: Image.Image | np.ndarray) -> Tensor:
+        """An open picture, through the chain."""
+        assert self.chain is not None
+        return torch.from_numpy(self.chain.finish(self.chain.native(picture)[None])[0].copy()).permute(2, 0, 1)
 
 
 def is_one(given: Any) -> bool:
@@ -37,11 +87,6 @@ def is_one(given: Any) -> bool:
     if isinstance(given, np.ndarray | torch.Tensor):
         return given.ndim < 4 and not _names(given)
     return isinstance(given, (Image.Image, *BYTES)) or hasattr(given, "read")
-
-
-def is_lazy(given: Any) -> bool:
-    """Whether it can't be known how much there is of it: a generator, which is answered by one."""
-    return not is_one(given) and isinstance(given, Iterator)
 
 
 def each(given: Any, most: int) -> Iterator[Picture]:
@@ -182,6 +227,7 @@ def opened(picture: Picture, most: int, white: float | None) -> Image.Image:
             return read_image(source, most, white)
         if isinstance(source, bytes):
             return read_image(Path("picture"), most, white, source)
+        assert not isinstance(source, str)  # a text's, which no picture has
         image = source if isinstance(source, Image.Image) else _array(source)
         _not_too_large(image, most)
         return eight_bit(ImageOps.exif_transpose(image), white)

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, overload
 
 from ood.deploy.answers import cores
-from ood.deploy.pictures import Picture, each, is_lazy, is_one
+from ood.deploy.pictures import Picture, Reader
 from ood.deploy.verdicts import Verdict
 
 AHEAD = 2  # batches that each worker may be ahead of what was asked for
@@ -19,12 +19,12 @@ PAUSE = 0.01  # seconds that a batch waits for more pictures before it goes as i
 class Predictor(ABC):
     """What predicts: one picture, several, or a stream of them, in order.
 
-    classes: names of what it knows. together: pictures that are judged at once. most: pixels above which one isn't decoded.
+    classes: names of what it knows. together: pictures that are judged at once. reader: takes what it is handed.
     notes: what is to be said of its use on this machine.
     """
 
-    def __init__(self, classes: list[str], together: int, most: int, workers: int | None):
-        self.classes, self.together, self.most, self.workers = classes, together, most, workers or cores()
+    def __init__(self, classes: list[str], together: int, reader: Reader, workers: int | None):
+        self.classes, self.together, self.reader, self.workers = classes, together, reader, workers or cores()
         self.notes: list[str] = []
 
     @property
@@ -51,22 +51,22 @@ class Predictor(ABC):
         Args:
             given: a path, a folder, a pattern ('photos/*.jpg'), an open file or bytes, a PIL image, an array (H, W), (H, W, 3 or 4) or
                 (N, H, W, C), a tensor (C, H, W) or (N, C, H, W), uint8 or floats in [0, 1]; or a list or generator of any of these. A
-                generator is read ahead, by a thread of its own.
+                generator is read ahead, by a thread of its own. Of texts: strings, a list or generator of them.
 
         Raises:
             InputError: something else than pictures; a folder or pattern without any. A picture that can't be read, or one among several
                 that is none, is a Verdict with an error. What a generator raises comes after the verdicts of what it gave before.
         """
-        if is_one(given):
-            (verdict,) = self.judge(list(each(given, self.most)))
+        if self.reader.is_one(given):
+            (verdict,) = self.judge(list(self.reader.each(given)))
             return verdict
         verdicts = self.stream(given)
-        return verdicts if is_lazy(given) else list(verdicts)
+        return verdicts if isinstance(given, Iterator) else list(verdicts)
 
     def stream(self, given: Any) -> Iterator[Verdict]:
         """As `predict`, always one by one, in order, as soon as they are known."""
         waiting: deque[Future[list[Verdict]]] = deque()
-        with _Source(each(given, self.most), AHEAD * self.workers * self.together) as source, ThreadPoolExecutor(self.workers) as pool:
+        with _Source(self.reader.each(given), AHEAD * self.workers * self.together) as source, ThreadPoolExecutor(self.workers) as pool:
             while True:
                 batch = source.take(self.together, wait=not waiting) if len(waiting) <= AHEAD * self.workers else []
                 if batch:

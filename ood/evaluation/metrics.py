@@ -16,13 +16,14 @@ Rule = Literal["closest", "at_least"]
 KEYS = ("auroc", "aupr_in", "aupr_out", "fpr_ood_at_tpr95_id", "fpr_id_at_tpr95_ood")
 
 
-def detection_metrics(id_scores: ArrayLike, ood_scores: ArrayLike, rule: Rule = "closest") -> dict[str, float]:
+def detection_metrics(id_scores: ArrayLike, ood_scores: ArrayLike, rule: Rule = "closest", recall: float = RECALL) -> dict[str, float]:
     """How well scores tell OOD from ID.
 
     Args:
         id_scores, ood_scores: 1-D, larger = more OOD.
         rule: which cut has "95 %" recall. 'closest': the cut whose recall is nearest 0.95 on either side, as in the code of OE, energy
             and UM; 'at_least': the first cut with recall >= 0.95, as in OpenOOD.
+        recall: another one than 0.95, of the two rates whatever their names say; the OE paper has 0.9 for texts.
 
     Returns:
         auroc; aupr_in (average precision, ID positive); aupr_out (OOD positive); fpr_ood_at_tpr95_id; fpr_id_at_tpr95_ood.
@@ -44,8 +45,8 @@ def detection_metrics(id_scores: ArrayLike, ood_scores: ArrayLike, rule: Rule = 
         "auroc": float(auroc),
         "aupr_in": _average_precision(id_down, ood_down),
         "aupr_out": _average_precision(ood_up, id_up),
-        "fpr_ood_at_tpr95_id": _false_positive_rate(id_down, ood_down, rule),
-        "fpr_id_at_tpr95_ood": _false_positive_rate(ood_up, id_up, rule),
+        "fpr_ood_at_tpr95_id": _false_positive_rate(id_down, ood_down, rule, recall),
+        "fpr_id_at_tpr95_ood": _false_positive_rate(ood_up, id_up, rule, recall),
     }
 
 
@@ -70,21 +71,21 @@ def aupr_trapezoid(positive: ArrayLike, negative: ArrayLike) -> float:
     return float(np.trapezoid(precision, recall))
 
 
-def _false_positive_rate(true: NDArray, false: NDArray, rule: Rule) -> float:
-    return float(_false_positive_rates(true[None], false[None], rule)[0])
+def _false_positive_rate(true: NDArray, false: NDArray, rule: Rule, recall: float) -> float:
+    return float(_false_positive_rates(true[None], false[None], rule, recall)[0])
 
 
-def _false_positive_rates(true: NDArray, false: NDArray, rule: Rule) -> NDArray[np.float64]:
-    """False-positive rate at 95 % recall for rows of cumulative counts at falling cuts, each (n, cuts)."""
+def _false_positive_rates(true: NDArray, false: NDArray, rule: Rule, wanted: float = RECALL) -> NDArray[np.float64]:
+    """False-positive rate at the wanted recall for rows of cumulative counts at falling cuts, each (n, cuts)."""
     total = true[:, -1:]
     recall = true / total
     if rule == "at_least":
-        chosen = np.argmax(recall >= RECALL, axis=1)
+        chosen = np.argmax(recall >= wanted, axis=1)
     elif rule == "closest":
         # Cuts after the first with full recall don't count. From there downwards: among equally near cuts the larger recall, and
         # at equal recall the larger false-positive rate, comes first.
         beyond = np.cumsum(true == total, axis=1) > 1
-        distance = np.where(beyond, np.inf, np.abs(recall - RECALL))
+        distance = np.where(beyond, np.inf, np.abs(recall - wanted))
         chosen = true.shape[1] - 1 - np.argmin(distance[:, ::-1], axis=1)
     else:
         raise ValueError(f"rule must be 'closest' or 'at_least', not {rule!r}")

@@ -14,7 +14,7 @@ from ood.evaluation.groups import group_of
 
 
 class Protocol(NamedTuple):
-    """positive: which side counts as found, for FPR95 and AUPR. rule: which cut has 95 % recall (see ood.evaluation.metrics).
+    """positive: which side counts as found, for FPR and AUPR. rule: which cut has the recall, 95 % (see ood.evaluation.metrics).
 
     base_rate: OOD images per ID image, at least one, drawn anew `draws` times; None: whole sets. together: one mean over all test sets, or
     near- and far-OOD by themselves. trapezoid: area under the precision-recall curve by straight lines instead of average precision.
@@ -27,10 +27,12 @@ class Protocol(NamedTuple):
     draws: int = 1
     together: bool = True
     trapezoid: bool = False
+    recall: float = metrics.RECALL
 
 
 PROTOCOLS = {
     "oe": Protocol("Outlier Exposure: one outlier to five ID images, ten draws; OOD is positive", "ood", "closest", 1 / 5, 10),
+    "oe-text": Protocol("Outlier Exposure on texts: as on images, but at 90 % recall", "ood", "closest", 1 / 5, 10, recall=0.9),
     "um": Protocol("Unleashing Mask: whole sets; ID is positive", "id", "closest"),
     # OE's test script with its other side as positive. On ImageNet-100 it stops at whole batches: 960 of the 1,000 outliers meant.
     "dream": Protocol("DREAM-OOD: one outlier to five ID images, one draw; ID is positive", "id", "closest", 1 / 5),
@@ -38,13 +40,13 @@ PROTOCOLS = {
 }
 
 
-FIGURES = ("fpr95", "auroc", "aupr")
+FIGURES = ("fpr", "auroc", "aupr")
 
 
 def measure(name: str, by_set: dict[str, NDArray], seed: int = 0) -> dict[str, dict[str, float]]:
-    """A protocol's figures: group ('all', or 'near' and 'far') -> auroc, fpr95, aupr, unweighted means over the group's sets.
+    """A protocol's figures: group ('all', or 'near' and 'far') -> auroc, fpr, aupr, unweighted means over the group's sets.
 
-    A protocol that draws more than once has auroc_draws, fpr95_draws and aupr_draws too: the standard deviation over its draws
+    A protocol that draws more than once has auroc_draws, fpr_draws and aupr_draws too: the standard deviation over its draws
     (population, as OE's code has it) of each set, and of these the mean.
 
     Args:
@@ -74,9 +76,9 @@ def draws_of(name: str, values: NDArray, inside: int, seed: tuple[int, int]) -> 
 
 
 def _figures(protocol: Protocol, inside: NDArray, outside: NDArray) -> dict[str, float]:
-    found = metrics.detection_metrics(inside, outside, protocol.rule)
+    found = metrics.detection_metrics(inside, outside, protocol.rule, protocol.recall)
     ood = protocol.positive == "ood"
     aupr = found["aupr_out" if ood else "aupr_in"]
     if protocol.trapezoid:
         aupr = metrics.aupr_trapezoid(outside, inside) if ood else metrics.aupr_trapezoid(-inside, -outside)
-    return {"auroc": found["auroc"], "fpr95": found["fpr_id_at_tpr95_ood" if ood else "fpr_ood_at_tpr95_id"], "aupr": aupr}
+    return {"auroc": found["auroc"], "fpr": found["fpr_id_at_tpr95_ood" if ood else "fpr_ood_at_tpr95_id"], "aupr": aupr}

@@ -27,6 +27,7 @@ class Classifier(nn.Module):
         normalize: L2-normalise the features in front of the head, in training and testing (the L2 paper, Algorithm 1).
         mean, std: input normalisation in [0, 1] units.
         confident: with a branch beside the head that says how sure the network is (DeVries and Taylor 2018).
+        vocabulary: of one that reads texts, how many numbers words have: it takes int32 (N, size), 0 behind the end, in the images' place.
     """
 
     mean: Tensor
@@ -43,16 +44,17 @@ class Classifier(nn.Module):
         mean: tuple[float, ...] | list[float] = CIFAR_MEAN,
         std: tuple[float, ...] | list[float] = CIFAR_STD,
         confident: bool = False,
+        vocabulary: int | None = None,
     ):
         super().__init__()
         self.backbone = backbone
         self.fc = nn.Linear(width, num_classes)
         nn.init.zeros_(self.fc.bias)
         self.confidence = nn.Linear(width, 1) if confident else None
-        self.size, self.normalize = size, normalize
+        self.size, self.normalize, self.vocabulary = size, normalize, vocabulary
         # Not persistent: they are data facts, kept in model.json, and not learned.
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
 
     @property
     def sees(self) -> bool:
@@ -66,11 +68,13 @@ class Classifier(nn.Module):
             see((images - self.mean) / self.std)
 
     def features(self, x: Tensor) -> Tensor:
-        """Images in [0, 1], (N, 3, size, size) -> raw features (N, D): penultimate, pooled, before any normalisation.
+        """Images in [0, 1], (N, 3, size, size), or texts -> raw features (N, D): penultimate, pooled, before any normalisation.
 
         Raises:
             ValueError: images of another size.
         """
+        if self.vocabulary is not None:
+            return self.backbone(x)
         if x.shape[1:] != (3, self.size, self.size):
             raise ValueError(f"this net takes (N, 3, {self.size}, {self.size}), it was given {tuple(x.shape)}")
         return self.backbone((x - self.mean) / self.std)
@@ -107,13 +111,15 @@ def build(
     mean: tuple[float, ...] | list[float] = CIFAR_MEAN,
     std: tuple[float, ...] | list[float] = CIFAR_STD,
     confident: bool = False,
+    vocabulary: int | None = None,
     **options: Any,
 ) -> Classifier:
     """A freshly initialised network.
 
     Args:
         net: its section, or its name ('wrn_40_2') with `options` (dropout, affine, stem, ...; see config.nets.Net).
-        normalize: L2-normalise features in front of the head. confident: with a confidence branch.
+        normalize: L2-normalise features in front of the head. confident: with a confidence branch. vocabulary: of a network that reads
+            texts, how many numbers words have; size is then how many words a text has.
 
     Raises:
         InputError: no such name, an impossible depth, an option that it doesn't know, an image size that it can't take.
@@ -124,11 +130,23 @@ def build(
         problem = error.errors()[0]
         where = ".".join(["net", *map(str, problem["loc"])])
         raise InputError(f"{where} {net!r}: {problem['msg'].removeprefix('Value error, ')}.") from None
-    if reason := spec.misfit(size):
+    if reason := spec.misfit(size, text=vocabulary is not None):
         raise InputError(f"net.name: {reason}. Change data.chain.size (or upsize), or the net.")
     given = {name: getattr(spec, name) for name in FAMILIES[spec.family].options}
+    if vocabulary is not None:
+        given["vocabulary"] = vocabulary
     backbone, width = constructor(spec.family)(*spec.arguments, size=size, **given)
-    return Classifier(backbone, width, num_classes, size=size, normalize=normalize, mean=mean, std=std, confident=confident)
+    return Classifier(
+        backbone,
+        width,
+        num_classes,
+        size=size,
+        normalize=normalize,
+        mean=mean,
+        std=std,
+        confident=confident,
+        vocabulary=vocabulary,
+    )
 
 
 def constructor(family: str) -> Callable[..., tuple[nn.Module, int]]:
@@ -170,6 +188,10 @@ def constructor(family: str) -> Callable[..., tuple[nn.Module, int]]:
             from ood.nets import convnext
 
             return convnext.backbone
+        case "gru":
+            from ood.nets import gru
+
+            return gru.backbone
         case "timm":
             from ood.nets import given
 

@@ -29,7 +29,7 @@ class Spec:
     constraint: the level b of the loss constraint it was trained with. mask_keep: share of weights its mask keeps (None: no mask).
     trainings: how many it has been through; each has draws of its own. frozen: whether in the last of them its head learned alone. unseen:
     whether its backbone was trained neither in one of them nor, as far as can be known, before on these classes. confidence: the budget of
-    its confidence branch (None: it has none).
+    its confidence branch (None: it has none). vocabulary: of one that reads texts, how many numbers words have.
     """
 
     net: dict
@@ -44,6 +44,7 @@ class Spec:
     frozen: bool = False
     unseen: bool = False
     confidence: float | None = None
+    vocabulary: int | None = None
     history: dict = field(default_factory=dict)
 
     def after(self, history: dict, *, alone: bool) -> "Spec":
@@ -60,6 +61,7 @@ class Spec:
             mean=self.mean,
             std=self.std,
             confident=self.confidence is not None,
+            vocabulary=self.vocabulary,
         )
 
 
@@ -71,7 +73,17 @@ def spec_for(net: Net, info: Info, normalize: bool, *, whole: bool = False, conf
     """
     plain = net.model_copy(update={"weights": None}).model_dump()
     unseen = not whole and net.weights in (None, PUBLISHED, LITE0)
-    return Spec(plain, info.classes, info.side, info.mean, info.std, normalize, unseen=unseen, confidence=confidence)
+    return Spec(
+        plain,
+        info.classes,
+        info.side,
+        info.mean,
+        info.std,
+        normalize,
+        unseen=unseen,
+        confidence=confidence,
+        vocabulary=info.vocabulary,
+    )
 
 
 States = dict[str, dict[str, Tensor]]  # file name without ending -> its tensors; 'model' is the network's own

@@ -12,7 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ood.drawing import short
+
 SHARP = 48  # pixels up to which a picture is kept as it is, and enlarged without smoothing
+QUOTED = 280  # characters that are shown of a text
 LARGEST = 128  # pixels that a picture has at most: twice what is shown, for fine screens
 
 
@@ -77,11 +80,24 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Quote:
+    """A text in a picture's place. lines: below it."""
+
+    text: str
+    lines: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, text: str, *lines: str) -> "Quote":
+        """Of any text: its beginning."""
+        return cls(short(" ".join(text.split()), QUOTED), lines)
+
+
+@dataclass(frozen=True)
 class Gallery:
-    """Pictures side by side, under a title."""
+    """Pictures side by side, or texts, under a title."""
 
     title: str
-    pictures: Sequence[Picture]
+    pictures: Sequence[Picture | Quote]
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,10 @@ def blocks(manifest: dict[str, Entry], params: Params) -> list[Block]:
     siblings, chain = siblings_of(manifest), params[Data].chain
     shade = ", grey" if chain.grey else ""
     told = f"All go through one chain to {chain.upsize or chain.size} pixels ({chain.resize}{shade})."
+    if params[Data].kind == "text":
+        text = params[Data].text
+        case = "in lower case" if text.lower else "with their capitals"
+        told = f"All go through one chain to the first {text.length} words, {case}, of a vocabulary from the ID training images."
     rows = [
         [f"{name}{' †' if name in siblings else ''}", str(one["count"]), origin(one), str(one["dropped"]), left_out(one)]
         for name, one in manifest.items()

@@ -15,11 +15,11 @@ from ood.detection import guarantee
 from ood.detection.rule import Rule
 from ood.evaluation.groups import group_of
 from ood.report import charts
-from ood.report.blocks import Block, Figure, Fold, Gallery, Picture, Row, Table, Text
+from ood.report.blocks import Block, Figure, Fold, Gallery, Row, Table, Text
 from ood.report.measured import Measured
 from ood.report.measured import Row as Cells
 from ood.report.tables import PERCENT
-from ood.report.thumbnails import SAMPLES, images
+from ood.report.thumbnails import SAMPLES, pictures
 
 DRAWN = 0.2  # largest rate in the figures: who rejects more classifies little
 SHOWN = (0.01, 0.02, 0.05, 0.1, 0.2)  # rates in the table, and the detector's own; metrics/plots/detector.csv has more
@@ -35,7 +35,7 @@ def what_it_is(found: Calibrated, trained: int) -> Text:
     return Text(
         f"`{found.model}` with `{found.score}` ({seeds}; AUROC {chosen}). At most {100 * found.reject:g}% of ID may be flagged, {meaning} "
         f"({found.guarantee}), on {found.images} calibration images{each}. It is the folder `data/detector`: "
-        "`atypical predict PICTURE...` asks it."
+        "`atypical predict` asks it."
     )
 
 
@@ -159,7 +159,7 @@ def _errors(title: str, members: list[str], answers: dict[str, NDArray], rule: R
     chosen = order[:SAMPLES]
     what = "flagged, though known" if known else "accepted, though unknown"
     what += f", the {'strangest' if known else 'most ordinary'} first" if len(wrong) > 1 else ""
-    pictures = []
+    shown = []
     for index in chosen:
         name, place = places[index]
         seen, line = rule.classes[predicted[index]], f"p {p_values[index]:.2g}"
@@ -168,5 +168,5 @@ def _errors(title: str, members: list[str], answers: dict[str, NDArray], rule: R
             lines: tuple[str, ...] = (label if label == seen else f"{label}, taken for {seen}", line)
         else:
             lines = (name.split("/")[1], f"taken for {seen}", line)
-        pictures.append(Picture.of(images(name, [place])[0], ", ".join((name, *lines)), *lines))
-    return Gallery(f"{title}: {len(wrong)} of {len(scores)} images {what}", pictures)
+        shown += pictures(name, [place], [lines])
+    return Gallery(f"{title}: {len(wrong)} of {len(scores)} images {what}", shown)

@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ood.config.text import TEXT_SOURCES
 from ood.evaluation.calibration import COOLEST, HOTTEST
 from ood.evaluation.groups import GROUPS, group_means, group_of
+from ood.evaluation.protocols import PROTOCOLS
 from ood.report.blocks import Table
 
 PERCENT = 100.0
 RESOLUTION = 0.5  # points of AUROC, below which nothing is called better or worse in words, whatever the seeds' signs
-PARTS = {"train", "training", "val", "validation", "test", "testing", "aux", "auxiliary", "extra"}  # folders that are parts of a data set
+PARTS = {"train", "training", "val", "validation", "test", "testing", "aux", "auxiliary", "extra", "all"}  # parts of a data set
 Results = dict[str, dict[str, Any]]
 
 
@@ -210,10 +212,10 @@ def siblings_of(manifest: Mapping[str, Any]) -> set[str]:
     """
 
     def kind(source: dict) -> tuple[str, str | None]:
-        if source["source"] != "folder":
+        if source["source"] not in ("folder", *TEXT_SOURCES):
             return source["source"], source.get("name")
-        path = PurePosixPath(source["listing"] or source["path"])
-        return "folder", str(path.parent if path.name in PARTS else path)
+        path = PurePosixPath(source.get("listing") or source["path"])
+        return "folder", str(path.parent if path.stem in PARTS else path)
 
     learned = {kind(entry["source"]) for name, entry in manifest.items() if name.startswith(("auxiliary/", "world/"))}
     return {name for name, entry in manifest.items() if group_of(name) in ("near", "far") and kind(entry["source"]) in learned}
@@ -233,7 +235,7 @@ def norm_table(results: Results, runs: list[str]) -> Table | None:
 
 def protocol_table(results: Results, name: str) -> Table:
     """The own score's figures as a paper measures them; in brackets their standard deviation over the draws, where it draws."""
-    keys = {"FPR95": "fpr95", "AUROC": "auroc", "AUPR": "aupr"}
+    keys = {f"FPR{round(PERCENT * PROTOCOLS[name].recall)}": "fpr", "AUROC": "auroc", "AUPR": "aupr"}
     groups = list(next(iter(results.values()))["protocols"][name])
     header = ["model", "own score", *[f"{'' if g == 'all' else f'{g} '}{title}" for g in groups for title in keys]]
     rows = []

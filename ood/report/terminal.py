@@ -3,11 +3,13 @@
 from textwrap import fill
 
 from ood.config import Params
+from ood.config.data import Data
 from ood.config.training import Seeds
 from ood.report import comparison, detector, summary, unmask
 from ood.report.blocks import Block, Text
 from ood.report.measured import Measured
 from ood.report.tables import main_table
+from ood.report.wording import of_texts
 
 WIDTH = 140  # characters; the tables are about as wide
 PAGE = (
@@ -39,6 +41,8 @@ def text(measured: Measured, params: Params) -> str:
     if measured.dreams is not None:
         blocks += [Text("## What was dreamed"), measured.dreams.text()]
     blocks += [Text("## The rest"), Text(PAGE)]
+    if params[Data].kind == "text":
+        blocks = [of_texts(block) for block in blocks]
     return "\n\n".join(map(_wrapped, [Text("# Who knows what it doesn't know?"), *blocks])) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""Small pictures of prepared images."""
+"""Small pictures of prepared images; of texts their beginnings."""
 
 from collections.abc import Sequence
 
@@ -8,15 +8,22 @@ from numpy.typing import NDArray
 
 from ood.data import packed
 from ood.data.sets import load
-from ood.report.blocks import Gallery, Picture
+from ood.report.blocks import Gallery, Picture, Quote
 
 SAMPLES = 12  # pictures in a gallery
 
 
-def images(name: str, index: Sequence[int] | NDArray) -> NDArray[np.uint8]:
-    """Some images of a prepared set, uint8 (n, H, W, 3)."""
-    chosen = torch.as_tensor(np.asarray(index, np.int64))
-    return load(name).some(chosen).permute(0, 2, 3, 1).contiguous().numpy()
+def pictures(name: str, index: Sequence[int] | NDArray, lines: Sequence[tuple[str, ...]], said: str = "") -> list[Picture | Quote]:
+    """Some images, or texts, of a prepared set.
+
+    Args:
+        lines: what stands below each. said: what a picture shows, for who can't see it, before these lines; the set's name by default.
+    """
+    chosen = np.asarray(index, np.int64)
+    if (texts := packed.texts(name)) is not None:
+        return [Quote.of(texts[i], *own) for i, own in zip(chosen, lines, strict=True)]
+    drawn = load(name).some(torch.as_tensor(chosen)).permute(0, 2, 3, 1).contiguous().numpy()
+    return [Picture.of(image, ", ".join((said or name, *own)), *own) for image, own in zip(drawn, lines, strict=True)]
 
 
 def spaced(count: int, shown: int = SAMPLES) -> NDArray[np.int64]:
@@ -37,6 +44,4 @@ def samples(name: str, title: str) -> Gallery:
     labels = packed.labels(name)
     index = by_class(labels) if name.startswith("id/") else spaced(len(labels))
     classes = packed.info().classes if name.startswith(("id/", "corrupted/", "shifted/")) else None
-    lines = [(classes[labels[i]],) if classes else () for i in index]
-    shown = zip(images(name, index), lines, strict=True)
-    return Gallery(title, [Picture.of(image, f"{name}{''.join(f', {text}' for text in line)}", *line) for image, line in shown])
+    return Gallery(title, pictures(name, index, [(classes[labels[i]],) if classes else () for i in index]))

@@ -10,10 +10,10 @@ from ood.config.training import Seeds
 from ood.data import packed
 from ood.handover import read_numbers, read_table
 from ood.report import charts
-from ood.report.blocks import Block, Figure, Gallery, Picture, Row, Text, given
+from ood.report.blocks import Block, Figure, Gallery, Row, Text, given
 from ood.report.measured import Measured
 from ood.report.tables import collapse_table, constraint_table, finders_table, mask_accuracy_table, trace_table
-from ood.report.thumbnails import SAMPLES, images
+from ood.report.thumbnails import SAMPLES, pictures
 from ood.tables import HISTORIES
 from ood.unmask.kept import ranking
 
@@ -89,18 +89,18 @@ def atypical(run: str, seed: int) -> list[Gallery]:
     return [
         Gallery(
             f"{title} by mask run {run}, seed {seed}: label → likely label, loss under masks, {said}",
-            [_sample(image, classes, row, column, said) for image, row in zip(images("id/train", index), half, strict=True)],
+            pictures("id/train", index, [_lines(row, classes, column) for row in half], "training image"),
         )
         for title, half in halves.items()
         if (index := [place[row["image"]] for row in half])
     ]
 
 
-def _sample(image: np.ndarray, classes: list[str], row: dict[str, str], column: str, said: str) -> Picture:
+def _lines(row: dict[str, str], classes: list[str], column: str) -> tuple[str, str, str]:
+    """What stands below a training image: its label, and the likely one where it is another, and two figures."""
     label, likely = classes[int(row["label"])], classes[int(row["likely"])]
     shown = label if label == likely else f"{label} → {likely}?"
-    lines = (shown, f"{float(row['masked_loss']):.2g}", f"{float(row[column]):.0%}")
-    return Picture.of(image, f"training image of {shown}, loss {lines[1]} under masks, {said}: {lines[2]}", *lines)
+    return shown, f"{float(row['masked_loss']):.2g}", f"{float(row[column]):.0%}"
 
 
 def over_epochs(measured: Measured) -> list[Block]:

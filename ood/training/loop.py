@@ -63,7 +63,9 @@ class _Step(nn.Module):
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         # One concatenated forward pass: batch normalisation sees ID and outliers together (OE's reference).
         exact = next(self.net.parameters()).dtype == torch.float64
-        images, beside = batch.images.double() if exact else batch.images, dict[str, Tensor]()
+        images, beside = batch.images, dict[str, Tensor]()
+        if exact and images.is_floating_point():  # words are no such numbers
+            images = images.double()
         if self.objective.asks_confidence:
             assert isinstance(self.net, Classifier | Head)  # of which alone it is asked
             logits, beside["sure"] = self.net.with_confidence(images)

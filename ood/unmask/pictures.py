@@ -35,12 +35,14 @@ def shown_of(found: Atypical, epochs: OverEpochs | None, labels: Tensor, classes
     return Shown(chosen, captions, "share of masks that flip it" if epochs is None else "doubt of the first epochs")
 
 
-def sheet_of_atypical(path: Path, shown: Shown, images: NDArray) -> None:
-    """The most atypical training images above the most typical, each under its caption.
+def sheet_of_atypical(path: Path, shown: Shown, images: NDArray | list[str]) -> None:
+    """The most atypical training images (or texts) above the most typical, each under its caption.
 
     Args:
-        images: uint8 (2 n, 3, H, W), those of `shown`.
+        images: uint8 (2 n, 3, H, W), those of `shown`; or texts, as many.
     """
+    if isinstance(images, list):
+        return _sheet_of_texts(path, shown, images)
     captions = shown.captions
     count = len(images) // 2
     columns = min(count, 12)
@@ -60,4 +62,23 @@ def sheet_of_atypical(path: Path, shown: Shown, images: NDArray) -> None:
             name, figures = captions[index]
             axis.set_title(f"{short(name, 14)}\n{figures}", loc="center", fontsize=7, fontweight="normal", pad=2)
         half.subplots_adjust(left=0.01, right=0.99, top=0.8 - 0.08 / rows, bottom=0.02, wspace=0.08, hspace=0.4)
+    save(figure, path)
+
+
+def _sheet_of_texts(path: Path, shown: Shown, texts: list[str]) -> None:
+    half, line = len(texts) // 2, 0.19
+    height = (len(texts) + 3) * line
+    figure = plt.figure(figsize=(10.5, height))
+    rows: list[tuple[str, str, str] | str] = [f"Most atypical training texts  (label → likely label; loss under masks; {shown.second})"]
+    entries = [(name, figures, text) for (name, figures), text in zip(shown.captions, texts, strict=True)]
+    rows += [*entries[:half], "", "Most typical", *entries[half:]]
+    for place, row in enumerate(rows):
+        at = 1 - (place + 0.5) * line / height
+        if isinstance(row, str):
+            figure.text(0.01, at, row, va="center", fontweight="bold", fontsize=10)
+            continue
+        name, figures, text = row
+        figure.text(0.01, at, short(name, 34), va="center")
+        figure.text(0.33, at, figures, va="center", ha="right")
+        figure.text(0.345, at, short(" ".join(text.split()), 105), va="center")
     save(figure, path)

@@ -21,11 +21,11 @@ def load(source: Corruption, parents: ItemSet, chain: ImageChain, rng: np.random
     chosen = chosen_parents(source, parents)
     images, names, keys = [], [], []
     for i in chosen:
-        image = parents.images[i] / 255.0
+        image = parents.pictures[i] / 255.0
         if source.kind in ("arithmetic_mean", "geometric_mean"):
             # A mixture within a class may be a plain member of it, so the partner is of another class.
             j = int(rng.choice(np.flatnonzero(parents.labels != parents.labels[i])))
-            spoilt = MIXTURES[source.kind](image, parents.images[j] / 255.0)
+            spoilt = MIXTURES[source.kind](image, parents.pictures[j] / 255.0)
             name = f"{source.kind}/{parents.names[i]}+{parents.names[j]}"
         else:
             spoilt = CORRUPTIONS[source.kind](image, rng)

@@ -90,7 +90,7 @@ def _read(
     classes, skipped = list(listing.classes), dict(listing.skipped)
     files = [(path, label) for label, name in enumerate(classes) for path in listing.classes[name]]
     if source.limit is not None and source.limit < len(files):
-        files = [files[i] for i in _even(np.array([label for _, label in files]), source.limit, rng)]
+        files = [files[i] for i in evenly(np.array([label for _, label in files]), source.limit, rng)]
     lazy = FileImages([path.as_posix() for path, _ in files], chain)
     rows: dict[int, np.ndarray] = {}
     seen: dict[int, bytes] = {}
@@ -272,7 +272,7 @@ def even(counts: list[int], limit: int | None) -> list[int]:
     return taken
 
 
-def _even(labels: np.ndarray, limit: int, rng: np.random.Generator) -> np.ndarray:
+def evenly(labels: np.ndarray, limit: int, rng: np.random.Generator) -> np.ndarray:
     """Indices of `limit` items, drawn evenly from the classes; sorted."""
     found = np.unique(labels)
     members = [rng.permutation(np.flatnonzero(labels == label)) for label in found]

@@ -10,10 +10,12 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 from ood.config import Params
+from ood.config.data import Data
 from ood.report import comparison, data, detector, made, summary, unmask
 from ood.report.blocks import Block, Section
 from ood.report.dream import accuracy_table
 from ood.report.measured import Measured
+from ood.report.wording import sections_of_texts
 
 FOLDER = Path(__file__).parent
 TITLE = "Who knows what it doesn't know?"
@@ -45,7 +47,8 @@ def sections(measured: Measured, params: Params) -> list[Section]:
         Section("limits", "How far this reaches", summary.limits(measured, params)),
         Section("made", "How it was made", made.blocks(measured, params)),
     ]
-    return [section for section in found if section.blocks]
+    found = [section for section in found if section.blocks]
+    return sections_of_texts(found) if params[Data].kind == "text" else found
 
 
 def html(parts: list[Section]) -> str:

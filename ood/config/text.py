@@ -1,0 +1,62 @@
+"""Texts: where they come from, and the one chain that every text goes through (data.kind: text)."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from ood.config import Place, Section, distinct
+from ood.config.bounds import Count, Limit
+
+Length = Annotated[int, Field(ge=1, le=4096)]  # tokens of a text; transformers' encoders read 512, the longest published ones 4096
+
+
+class TextChain(Section):
+    """What happens to every text of every set, so that no corpus's way of writing tells ID from OOD.
+
+    lower: to lower case; false only where all sets are written alike: in the OE paper's code ID kept its capitals and outliers had lost
+    theirs. conventions: what is done about marks of a corpus that say where a text comes from, not what it says (tags, entities, -LRB-,
+    @-@, <unk>): undo, or keep. length: tokens that the network sees of a text, from its beginning. words: the vocabulary is the most
+    frequent so many words of the ID training texts, of those that stand in them `least` times; every other word is one and the same.
+    """
+
+    lower: bool = True
+    conventions: Literal["undo", "keep"] = "undo"
+    length: Length = 64
+    words: Count = 10_000
+    least: Count = 1
+
+
+class Tsv(Section):
+    """A file of labelled texts, one a line: label, tab, text; no header, no quotes.
+
+    classes: only these labels. limit: at most so many, spread evenly over the labels.
+    """
+
+    source: Literal["tsv"]
+    path: Place
+    classes: Annotated[list[str], Field(min_length=1), AfterValidator(distinct)] | None = None
+    limit: Limit | None = None
+
+
+class Lines(Section):
+    """A file of texts without labels, one a line; `limit` of them at random."""
+
+    source: Literal["lines"]
+    path: Place
+    limit: Limit | None = None
+
+
+class Documents(Section):
+    """A folder of text files, one text each: <path>/<class>/<name>.txt; outliers may also lie as <path>/<name>.txt.
+
+    classes: only these folders. limit: at most so many, spread evenly over the classes.
+    """
+
+    source: Literal["documents"]
+    path: Place
+    classes: Annotated[list[str], Field(min_length=1), AfterValidator(distinct)] | None = None
+    limit: Limit | None = None
+
+
+TextSource = Tsv | Lines | Documents
+TEXT_SOURCES = ("tsv", "lines", "documents")
