@@ -28,10 +28,12 @@ def table(given: argparse.Namespace) -> int:
             seed = next(iter(summary["seeds"].values()))
             figures = {"accuracy": seed["id"]["test"]["accuracy"], "sets": seed["grid"][summary["own"]]}
             for protocol in ("um", "oe"):
-                figures |= {f"{protocol} {k}": v[0] for k, v in summary["protocols"][protocol]["all"].items()}
+                figures |= {f"{protocol} {k.removesuffix('95')}": v[0] for k, v in summary["protocols"][protocol]["all"].items()}
             found.setdefault((suite, model), []).append(figures)
-    keys = ["accuracy", "um fpr95", "um auroc", "oe fpr95", "oe auroc"]
-    print(f"| suite | model | seeds | ID accuracy | {' | '.join(keys[1:])} | published FPR95 | published AUROC | of |")
+    keys = ["accuracy", "um fpr", "um auroc", "oe fpr", "oe auroc"]
+    print(
+        f"| suite | model | seeds | ID accuracy | {' | '.join(keys[1:]).replace('fpr', 'FPR95')} | published FPR95 | published AUROC | of |"
+    )
     print("|" + " --- |" * 11)
     for suite, models in MODELS.items():
         for model, score in models.items():

@@ -40,13 +40,14 @@ def main(
         raise InputError("--json and --csv: one of the two.")
     judge = loading.load(detector, reject=reject, guarantee=guarantee, device=device)
     state = Watched.begin(watch, loading.whole(judge, "--watch")) if watch else None
-    verdicts = pictured(judge, named(pictures), explain_) if explain_ else judge.stream(named(pictures))
+    given = named(pictures, blank=judge.what == "text")
+    verdicts = pictured(judge, given, explain_) if explain_ else judge.stream(given)
     verdicts = state.over(verdicts, note) if state else verdicts
     batch = list(verdicts) if fdr is not None else []
     verdicts = iter(together(batch, fdr)) if fdr is not None else verdicts
-    found = as_lines(verdicts, csv_=csv_) if json_ or csv_ else as_table(verdicts)
+    found = as_lines(verdicts, csv_=csv_) if json_ or csv_ else as_table(verdicts, judge.what)
     if not found.verdicts:
-        raise InputError("no picture was named.")
+        raise InputError(f"no {judge.what} was named.")
     said = told_of(together(batch, fdr), fdr, judge.images) if fdr is not None else judge.promise
     for line in [*judge.notes, f"{found.told()}; {said}", *([state.watch.told()] if state else [])]:
         (note if json_ or csv_ else typer.echo)(line)
@@ -58,10 +59,10 @@ def note(line: str) -> None:
     typer.echo(line, err=True)
 
 
-def named(given: list[str]) -> Iterator[str]:
-    """The names, those on standard input in the place of a -."""
+def named(given: list[str], *, blank: bool) -> Iterator[str]:
+    """The names, those on standard input in the place of a -; blank: blank lines too, so that a text's verdict has its line's number."""
     for name in given:
-        yield from (line.rstrip("\r\n") for line in sys.stdin if line.strip()) if name == "-" else (name,)
+        yield from (line.rstrip("\r\n") for line in sys.stdin if blank or line.strip()) if name == "-" else (name,)
 
 
 def pictured(judge: Predictor, names: Iterator[str], folder: Path) -> Iterator[Verdict]:
@@ -82,12 +83,12 @@ def as_lines(verdicts: Iterator[Verdict], *, csv_: bool) -> told.Count:
     return count
 
 
-def as_table(verdicts: Iterator[Verdict]) -> told.Count:
+def as_table(verdicts: Iterator[Verdict], what: str) -> told.Count:
     """For people, all at the end."""
-    count, table = told.Count(), Table(*told.HEADER, box=None, pad_edge=False)
+    count, table = told.Count(), Table(what, *told.HEADER, box=None, pad_edge=False)
     with Terminal(stderr=True).status("") as status:
         for number, verdict in enumerate(count.over(verdicts), start=1):
-            status.update(f"{number} pictures")
+            status.update(f"{number} {what}s")
             table.add_row(*told.row(verdict), style=STYLES.get(told.word(verdict), ""))
     wide = None if sys.stdout.isatty() else 10_000  # a file has no edge
     Terminal(markup=False, highlight=False, emoji=False, width=wide).print(table)

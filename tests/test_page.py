@@ -28,7 +28,7 @@ from ood.detection.rule import Rule
 from ood.drawing import COLOURS, plt, svg
 from ood.evaluation import metrics
 from ood.report import charts, detector, made, measured, summary
-from ood.report.blocks import Fold, Gallery, Listing, Picture, Row, Section, Table, Text, given
+from ood.report.blocks import Fold, Gallery, Listing, Picture, Quote, Row, Section, Table, Text, given
 from ood.report.page import html
 from ood.report.thumbnails import by_class
 
@@ -203,7 +203,7 @@ def test_errors_are_those_beyond_the_threshold_the_farthest_first(monkeypatch):
         **{"near/a:scores": np.array([300.0, 50.0]), "near/a:predicted": np.array([0, 1])},
         **{"near/b:scores": np.array([10.0]), "near/b:predicted": np.array([0])},
     }
-    monkeypatch.setattr(detector, "images", lambda name, index: np.full((len(index), 8, 8, 3), 7, np.uint8))
+    monkeypatch.setattr(detector, "pictures", lambda _name, _index, lines: [Quote.of("", *own) for own in lines])
     monkeypatch.setattr(detector.packed, "labels", lambda name: np.array([0, 0, 0, 1]))
     known = detector._errors("ID test", ["id/test"], answers, rule)
     assert known.title.startswith("ID test: 2 of 4 images flagged")

@@ -2,54 +2,83 @@
 
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import corpus
 import numpy as np
 import pytest
 import torch
-from conftest import PLAIN, Workspace
+from conftest import PLAIN, PYTHON, ROOT, Workspace, parse
 from torch.func import functional_call
 
 from ood import Detector, nets
+from ood.config import Params, recipes
 from ood.config.text import Documents, Lines, TextChain, Tsv
-from ood.data import texts
+from ood.config.whole import check
+from ood.data import cues, texts
 from ood.data.sources import texts as sources
+from ood.deploy import bundle
 from ood.deploy.sentences import Sentences
 from ood.errors import InputError
+from ood.files import sha256
 from ood.report.blocks import Fold, Gallery, Table, Text
-from ood.report.wording import of_texts
+from ood.report.wording import block_of_texts
 from ood.unmask import masks
 
 WRITTEN = [
     ("What is the -LRB- biggest -RRB- city ?", "what is the (biggest) city?"),
-    ("He does &quot;see&quot; it <br /> here .", 'He does "see" it here.'),
+    ("He does &quot;see&quot; it <br /> here &lt;br/&gt; .", 'He does "see" it here.'),
     ("well @-@ known , 1 @,@ 000 times", "well-known, 1,000 times"),
     ("`` Yes , '' she said", '"yes," she said'),
     ("it \\/ that", "it / that"),
-    ("the <unk> of <email>", "THE of"),
-    ("don’t", "don't"),
+    ("the <unk> of", "THE <email> of"),
+    ("don’t", "don&#39;t"),
 ]
+DIFFERENT = [("What is C# ?", "What is C++ ?"), ("it is -5", "it is 5"), ("x<y && y>z", "x z"), ("यह की है", "यह का है")]
+
+
+def fitted(corpus: list[str], chain: TextChain):
+    """A tokenizer with the vocabulary of a few texts."""
+    return texts.tokenizer_of(texts.learned(corpus, chain), chain)
 
 
 @pytest.mark.parametrize(("one", "other"), WRITTEN)
 def test_ways_of_writing_are_one_text(one, other):
     chain = TextChain()
-    tokenizer = texts.fitted([one, other], chain)
+    tokenizer = fitted([one, other], chain)
     first, second = texts.tokens(tokenizer, [one, other])
     assert first.tolist() == second.tolist()
     assert len(set(texts.Texts([one, other], chain).digests())) == 1
     kept = TextChain(lower=False, conventions="keep")
-    first, second = texts.tokens(texts.fitted([one, other], kept), [one, other])
+    first, second = texts.tokens(fitted([one, other], kept), [one, other])
     assert first.tolist() != second.tolist(), "the chain is what makes them one"
+
+
+@pytest.mark.parametrize(("one", "other"), DIFFERENT)
+def test_other_texts_are_others(one, other):
+    assert len(set(texts.Texts([one, other], TextChain()).digests())) == 2
+
+
+@pytest.mark.parametrize("text", ["x<y && y>z", "if x <y then a long text ends at z> ok", "List<String> of 3 < 4", "C# & C++"])
+def test_ordinary_text_is_left_alone(text):
+    kept = "".join(fitted([text], TextChain()).encode(text).tokens).replace(texts.PAD, "")
+    assert kept == text.lower().replace(" ", "")
+
+
+def test_punctuation_may_be_dropped():
+    chain = TextChain(punctuation="drop")
+    assert texts.learned(["What's that, then?"], chain)[2:] == ["s", "that", "then", "what"]
+    assert len(set(texts.Texts(["One?", "one"], chain).digests())) == 1
 
 
 def test_case_is_no_cue_for_outliers():
     """In the OE paper's code ID kept its capitals and outliers had lost theirs, so an unknown word told them apart."""
     inside = [f"Where is {name} ?" for name in ("Paris", "Rome", "Oslo")]
     outside = [text.lower() for text in inside]
-    gone = texts.fitted(inside, TextChain())
-    there = texts.fitted(inside, TextChain(lower=False))
+    gone = fitted(inside, TextChain())
+    there = fitted(inside, TextChain(lower=False))
     assert (texts.tokens(gone, inside) == texts.tokens(gone, outside)).all()
     assert (texts.tokens(there, outside) == 1).sum() == 6, "their words are unknown, though ID has them"
     assert not (texts.tokens(there, inside) == 1).any()
@@ -57,11 +86,11 @@ def test_case_is_no_cue_for_outliers():
 
 def test_the_vocabulary_is_the_most_frequent_words_and_the_rest_are_one():
     chain = TextChain(words=2, length=5)
-    tokenizer = texts.fitted(["a a a b b c"], chain)
+    tokenizer = fitted(["a a a b b c"], chain)
     assert texts.tokens(tokenizer, ["a b c d", "a a a a a a a"]).tolist() == [[2, 3, 1, 1, 0], [2, 2, 2, 2, 2]]
-    assert texts.tokens(tokenizer, ["<pad> a <unk> b"]).tolist() == [[2, 3, 0, 0, 0]], "no text can end itself"
+    assert texts.tokens(tokenizer, ["<pad> a <unk> b"]).tolist() == [[1, 1, 1, 2, 1]], "no text can end itself"
     assert texts.tokens(tokenizer, [""]).tolist() == [[1, 0, 0, 0, 0]], "nothing at all is one unknown word"
-    assert texts.fitted(["a b b"], TextChain(least=2)).get_vocab() == {texts.PAD: 0, texts.UNKNOWN: 1, "b": 2}
+    assert texts.learned(["a b b"], TextChain(least=2)) == [texts.PAD, texts.UNKNOWN, "b"]
 
 
 def reader(size: int = 12) -> nets.Classifier:
@@ -88,6 +117,7 @@ def test_the_network_is_torchs_gru_at_the_last_word():
             alone = row[row != 0][None]
             assert torch.allclose(reference(net.backbone.words(alone))[1][-1, 0], found, atol=1e-6)
         assert torch.allclose(net.train().features(x[:, :12]), net.eval().features(x), atol=1e-6), "training cuts, and reads the same"
+        assert torch.allclose(net.double().features(x).float(), net.float().features(x), atol=1e-6)
         whole = net.features(x)
         for other in x:
             company = other.expand(9, -1).clone()
@@ -180,7 +210,8 @@ TEXT = {
     "diffusion.enabled": False,
     "embed.runs": {},
     "synthesize.runs": {},
-    "oe.outlier_batch": 32,
+    "oe.outlier_batch": 64,
+    "oe.training": {"epochs": 8, "batch_size": 16, "lr": 0.02, "optimizer": "adamw", "weight_decay": 0.0},
     "oe.runs": {"oe": OUTLIERS | {"objective": "uniform", "weight": 1.0}, "no-outliers": OUTLIERS | {"objective": "none"}},
     "models": {"ce": "msp", "um": "energy", "control": "energy", "umap": "energy", "oe": "msp", "no-outliers": "msp"},
     "report.pairs": {"um": "control", "oe": "no-outliers"},
@@ -216,9 +247,9 @@ def test_prepared_texts_are_numbers_and_are_still_there(made):
     assert info["side"] == 24
     assert values.max() < info["vocabulary"] <= 2002
     own = json.loads((folder / "id/train.texts.json").read_text())
-    tokenizer = texts.read(folder / "id/tokenizer.json", None)
-    assert (texts.tokens(tokenizer, own) == values).all()
-    assert tokenizer.get_vocab().keys() == texts.fitted(own, TextChain(length=24, words=2000)).get_vocab().keys(), "from training alone"
+    words, chain = json.loads((folder / "id/vocabulary.json").read_text()), TextChain(length=24, words=2000)
+    assert (texts.tokens(texts.tokenizer_of(words, chain), own) == values).all()
+    assert words == texts.learned(own, chain), "from training alone"
 
 
 def test_no_text_plays_two_roles(tmp_path):
@@ -230,17 +261,18 @@ def test_no_text_plays_two_roles(tmp_path):
     said = workspace.stage("prepare", check=False)
     assert said.returncode
     assert "topics.txt:" in said.stderr
-    assert "no image may play two roles" in said.stderr
+    assert "no text may play two roles" in said.stderr
 
 
 def test_every_figure_is_there_and_reading_was_learned(made):
     found = json.loads((made.path / "metrics/ce.json").read_text())
     assert found["id"]["test"]["accuracy"] > 0.6, "of three classes of sentences"
     for model in TEXT["models"]:
-        assert np.isfinite(json.loads((made.path / f"metrics/{model}.json").read_text())["near"]["auroc"])
-    report = (made.path / "metrics/report.html").read_text()
+        assert np.isfinite(json.loads((made.path / f"metrics/{model}.json").read_text())["own"]["near"]["auroc"])
+    exposed, control = (json.loads((made.path / f"metrics/{model}.json").read_text())["own"] for model in ("oe", "no-outliers"))
+    assert exposed["far"]["auroc"] > control["far"]["auroc"] + 0.05, "outliers of another kind than those that were trained with"
+    report = re.sub(r"<blockquote.*?</blockquote>", "", (made.path / "metrics/report.html").read_text(), flags=re.S)
     assert "training texts" in report
-    assert "blockquote" in report
     assert not re.search(
         r"\bimages\b", re.sub(r"<pre.*?</pre>|<code.*?</code>|<script.*?</script>|<style.*?</style>", "", report, flags=re.S)
     )
@@ -261,8 +293,11 @@ def test_a_detector_answers_texts_as_it_was_calibrated(made):
     assert "known texts" in detector.promise
     shouted = detector.predict(own[3].upper())
     assert shouted.score == alone.score
-    wrong = detector.predict(["fine words", "", 3, Path("x.txt"), "\ud800 half a character", "  "])
-    assert [verdict.error is None for verdict in wrong] == [True, False, False, False, True, False]
+    wrong = detector.predict(["fine words", "", 3, Path("x.txt"), "\ud800 half a character", "  ", "<br />", "&nbsp;"])
+    assert [verdict.error is None for verdict in wrong] == [True, False, False, False, True, False, False, False]
+    card = (made.path / "data/detector/README.md").read_text()
+    assert "image" not in card.replace("image-", "")
+    assert "picture" not in card
     with pytest.raises(InputError, match="a path: no text"):
         detector.predict(Path("x.txt"))
     assert detector.predict([]) == []
@@ -273,11 +308,41 @@ def test_the_command_reads_texts_and_lines(made):
     rows = [json.loads(line) for line in said.stdout.splitlines()]
     assert [row["name"] for row in rows] == ["Round to the nearest integer.", "zzz qqq vvv"]
     assert said.returncode in (0, 1)
+    command, given = [PYTHON, "-m", "stages", "predict", "--json", "-"], "one\n\nthree\n"
+    lines = subprocess.run(command, cwd=made.path, env=made.cold, input=given, capture_output=True, text=True, check=False)
+    assert [json.loads(line)["error"] for line in lines.stdout.splitlines()] == [None, "an empty text.", None], "a verdict for every line"
     said = made.run("python", "-m", "stages", "predict", "--explain", "why", "some words", check=False)
     assert said.returncode == 2
     assert "this detector reads texts" in said.stderr
     said = made.run("python", "-m", "stages", "export", "--onnx", "x.onnx", check=False)
     assert "this detector reads texts" in said.stderr
+
+
+def test_a_detector_whose_words_were_changed_is_refused(made, tmp_path):
+    folder = shutil.copytree(made.path / "data/detector", tmp_path / "detector")
+    words = json.loads((folder / "vocabulary.json").read_text())
+    for changed in (words[:-1], [*words[:-1], words[2]], ["x", *words[1:]], {"a": 1}, [*words[:-1], 3], "x"):
+        (folder / "vocabulary.json").write_text(json.dumps(changed))
+        with pytest.raises(InputError, match="is not what was written there"):
+            Detector.load(folder)
+        config = json.loads((folder / "config.json").read_text())
+        config["files"]["vocabulary.json"] = sha256(folder / "vocabulary.json")
+        config["sha256"] = bundle._digest(config)
+        (folder / "config.json").write_text(bundle._text(config))
+        with pytest.raises(InputError, match="isn't the vocabulary of this detector's networks"):
+            Detector.load(folder)
+
+
+def test_a_word_that_tells_everything_is_named(tmp_path):
+    workspace = Workspace(tmp_path, TEXT)
+    corpus.write(tmp_path / "corpus")
+    rows = (tmp_path / "corpus/id.tsv").read_text().splitlines()
+    corpus.lines(tmp_path / "corpus/id.tsv", [row.replace("\t", "\tgnu ") for row in rows])
+    said = workspace.stage("prepare")
+    told = next(line for line in said.stderr.splitlines() + said.stdout.splitlines() if "'gnu' stands in 100.0% of id/train" in line)
+    assert "in 0.0% of auxiliary" in told
+    assert "AUROC 100.0%" in told
+    assert cues.found(tmp_path / "data/prepared").keys() == {"auxiliary", "validation"}
 
 
 REFUSED = [
@@ -286,6 +351,9 @@ REFUSED = [
     ({"diffusion.enabled": True}, "DREAM-OOD paints images"),
     ({"features.odin": {"temperature": 1.0, "epsilon": 0.1}}, "words can't be moved"),
     ({"detector.thumbnails": 9}, "there are none of texts"),
+    ({"runtime.precision": "bf16"}, "was never tried with texts"),
+    ({"runtime.compile": True}, "would be compiled anew"),
+    ({"pretrain.runs": {"ce": {"weights": "x.pt"}, "scratch": {"epochs": 0}}}, "begin untrained here"),
     ({"look.runs": {"x": {"path": "images"}}}, "looks at folders of pictures"),
     ({"net": {"name": "wrn_10_1"}}, "wrn_10_1 takes images, and data.kind is text"),
     ({"data.kind": "images"}, "source tsv, but data.kind is images"),
@@ -323,16 +391,33 @@ def test_a_net_that_reads_is_refused_for_images(workspace):
 
 
 def test_reports_say_text_and_leave_names_alone():
-    block = Fold("Images", [Text("an image of `image-1`; Imagery"), Table(["images"], [["image"]]), Gallery("Test images", [])])
-    assert of_texts(block) == Fold(
-        "Texts",
-        [Text("an text of `image-1`; Imagery".replace("an text", "a text")), Table(["texts"], [["image"]]), Gallery("Test texts", [])],
+    said = "An image of `image-1` and of near/image-captions (data.id.images), a picture, sound; Imagery"
+    block = Fold("Images", [Text(said), Table(["images", "image sound"], [["image"]]), Gallery("Test images", [])])
+    other = "A text of `image-1` and of near/image-captions (data.id.images), a text, sound; Imagery"
+    assert block_of_texts(block, ["image sound"]) == Fold(
+        "Texts", [Text(other), Table(["texts", "image sound"], [["image"]]), Gallery("Test texts", [])]
     )
 
 
 def test_whatever_is_handed_over_is_a_text_or_said_to_be_none():
-    given = Sentences(texts.fitted(["a b"], TextChain()))
+    given = Sentences(fitted(["a b"], TextChain()))
     assert [one.source for one in given.each(("a", "b"))] == ["a", "b"]
     for wrong in (b"bytes", {"a": 1}, 3, None):
         with pytest.raises(InputError, match="no text"):
             list(given.each(wrong))
+
+
+def test_the_pages_example_is_valid_in_the_recipes_place(tmp_path):
+    page = (ROOT / "docs/text.md").read_text(encoding="utf-8")
+    example = parse("\n".join(line[4:] for line in next(part for part in page.split("\n\n") if part.startswith("    data:")).splitlines()))
+    params = parse(recipes.apply((ROOT / "params.yaml").read_text(encoding="utf-8"), recipes.overlay("trec"), "trec"))
+    params["data"] |= example["data"] | {"id": {"label_noise": params["data"]["id"]["label_noise"]} | example["data"]["id"]}
+    (tmp_path / "params.yaml").write_text(json.dumps(params))
+    check(Params(tmp_path / "params.yaml"))
+
+
+@pytest.mark.parametrize(
+    "path", [*sorted((ROOT / "recipes").rglob("*.yaml")), *sorted((ROOT / "docs").glob("*.md"))], ids=lambda path: path.name
+)
+def test_nothing_is_left_to_fill_in(path):
+    assert "@@" not in path.read_text(encoding="utf-8").replace("@-@", "")

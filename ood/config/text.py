@@ -14,13 +14,16 @@ class TextChain(Section):
     """What happens to every text of every set, so that no corpus's way of writing tells ID from OOD.
 
     lower: to lower case; false only where all sets are written alike: in the OE paper's code ID kept its capitals and outliers had lost
-    theirs. conventions: what is done about marks of a corpus that say where a text comes from, not what it says (tags, entities, -LRB-,
-    @-@, <unk>): undo, or keep. length: tokens that the network sees of a text, from its beginning. words: the vocabulary is the most
-    frequent so many words of the ID training texts, of those that stand in them `least` times; every other word is one and the same.
+    theirs. conventions: what is done about marks of a corpus that say where a text comes from, not what it says (tags and entities of HTML,
+    -LRB-, @-@): undo, or keep; <unk> and the like become an unknown word. punctuation: keep, or drop: a mark at the end, or quotes that one
+    corpus has lost, tell it from the others. length: words that the network sees of a text, from its beginning. words: the vocabulary is
+    the most frequent so many words of the ID training texts, of those that stand in them `least` times; every other word is one and the
+    same.
     """
 
     lower: bool = True
     conventions: Literal["undo", "keep"] = "undo"
+    punctuation: Literal["keep", "drop"] = "keep"
     length: Length = 64
     words: Count = 10_000
     least: Count = 1

@@ -111,6 +111,7 @@ def _texts(
     features: Features,
     detector: Detector,
     look: Look,
+    runtime: Runtime,
     **_: object,
 ) -> Iterator[str]:
     """What is made for images and makes no sense for texts."""
@@ -136,6 +137,12 @@ def _texts(
         yield "detector.thumbnails: there are none of texts (data.kind). Set it to 0."
     if look.runs:
         yield "look.runs: `look` looks at folders of pictures (data.kind). Set it to {}."
+    if runtime.precision not in ("fp32", "fp64"):
+        yield f"runtime.precision: {runtime.precision} was never tried with texts (data.kind). Set it to fp32."
+    if runtime.compile:
+        yield "runtime.compile: every batch of texts has another length and would be compiled anew (data.kind). Set it to false."
+    whole = [f"pretrain.runs.{name}.weights" for name, run in pretrain.runs.items() if run.weights]
+    yield from (f"{key}: networks that read texts begin untrained here. Set it to null." for key in whole)
     given = {"net": net} | {f"pretrain.runs.{name}.net": run.net for name, run in pretrain.runs.items() if run.net}
     yield from (
         f"{key}.weights: networks that read texts begin untrained here. Set it to null." for key, one in given.items() if one.weights

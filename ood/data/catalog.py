@@ -61,6 +61,7 @@ def build(data: Data, tick: Callable[[], None] = lambda: None) -> tuple[Sets, di
     ours = [name for name in sets if name.startswith(("id/", "calibration/", "shifted/"))]
     sets, again = roles.separate({name: sets[name] for name in [*ours, *sources]}, data.duplicates)
     _enough(sets, data.min_per_class)
+    notices += _without(sets)
     if sets["id/train"].true_labels is not None:
         notices.append(label_noise.told(sets["id/train"]))
     for name, source in data.corrupted.items():  # ID test images once more, for accuracy alone: they play no role of their own
@@ -137,7 +138,7 @@ def _problems(data: Data, listings: Listings) -> Iterator[str]:
     if own is not None and isinstance(images, Folder | Tsv | Documents) and len(own) < 2:
         yield f"data.id.images.path: {images.path} holds one class; a classifier needs at least two."
     if own is not None and test is not None and not _agree(list(test), list(own), data):
-        odd = sorted(own.keys() ^ test.keys())
+        odd = sorted(test.keys() - own.keys()) or sorted(own.keys() - test.keys())
         yield f"data.id.test: its classes differ from those of data.id.images (first: {odd[0]}); they must agree."
     classes = list(own) if own is not None else data.id_classes()
     noise = data.id.label_noise
@@ -193,15 +194,15 @@ def _too_few(counts: dict[str, int], data: Data) -> Iterator[str]:
         (name, count, part, got)
         for name, count in counts.items()
         for part, got in shares_of(count, data).items()
-        if part in parts and got < data.min_per_class
+        if part in parts and got < max(data.min_per_class, int(part == "train"))
     ]
     if small:
         name, count, part, got = small[0]
         more = len({name for name, *_ in small}) - 1
+        wanted = max(data.min_per_class, int(part == "train"))
         yield (
-            f"data.id.images: class {name!r} has {count} images, of which {got} are for {part}; data.min_per_class asks for "
-            f"{data.min_per_class}{f' (and {more} more classes)' if more else ''}. Add images, change data.id.split, or lower "
-            "data.min_per_class."
+            f"data.id.images: class {name!r} has {count} images, of which {got} are for {part}; data.min_per_class asks for {wanted}"
+            f"{f' (and {more} more classes)' if more else ''}. Add images, change data.id.split, or lower data.min_per_class."
         )
 
 
@@ -262,11 +263,22 @@ def _enough(sets: Sets, least: int) -> None:
         raise InputError(f"data.id.images: one class ({', '.join(classes)}); a classifier needs at least two. Add another.")
     for name in ("id/train", "id/val", "id/test"):
         counts = np.bincount(sets[name].labels, minlength=len(classes))
-        if counts.min() < (wanted := max(least, name == "id/train")):
+        if not len(sets[name]):
+            raise InputError(f"{name}: nothing is left for it. Add images, or change data.id.split.")
+        if counts.min() < (wanted := max(least, int(name == "id/train"))):
             raise InputError(
                 f"class {classes[int(counts.argmin())]!r} has {counts.min()} images in {name}, data.min_per_class asks for {wanted}. "
                 "Add images, change data.id.split, or lower data.min_per_class."
             )
+
+
+def _without(sets: Sets) -> Iterator[str]:
+    """Which parts lack classes, where that is allowed."""
+    for name in ("id/val", "id/test", PARTS["calibration"]):
+        if name in sets and len(sets[name]):
+            lacking = len(sets[name].classes) - len(np.unique(sets[name].labels))
+            if lacking:
+                yield f"{name}: nothing of {lacking} of the {len(sets[name].classes)} classes"
 
 
 def _labelled(
@@ -277,7 +289,7 @@ def _labelled(
     if source.source == "folder":
         return folders.load(source, data, chain, rng, tick, looks=looks)
     if isinstance(source, Tsv | Documents):
-        return texts.load(source, data.text, rng)
+        return texts.load(source, data.text, rng, skip=data.unreadable == "skip")
     return vision.load(source, chain, rng, tick)
 
 
@@ -296,7 +308,7 @@ def _outliers(source: Source, name: str, data: Data, chain: ImageChain, tick: Ca
         case "pytorch-ood":
             return vision.load_outliers(source, chain, rng, tick)
         case "lines":
-            return texts.load(source, data.text, rng)
+            return texts.load(source, data.text, rng, skip=data.unreadable == "skip")
         case _:
             images = _labelled(source, data, chain, rng, tick)
             return ItemSet(

@@ -1,38 +1,44 @@
 """Texts and the one chain that every text goes through: from characters to the numbers of words.
 
-The chain is a tokenizer of the library `tokenizers`, kept as data/prepared/id/tokenizer.json: who has that file makes the same of a text.
+The chain is a tokenizer of the library `tokenizers`; of it only the vocabulary is kept, as data/prepared/id/vocabulary.json, the rest is
+data.text. Whoever has these two makes the same of a text.
 """
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 from ood.config.text import TextChain
-from ood.errors import InputError
-from ood.handover import checked
 
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else it takes every core
 PAD, UNKNOWN = "<pad>", "<unk>"  # behind a text that is shorter than others; for every word that isn't in the vocabulary
-TOKENIZER = "tokenizer.json"
+VOCABULARY = "vocabulary.json"  # the words by their numbers
+MISSING = "\ue000"  # of private use: what stands for a word that a corpus has taken out
+TAGS = "a|b|i|u|p|br|hr|em|strong|div|span|font|img|ul|ol|li|h[1-6]|table|tr|td|th|blockquote|pre|code"
 # What corpora do to characters: it says where a text was published, not what it says.
 CONVENTIONS = (
-    (r"<[A-Za-z/][^<>]*>", " "),  # tags, and <unk>, <email>, <number>
-    *(
-        (f"&{name};", character)
-        for name, character in (("quot", '"'), ("apos", "'"), ("lt", "<"), ("gt", ">"), ("nbsp", " "), ("amp", "&"))
-    ),
-    (r"&#\d+;", " "),
+    *((f"&{name};", character) for name, character in (("quot", '"'), ("apos", "'"), ("lt", "<"), ("gt", ">"), ("nbsp", " "))),
+    (r"&#0*39;|&#[xX]27;", "'"),
+    (r"&#0*34;|&#[xX]22;", '"'),
+    ("&amp;", "&"),
+    (rf"(?i)</?(?:{TAGS})(?:\s[^<>]*)?/?>", " "),
+    (r"(?i)<(?:unk|email|number|url|user)>", MISSING),
     (r"(?i)-l[rcs]b-", "("),  # Penn Treebank's brackets
     (r"(?i)-r[rcs]b-", ")"),
-    (r" @([-,.])@ ", "$1"),  # WikiText's hyphens and commas inside words
+    (r" @-@ ", "-"),  # WikiText's hyphens, points and commas inside words
+    (r" @\.@ ", "."),
+    (r" @,@ ", ","),
     (r"``|''|“|”", '"'),
     (r"[‘’`]", "'"),
-    (r"\\([/*])", "$1"),
+    (r"\\/", "/"),
+    (r"\\\*", "*"),
 )
+MARKS = frozenset(".,;:!?\"'()")  # without which two texts are still the same
 
 
 class Texts:
@@ -57,9 +63,9 @@ class Texts:
         return Texts([self.texts[i] for i in index], self.chain)
 
     def digests(self) -> list[str]:
-        """A hash of every text's letters and digits, whatever its case, blanks and punctuation."""
+        """A hash of every text, whatever its case, blanks and marks of punctuation, as MARKS has them."""
         normal = _normalizer(self.chain.conventions == "undo", lower=True)
-        plain = ("".join(c for c in normal.normalize_str(text) if c.isalnum()) or text for text in self.texts)
+        plain = ("".join(c for c in normal.normalize_str(text) if not c.isspace() and c not in MARKS) or text for text in self.texts)
         return [hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:32] for text in plain]
 
 
@@ -67,28 +73,29 @@ class Texts:
 def _normalizer(undo: bool, lower: bool) -> normalizers.Normalizer:
     steps: list[normalizers.Normalizer] = [normalizers.NFC()]
     if undo:
-        for pattern, plain in CONVENTIONS:
-            steps += _replaced(pattern, plain)
+        steps += [normalizers.Replace(Regex(pattern), plain) for pattern, plain in CONVENTIONS]
     return normalizers.Sequence([*steps, *([normalizers.Lowercase()] if lower else [])])
 
 
-def _replaced(pattern: str, plain: str) -> list[normalizers.Normalizer]:
-    """The library puts characters, not groups, in a pattern's place: a group becomes one step for each character that it may be."""
-    if "$1" not in plain:
-        return [normalizers.Replace(Regex(pattern), plain)]
-    start, inside, end = pattern.partition("(")[0], pattern[pattern.index("[") + 1 : pattern.index("]")], pattern.partition(")")[2]
-    return [normalizers.Replace(Regex(f"{start}\\{character}{end}"), character) for character in inside]
-
-
-def fitted(texts: Iterable[str], chain: TextChain) -> Tokenizer:
-    """The chain as a tokenizer, its vocabulary from these texts (those of ID training): number 0 pads, 1 is every other word."""
-    trainer = trainers.WordLevelTrainer(
-        vocab_size=chain.words + 2, min_frequency=chain.least, special_tokens=[PAD, UNKNOWN], show_progress=False
-    )
+def learned(texts: Iterable[str], chain: TextChain) -> list[str]:
+    """The words of these texts (of ID training), by their numbers: what stands behind an end, what stands for others, the most frequent."""
     learner = _splitting(models.WordLevel(unk_token=UNKNOWN), chain)
-    learner.train_from_iterator(texts, trainer)
-    # Another with these words, none of them special: special ones are found in a text before anything else, and a <pad> would end it.
-    tokenizer = _splitting(models.WordLevel(learner.get_vocab(), unk_token=UNKNOWN), chain)
+    learner.train_from_iterator(
+        texts,
+        trainers.WordLevelTrainer(
+            vocab_size=chain.words + 2, min_frequency=chain.least, special_tokens=[PAD, UNKNOWN], show_progress=False
+        ),
+    )
+    words = learner.get_vocab()
+    return sorted(words, key=lambda word: words[word])
+
+
+def tokenizer_of(vocabulary: Sequence[str], chain: TextChain) -> Tokenizer:
+    """The chain as a tokenizer.
+
+    None of its words is special: special ones are found in a text before anything else, and a <pad> would end it.
+    """
+    tokenizer = _splitting(models.WordLevel({word: number for number, word in enumerate(vocabulary)}, unk_token=UNKNOWN), chain)
     tokenizer.enable_truncation(chain.length)
     tokenizer.enable_padding(pad_id=0, pad_token=PAD, length=chain.length)
     return tokenizer
@@ -98,7 +105,8 @@ def _splitting(model: models.Model, chain: TextChain) -> Tokenizer:
     """A tokenizer that splits at blanks and around every mark of punctuation."""
     tokenizer = Tokenizer(model)
     tokenizer.normalizer = _normalizer(chain.conventions == "undo", chain.lower)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation("isolated")])
+    marks = pre_tokenizers.Punctuation("isolated" if chain.punctuation == "keep" else "removed")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), marks])
     return tokenizer
 
 
@@ -108,16 +116,3 @@ def tokens(tokenizer: Tokenizer, texts: Iterable[str]) -> NDArray[np.int32]:
     found = np.array([row.ids for row in rows], np.int32).reshape(len(rows), -1)
     found[found[:, 0] == 0, 0] = 1
     return found
-
-
-def read(path: Path, stage: str | None) -> Tokenizer:
-    """A tokenizer that `fitted` made.
-
-    Raises:
-        InputError: it isn't there, or is damaged.
-    """
-    content = checked(path, stage).read_text(encoding="utf-8")
-    try:
-        return Tokenizer.from_str(content)
-    except Exception as error:  # the library's own, a plain Exception
-        raise InputError(f"{path}: can't be read as a tokenizer ({error}).") from None

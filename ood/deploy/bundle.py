@@ -1,7 +1,7 @@
 """The folder that a detector is handed on in: safetensors, JSON, a README. Nothing in it is code, and nothing is used before it is checked.
 
 config.json               Bundle: classes, networks, the image chain, the score, the rule, versions, the hashes of all files
-tokenizer.json            of texts, which have no image chain
+vocabulary.json           of texts, which have no image chain: words by their numbers
 network-<n>.safetensors   weights of each network; score-<n>.safetensors: what its score fitted
 calibration.safetensors   'scores' and 'predicted' (n,) of the calibration images, 'probe' (batch,): scores of noise (Ensemble.probe)
 thumbnails.safetensors    'images' uint8 (k, side, side, 3), 'features' (k, D), 'labels' (k,) of some training images; not there where none
@@ -28,7 +28,7 @@ from ood.config.detector import Rejected, Sureness
 from ood.config.evaluation import Odin, ScoreName, Scores
 from ood.config.nets import Net
 from ood.config.text import TextChain
-from ood.data.texts import TOKENIZER
+from ood.data.texts import PAD, UNKNOWN, VOCABULARY
 from ood.deploy.answers import BATCHES
 from ood.errors import InputError
 from ood.files import sha256, write_text
@@ -101,7 +101,7 @@ class Bundle(Section):
         numbers = range(len(self.networks))
         wanted = {CARD, CALIBRATION, *(weights(n) for n in numbers), *(fitted(n) for n in numbers)}
         wanted |= {THUMBNAILS} if self.thumbnails else set()
-        wanted |= {TOKENIZER} if self.is_text else set()
+        wanted |= {VOCABULARY} if self.is_text else set()
         if self.files.keys() != wanted:
             raise ValueError(f"files: {', '.join(sorted(self.files.keys() ^ wanted))} must be listed, or must not")
         if (self.chain is None) != self.is_text or (self.vocabulary is None) == self.is_text:
@@ -185,15 +185,38 @@ def read(folder: Path) -> Bundle:
     return bundle
 
 
+def _content(folder: Path, bundle: Bundle, name: str) -> bytes:
+    """A file, of the very bytes that its hash was compared with."""
+    content = (folder / name).read_bytes()
+    if hashlib.sha256(content).hexdigest() != bundle.files[name]:
+        raise InputError(f"{folder / name}: was changed while it was read. Load the detector again.")
+    return content
+
+
+def vocabulary(folder: Path, bundle: Bundle) -> list[str]:
+    """The words of a detector of texts, by their numbers.
+
+    Raises:
+        InputError: it isn't what `read` found, or isn't that of its networks.
+    """
+    path = folder / VOCABULARY
+    try:
+        words = json.loads(_content(folder, bundle, VOCABULARY))
+    except (ValueError, RecursionError):
+        words = None
+    plain = isinstance(words, list) and all(isinstance(word, str) for word in words)
+    if not plain or len(words) != bundle.vocabulary or len(set(words)) != len(words) or words[:2] != [PAD, UNKNOWN]:
+        raise InputError(f"{path}: isn't the vocabulary of this detector's networks. Run `export` again.")
+    return words
+
+
 def tensors(folder: Path, bundle: Bundle, name: str) -> dict[str, Tensor]:
     """A file's tensors, of the very bytes that its hash was compared with.
 
     Raises:
         InputError: it isn't what `read` found, or holds no tensors.
     """
-    content = (folder / name).read_bytes()
-    if hashlib.sha256(content).hexdigest() != bundle.files[name]:
-        raise InputError(f"{folder / name}: was changed while it was read. Load the detector again.")
+    content = _content(folder, bundle, name)
     try:
         return load_tensors(content)
     except (SafetensorError, ValueError, KeyError, RuntimeError) as error:

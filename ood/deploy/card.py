@@ -6,6 +6,7 @@ from typing import Any
 from ood.data.packed import Entry
 from ood.deploy.calibrated import Calibrated
 from ood.detection import guarantee
+from ood.wording import of_texts
 
 USE = """```python
 from ood import Detector
@@ -22,7 +23,7 @@ def card(
     folder: str,
     made_with: Mapping[str, str],
     *,
-    of_texts: bool = False,
+    texts: bool = False,
 ) -> str:
     """README.md, with the head that model hubs read.
 
@@ -33,31 +34,31 @@ def card(
 
     head = ModelCardData(
         library_name="atypical",
-        pipeline_tag=f"{'text' if of_texts else 'image'}-classification",
+        pipeline_tag=f"{'text' if texts else 'image'}-classification",
         tags=["out-of-distribution-detection", "conformal-prediction"],
     )
-    what, changes = ("texts", "who writes, or what about,") if of_texts else ("pictures", "the camera, the light or what is photographed")
+    changes = "who writes, or what about," if texts else "the camera, the light or what is photographed"
     parts = [
         "# A classifier that says when it doesn't know",
         f"{_classes(manifest)} Model `{found.model}`, score `{found.score}`"
         + (f", an ensemble of {len(found.seeds)} networks." if len(found.seeds) > 1 else f", seed {found.seeds[0]}."),
         "## Use",
-        USE.format(folder=folder, example='"a text"' if of_texts else '"photo.jpg"'),
+        USE.format(folder=folder, example='"a text"' if texts else '"photo.jpg"'),
         "A verdict has the likeliest class and its probability, the score (larger is stranger), a p-value, and `is_ood`. "
         + (
-            "Texts go through `tokenizer.json`, the same as in training; what is known of their words comes from there."
-            if of_texts
+            "Texts go through `vocabulary.json`, the same as in training; what is known of their words comes from there."
+            if texts
             else "Pictures of any size go through the chain in `config.json`, the same as in training."
         ),
         "## What is promised",
         _promise(found),
-        f"The promise is for {what} that come as the calibration {what} came, each on its own and not in bursts. It ends when "
+        f"The promise is for pictures that come as the calibration pictures came, each on its own and not in bursts. It ends when "
         f"{changes} changes; then calibrate again. Of how many strange things are caught it says nothing: "
         "that is measured below, on what was at hand.",
         "## What it was tried on",
         *(_tried(found, figures) if figures else ["Nothing: no test figure was asked for (`evaluate.roles: [val]`)."]),
         "## What it was not tried on",
-        f"Anything else. Things that look like the known classes are the hardest, and {what} made to deceive it were not tried at all. "
+        "Anything else. Things that look like the known classes are the hardest, and pictures made to deceive it were not tried at all. "
         "How it was chosen: " + _chosen(found),
         "## Data and their roles",
         _roles(manifest),
@@ -70,6 +71,8 @@ def card(
         ", ".join(f"{name} {version}" for name, version in made_with.items())
         + ". Answers are the same bit for bit on the same kind of processor; on another their last bits differ.",
     ]
+    names = [*manifest["id/train"]["classes"], *manifest]
+    parts = [of_texts(part, names) for part in parts] if texts else parts
     return str(ModelCard(f"---\n{head.to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n"))
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from ood.config.detector import Rejected
 from ood.data.chain import ImageChain
 from ood.data.reading import UnreadableError
-from ood.data.texts import TOKENIZER, read
+from ood.data.texts import tokenizer_of
 from ood.deploy import bundle as folders
 from ood.deploy.answers import Answers, Ensemble, Member
 from ood.deploy.bundle import Bundle
@@ -30,6 +30,7 @@ from ood.detection.rule import Rule
 from ood.detection.scores import Head
 from ood.errors import InputError
 from ood.nets import Classifier, store
+from ood.wording import of_texts
 
 
 class Detector(Predictor):
@@ -88,8 +89,13 @@ class Detector(Predictor):
     @property
     def promise(self) -> str:
         """What its threshold promises, in a line."""
-        what, rule = "texts" if self.bundle.is_text else "pictures", self.rule
-        return f"at most {rule.reject:.1%} of known {what} flagged, {rule.said}, on {len(rule.calibration)} calibration images"
+        rule = self.rule
+        said = f"at most {rule.reject:.1%} of known pictures flagged, {rule.said}, on {len(rule.calibration)} calibration images"
+        return of_texts(said) if self.bundle.is_text else said
+
+    @property
+    def what(self) -> str:
+        return "text" if self.bundle.is_text else "picture"
 
     @property
     def images(self) -> int:
@@ -109,7 +115,7 @@ class Detector(Predictor):
         except UnreadableError as error:
             return None, Verdict(picture.name, error=str(error))
         except (Exception, MemoryError) as error:  # one picture's trouble is no other's
-            return None, Verdict(picture.name, error=f"can't be resized ({error or type(error).__name__}).")
+            return None, Verdict(picture.name, error=f"can't be looked at ({error or type(error).__name__}).")
 
     def read(self, answers: Answers, names: Iterable[str]) -> list[Verdict]:
         """Answers as verdicts."""
@@ -120,14 +126,10 @@ class Detector(Predictor):
 
 def _reader(folder: Path, bundle: Bundle) -> Reader:
     """What takes pictures, or texts."""
-    if bundle.chain is not None:
-        return Pictures(bundle.max_pixels, ImageChain(bundle.chain))
-    path = folder / TOKENIZER
-    tokenizer = read(path, None)
-    known = tokenizer.get_vocab_size(), (tokenizer.padding or {}).get("length"), (tokenizer.truncation or {}).get("max_length")
-    if known != (bundle.vocabulary, bundle.side, bundle.side):
-        raise InputError(f"{path}: isn't the tokenizer of this detector's networks. Run `export` again.")
-    return Sentences(tokenizer)
+    if bundle.text is not None:
+        return Sentences(tokenizer_of(folders.vocabulary(folder, bundle), bundle.text))
+    assert bundle.chain is not None  # a bundle has one of the two
+    return Pictures(bundle.max_pixels, ImageChain(bundle.chain))
 
 
 def _device(name: str) -> torch.device:

@@ -37,6 +37,11 @@ class Predictor(ABC):
     def images(self) -> int:
         """How many calibration images a threshold rests on (of several thresholds, the fewest)."""
 
+    @property
+    def what(self) -> str:
+        """What it looks at, in a word."""
+        return "picture"
+
     @abstractmethod
     def judge(self, batch: list[Picture]) -> list[Verdict]:
         """Verdicts of at most `together` pictures; called by several threads."""

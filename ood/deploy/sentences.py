@@ -10,7 +10,6 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from ood.data.reading import UnreadableError
-from ood.data.texts import tokens
 from ood.deploy.pictures import Picture
 from ood.errors import InputError
 
@@ -54,7 +53,10 @@ class Sentences:
             raise UnreadableError("an empty text.")
         if len(source) > LONGEST:
             raise UnreadableError(f"has {len(source):,} characters, and {LONGEST:,} are allowed.")
-        return torch.from_numpy(tokens(self.tokenizer, [source.encode("utf-8", "replace").decode()])[0].copy())
+        numbers = self.tokenizer.encode(source.encode("utf-8", "replace").decode(), add_special_tokens=False).ids
+        if not numbers[0]:
+            raise UnreadableError("no word in it.")
+        return torch.tensor(numbers, dtype=torch.int32)
 
 
 def _wrong(given: Any) -> str:

@@ -13,7 +13,7 @@ from ood.deploy.verdicts import Verdict
 
 UNKNOWN, UNREADABLE = "unknown", "unreadable"
 COLUMNS = tuple(field.name for field in fields(Verdict))
-HEADER = ("picture", "verdict", "probability", "p-value", "score", "")
+HEADER = ("verdict", "probability", "p-value", "score", "")  # behind what was looked at
 
 
 def word(verdict: Verdict) -> str:
@@ -24,7 +24,7 @@ def word(verdict: Verdict) -> str:
 
 
 def row(verdict: Verdict) -> tuple[str, ...]:
-    """The cells below HEADER."""
+    """A name, and the cells below HEADER."""
     name = shown(verdict.name)
     if verdict.error is not None:
         return name, UNREADABLE, "", "", "", verdict.error

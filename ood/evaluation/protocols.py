@@ -32,7 +32,14 @@ class Protocol(NamedTuple):
 
 PROTOCOLS = {
     "oe": Protocol("Outlier Exposure: one outlier to five ID images, ten draws; OOD is positive", "ood", "closest", 1 / 5, 10),
-    "oe-text": Protocol("Outlier Exposure on texts: as on images, but at 90 % recall", "ood", "closest", 1 / 5, 10, recall=0.9),
+    "oe-text": Protocol(
+        "Outlier Exposure with texts: one outlier to five ID texts, ten draws; OOD is positive; 90 % recall",
+        "ood",
+        "closest",
+        1 / 5,
+        10,
+        recall=0.9,
+    ),
     "um": Protocol("Unleashing Mask: whole sets; ID is positive", "id", "closest"),
     # OE's test script with its other side as positive. On ImageNet-100 it stops at whole batches: 960 of the 1,000 outliers meant.
     "dream": Protocol("DREAM-OOD: one outlier to five ID images, one draw; ID is positive", "id", "closest", 1 / 5),

@@ -64,7 +64,7 @@ def histogram(key: str, model: str, score: str, rows: Sequence[Mapping[str, str]
         x, y = _columns(rows, group, "score", "share")
         axes.step(x, y, DASHES[kind], where="mid", color=COLOURS[kind], label=group if kind == "id" else TITLES[kind])
         axes.fill_between(x, y, step="mid", color=COLOURS[kind], alpha=0.15, lw=0)
-    axes.set(xlabel=f"{score}, larger is stranger", ylabel="share of images")
+    axes.set(xlabel=f"{score}, larger is stranger", ylabel="share")
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.legend(fontsize=8)

@@ -70,6 +70,11 @@ class Measured:
         )
 
     @property
+    def names(self) -> set[str]:
+        """What people have named: classes and sets."""
+        return {*self.manifest["id/train"]["classes"], *self.manifest, *(name.partition("/")[2] for name in self.manifest)}
+
+    @property
     def withheld(self) -> list[str]:
         """Models whose figures mean nothing, because the painter of what they trained with has not learned the ID classes."""
         return [model for model in self.results if self.dreams is not None and model in self.dreams.meaningless]

@@ -171,8 +171,8 @@ def limits(measured: Measured, params: Params) -> list[Block]:
         said.append(f"Easier than they look, for runs that saw their kind: {', '.join(sorted(siblings))} (†).")
     if measured.detector is not None:
         said.append(
-            "The detector's guarantee is about ID images that come as its calibration images came: the same camera, the same mix of "
-            "classes. It promises nothing of how much OOD is caught, and nothing where pictures drift: `atypical predict --watch` looks "
+            "The detector's guarantee is about ID images that come as its calibration images came: from the same source, in the same mix "
+            "of classes. It promises nothing of how much OOD is caught, and nothing where pictures drift: `atypical predict --watch` looks "
             "for that."
         )
     if measured.dreams is not None:

@@ -9,7 +9,7 @@ from ood.report import comparison, detector, summary, unmask
 from ood.report.blocks import Block, Text
 from ood.report.measured import Measured
 from ood.report.tables import main_table
-from ood.report.wording import of_texts
+from ood.report.wording import block_of_texts
 
 WIDTH = 140  # characters; the tables are about as wide
 PAGE = (
@@ -42,7 +42,7 @@ def text(measured: Measured, params: Params) -> str:
         blocks += [Text("## What was dreamed"), measured.dreams.text()]
     blocks += [Text("## The rest"), Text(PAGE)]
     if params[Data].kind == "text":
-        blocks = [of_texts(block) for block in blocks]
+        blocks = [block_of_texts(block, measured.names) for block in blocks]
     return "\n\n".join(map(_wrapped, [Text("# Who knows what it doesn't know?"), *blocks])) + "\n"
 
 

@@ -1,38 +1,27 @@
 """A report on texts: its sentences are those on images, with the other word."""
 
-import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from ood.report.blocks import Block, Fold, Gallery, Section, Table, Text
+from ood.wording import of_texts
 
-IMAGE = re.compile(r"`[^`]*`|\b(an )?([Ii])mage(s?)\b")  # what stands in backquotes is a name
 
-
-def of_texts(block: Block) -> Block:
-    """The same block about texts. Cells and what people have named stay as they are."""
+def block_of_texts(block: Block, names: Collection[str]) -> Block:
+    """The same block about texts. Cells, and what people have named, stay as they are."""
     match block:
         case Text():
-            return replace(block, said=_said(block.said))
+            return replace(block, said=of_texts(block.said, names))
         case Table():
-            return replace(block, header=[_said(cell) for cell in block.header])
+            return replace(block, header=[of_texts(cell, names) for cell in block.header])
         case Gallery():
-            return replace(block, title=_said(block.title))
+            return replace(block, title=of_texts(block.title, names))
         case Fold():
-            return replace(block, title=_said(block.title), blocks=[of_texts(one) for one in block.blocks])
+            return replace(block, title=of_texts(block.title, names), blocks=[block_of_texts(one, names) for one in block.blocks])
         case _:
             return block
 
 
-def sections_of_texts(sections: Sequence[Section]) -> list[Section]:
+def sections_of_texts(sections: Sequence[Section], names: Collection[str]) -> list[Section]:
     """The same for all of a page."""
-    return [replace(section, blocks=[of_texts(block) for block in section.blocks]) for section in sections]
-
-
-def _said(text: str) -> str:
-    def other(found: re.Match[str]) -> str:
-        if not found[2]:
-            return found[0]
-        return f"{'a ' if found[1] else ''}{'T' if found[2] == 'I' else 't'}ext{found[3]}"
-
-    return IMAGE.sub(other, text)
+    return [replace(section, blocks=[block_of_texts(block, names) for block in section.blocks]) for section in sections]

@@ -80,5 +80,5 @@ def _sheet_of_texts(path: Path, shown: Shown, texts: list[str]) -> None:
         name, figures, text = row
         figure.text(0.01, at, short(name, 34), va="center")
         figure.text(0.33, at, figures, va="center", ha="right")
-        figure.text(0.345, at, short(" ".join(text.split()), 105), va="center")
+        figure.text(0.345, at, short(" ".join(text.split()), 92), va="center")
     save(figure, path)

@@ -9,20 +9,23 @@ import numpy as np
 from ood.config.text import Documents, Lines, TextChain, TextSource, Tsv
 from ood.data.items import ItemSet
 from ood.data.reading import shown
-from ood.data.sources.folders import evenly
+from ood.data.sources.folders import LISTED, evenly
 from ood.data.texts import Texts
 from ood.errors import InputError
 
 BOM = "\ufeff"
 
 
-def load(source: TextSource, chain: TextChain, rng: np.random.Generator) -> ItemSet:
+def load(source: TextSource, chain: TextChain, rng: np.random.Generator, *, skip: bool = False) -> ItemSet:
     """All texts, or a random `limit` of them spread evenly over the labels; labels in the order of the sorted names, -1 of texts without.
+
+    Args:
+        skip: leave files out that aren't in UTF-8.
 
     Raises:
         InputError: no such file, not UTF-8, a line without a label, a wanted class that isn't there, nothing in it.
     """
-    found, skipped = rows(source)
+    found, skipped = rows(source, skip=skip)
     classes = sorted({label for label, _, _ in found if label is not None})
     numbers = {name: i for i, name in enumerate(classes)}
     labels = np.array([-1 if label is None else numbers[label] for label, _, _ in found], np.int64)
@@ -44,7 +47,7 @@ def listed(source: TextSource) -> dict[str, list[str]]:
         InputError: as `load`.
     """
     found: dict[str, list[str]] = defaultdict(list)
-    for label, name, _ in rows(source)[0]:
+    for label, name, _ in rows(source, skip=True)[0]:
         found[label or ""].append(name)
     return dict(sorted(found.items()))
 
@@ -52,7 +55,7 @@ def listed(source: TextSource) -> dict[str, list[str]]:
 Row = tuple[str | None, str, str]  # label, name, text
 
 
-def rows(source: TextSource) -> tuple[list[Row], dict[str, int]]:
+def rows(source: TextSource, *, skip: bool = False) -> tuple[list[Row], dict[str, int]]:
     """Every text of a source, and why -> how many were left out."""
     skipped: dict[str, int] = defaultdict(int)
     match source:
@@ -61,7 +64,7 @@ def rows(source: TextSource) -> tuple[list[Row], dict[str, int]]:
         case Lines():
             found = list(_plain(source))
         case Documents():
-            found = list(_files(source, skipped))
+            found = list(_files(source, skipped, skip=skip))
     wanted = getattr(source, "classes", None)
     if wanted is not None:
         there = {label for label, _, _ in found}
@@ -109,20 +112,39 @@ def _plain(source: Lines) -> Iterator[Row]:
         yield None, f"{source.path.name}:{number}", line.strip()
 
 
-def _files(source: Documents, skipped: dict[str, int]) -> Iterator[Row]:
+def _files(source: Documents, skipped: dict[str, int], *, skip: bool) -> Iterator[Row]:
     if not source.path.is_dir():
         raise InputError(f"{source.path}: no such folder. Put the texts there as {source.path}/<class>/<name>.txt, or correct the path.")
-    folders = sorted(entry for entry in source.path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    for folder in folders or [source.path]:
-        label = shown((folder if folders else folder.resolve()).name)
-        for path in sorted(folder.rglob("*")):
-            if path.is_dir():
+    entries = sorted(entry for entry in source.path.iterdir() if not entry.name.startswith("."))
+    folders = [entry for entry in entries if entry.is_dir()]
+    if folders and (loose := len(entries) - len(folders)):
+        skipped["beside the class folders"] += loose
+    labels, wrong = [shown((folder if folders else folder.resolve()).name) for folder in folders or [source.path]], []
+    if len(set(labels)) < len(labels):
+        raise InputError(f"{source.path}: two folders' names are shown alike. Rename one of them.")
+    for label, folder in zip(labels, folders or [source.path], strict=True):
+        empty = True
+        for path in sorted(path for path in folder.rglob("*") if not path.is_dir()):
+            if any(part.startswith(".") for part in path.relative_to(folder).parts):
+                skipped["hidden"] += 1
                 continue
-            if path.suffix.lower() != ".txt" or path.name.startswith("."):
+            if path.suffix.lower() != ".txt":
                 skipped["not .txt"] += 1
                 continue
-            text = " ".join(_content(path).split())
+            try:
+                text = " ".join(_content(path).split())
+            except InputError as error:
+                wrong.append(str(error))
+                continue
             if text:
+                empty = False
                 yield label, shown(path.relative_to(source.path).as_posix()), text
             else:
                 skipped["without text"] += 1
+        if empty and not wrong:
+            raise InputError(f"{folder}: no text in it. Add some, or remove the folder.")
+    if wrong and not skip:
+        more = f"\n... and {len(wrong) - LISTED} more" if len(wrong) > LISTED else ""
+        raise InputError("\n".join(wrong[:LISTED]) + more + "\nTo leave such files out and count them: data.unreadable: skip.")
+    if wrong:
+        skipped["unreadable"] += len(wrong)

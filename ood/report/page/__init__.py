@@ -48,7 +48,7 @@ def sections(measured: Measured, params: Params) -> list[Section]:
         Section("made", "How it was made", made.blocks(measured, params)),
     ]
     found = [section for section in found if section.blocks]
-    return sections_of_texts(found) if params[Data].kind == "text" else found
+    return sections_of_texts(found, measured.names) if params[Data].kind == "text" else found
 
 
 def html(parts: list[Section]) -> str:
