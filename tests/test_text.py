@@ -339,7 +339,7 @@ def test_a_word_that_tells_everything_is_named(tmp_path):
     rows = (tmp_path / "corpus/id.tsv").read_text().splitlines()
     corpus.lines(tmp_path / "corpus/id.tsv", [row.replace("\t", "\tgnu ") for row in rows])
     said = workspace.stage("prepare")
-    told = next(line for line in said.stderr.splitlines() + said.stdout.splitlines() if "'gnu' stands in 100.0% of id/train" in line)
+    told = next(line for line in said.stderr.splitlines() + said.stdout.splitlines() if "'gnu' stands in 100.0% of id/val" in line)
     assert "in 0.0% of auxiliary" in told
     assert "AUROC 100.0%" in told
     assert cues.found(tmp_path / "data/prepared").keys() == {"auxiliary", "validation"}
