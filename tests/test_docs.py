@@ -24,6 +24,15 @@ def test_the_results_tables_are_the_reports():
         assert table.strip() == first_table((ROOT / path).read_text()), path
 
 
+def test_the_table_of_texts_is_the_reports():
+    """Its first columns."""
+    told = re.search(r"<!-- trec: .*?-->\n(.*?)\n<!-- /trec -->", (ROOT / "docs/text.md").read_text(), re.DOTALL)[1]
+    report = first_table((ROOT / "docs/results/trec/report.md").read_text())
+    shown, whole = ([[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()] for table in (told, report))
+    assert shown[0] == whole[0][:7]
+    assert shown[2:] == [row[:7] for row in whole[2:]]
+
+
 def test_the_doses_are_those_of_the_reports():
     """Near / far AUROC, accuracy without its spread, of every model at every dose."""
     told = re.search(r"<!-- doses: .*?-->\n(.*?)\n<!-- /doses -->", (ROOT / "docs/results.md").read_text(), re.DOTALL)[1]
