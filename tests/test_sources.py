@@ -237,5 +237,5 @@ def test_check_compares_the_classes_of_test_and_training_folders(tmp_path):
         near={"n": {"source": "noise", "kind": "uniform", "count": 1}},
         far={"f": {"source": "noise", "kind": "gaussian", "count": 1}},
     )
-    with pytest.raises(InputError, match=r"data\.id\.test: its classes differ .*first: b"):
+    with pytest.raises(InputError, match=r"data\.id\.test: its classes differ .*first: c"):
         catalog.check(data)
