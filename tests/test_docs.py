@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 from conftest import ROOT
 from ruamel.yaml import YAML
 
@@ -24,10 +25,11 @@ def test_the_results_tables_are_the_reports():
         assert table.strip() == first_table((ROOT / path).read_text()), path
 
 
-def test_the_table_of_texts_is_the_reports():
-    """Its first columns."""
-    told = re.search(r"<!-- trec: .*?-->\n(.*?)\n<!-- /trec -->", (ROOT / "docs/text.md").read_text(), re.DOTALL)[1]
-    report = first_table((ROOT / "docs/results/trec/report.md").read_text())
+@pytest.mark.parametrize("recipe", ["trec", "clinc"])
+def test_the_tables_of_texts_are_the_reports(recipe):
+    """Their first columns."""
+    told = re.search(rf"<!-- {recipe}: .*?-->\n(.*?)\n<!-- /{recipe} -->", (ROOT / "docs/text.md").read_text(), re.DOTALL)[1]
+    report = first_table((ROOT / f"docs/results/{recipe}/report.md").read_text())
     shown, whole = ([[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()] for table in (told, report))
     assert shown[0] == whole[0][:7]
     assert shown[2:] == [row[:7] for row in whole[2:]]

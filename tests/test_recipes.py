@@ -66,7 +66,7 @@ def test_every_recipe_is_valid_and_says_what_time_and_figures_to_expect(name, tm
     about = "\n".join(recipes.header(recipes.overlay(name)))
     assert "Data:" in about or name.startswith("folder")
     assert "Time:" in about
-    ours = name.startswith("folder") or name in ("cifar10-small", "cifar10-cpu", "cifar10-noisy", "digits-noisy", "trec")
+    ours = name.startswith("folder") or name in ("cifar10-small", "cifar10-cpu", "cifar10-noisy", "digits-noisy", "trec", "clinc")
     assert ("Figures" if ours else "Published") in about
 
 
@@ -189,7 +189,7 @@ CLASSES = dict.fromkeys(("cifar10", "cifar10-small", "cifar10-cpu", "cifar10-noi
     "imagenet100": 100,
     "tiny-imagenet": 200,
 }
-CLASSES |= {"digits-noisy": 8, "folder-scratch": 6, "folder": 3, "folder-tuned": 3, "trec": 50}
+CLASSES |= {"digits-noisy": 8, "folder-scratch": 6, "folder": 3, "folder-tuned": 3, "trec": 50, "clinc": 150}
 
 
 CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
