@@ -18,6 +18,7 @@ from ood.config.look import Look
 from ood.config.methods import NO_CONSTRAINT, OE, UM, UMAP, FineTune, Mask, OERun
 from ood.config.nets import Net
 from ood.config.training import Augment, Epochs, Pretrain, Runtime, Seeds
+from ood.config.unsuited import unsuited
 from ood.errors import InputError
 
 SECTIONS: dict[str, type[Keyed]] = {
@@ -72,7 +73,7 @@ def check(params: Params) -> None:
     if not problems:
         # One mistake, one line: what only follows from another isn't asked.
         found = (
-            list(_texts(**sections))
+            list(unsuited(**sections))
             or list(_recipes(**sections))
             or [*_runs(**sections), *_dreams(**sections)]
             or list(_comparisons(**sections))
@@ -96,57 +97,6 @@ def check_against(params: Params, classes: list[str] | None, training: int | Non
     problems = [*_prompts(classes, **sections), *_neighbours(training, **sections), *_thresholds(classes, **sections)]
     if problems:
         raise InputError("\n".join(f"{params.path}: {problem}" for problem in problems))
-
-
-def _texts(
-    *,
-    data: Data,
-    net: Net,
-    augment: Augment,
-    pretrain: Pretrain,
-    um: UM,
-    umap: UMAP,
-    oe: OE,
-    diffusion: Diffusion,
-    features: Features,
-    detector: Detector,
-    look: Look,
-    runtime: Runtime,
-    **_: object,
-) -> Iterator[str]:
-    """What is made for images and makes no sense for texts."""
-    if not data.is_text:
-        return
-    own = {"augment": augment} | {f"pretrain.runs.{name}.augment": run.augment for name, run in pretrain.runs.items() if run.augment}
-    yield from (
-        f"{key}: texts are neither cropped nor mirrored (data.kind). Set pad to 0, flip to false, crop to null."
-        for key, one in own.items()
-        if one != Augment()
-    )
-    stages: dict[str, Pretrain | UM | UMAP | OE] = {"pretrain": pretrain, "um": um, "umap": umap, "oe": oe}
-    strong = {f"{key}.training": stage.training.strong for key, stage in stages.items()}
-    strong |= {f"{key}.runs.{name}": run.strong for key, stage in stages.items() for name, run in stage.runs.items() if run.strong}
-    for key, one in strong.items():
-        if one.alone or one.softens_by_mixing:
-            yield f"{key}.strong: texts are neither mixed, turned nor erased (data.kind). Keep label_smoothing alone."
-    if diffusion.enabled:
-        yield "diffusion.enabled: DREAM-OOD paints images, and data.kind is text. Set it to false."
-    if features.odin is not None:
-        yield "features.odin: ODIN moves every pixel a little, and words can't be moved (data.kind). Set it to null."
-    if detector.thumbnails:
-        yield "detector.thumbnails: there are none of texts (data.kind). Set it to 0."
-    if look.runs:
-        yield "look.runs: `look` looks at folders of pictures (data.kind). Set it to {}."
-    if runtime.precision not in ("fp32", "fp64"):
-        yield f"runtime.precision: {runtime.precision} was never tried with texts (data.kind). Set it to fp32."
-    if runtime.compile:
-        yield "runtime.compile: every batch of texts has another length and would be compiled anew (data.kind). Set it to false."
-    whole = [f"pretrain.runs.{name}.weights" for name, run in pretrain.runs.items() if run.weights]
-    yield from (f"{key}: networks that read texts begin untrained here. Set it to null." for key in whole)
-    given = {"net": net} | {f"pretrain.runs.{name}.net": run.net for name, run in pretrain.runs.items() if run.net}
-    yield from (
-        f"{key}.weights: networks that read texts begin untrained here. Set it to null." for key, one in given.items() if one.weights
-    )
 
 
 def _recipes(
