@@ -200,7 +200,7 @@ def test_test_pictures_of_another_source_that_look_like_training_ones_are_counte
             scene(50_000 + 100 * label + i).save(other / f"class-{label}/{i}.png")
     again(scene(7), "smaller").save(other / "class-0/seen.png")
     _, notices = built(path, split=Split(train=0.8, val=0.2, test=0.0), test=Folder(source="folder", path=other))
-    assert notices == ["1 of 19 ID test pictures look like one for training, validation or calibration (first: class-0/seen.png)"]
+    assert notices == ["1 of 19 ID test pictures look like one for training or validation (first: class-0/seen.png)"]
 
 
 def test_groups_are_joined_by_chains():

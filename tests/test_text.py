@@ -264,6 +264,25 @@ def test_no_text_plays_two_roles(tmp_path):
     assert "no text may play two roles" in said.stderr
 
 
+def test_calibration_texts_may_come_from_where_the_detector_will_be(tmp_path):
+    own = {"data.id.calibration": {"source": "tsv", "path": "corpus/mine.tsv"}, "data.id.split": {"train": 0.6, "val": 0.2, "test": 0.2}}
+    workspace = Workspace(tmp_path, TEXT | own)
+    corpus.write(tmp_path / "corpus")
+    rows = (tmp_path / "corpus/id.tsv").read_text().splitlines()
+    (tmp_path / "corpus/mine.tsv").write_text("\n".join(rows[::5]) + "\n")
+    (tmp_path / "corpus/id.tsv").write_text("\n".join(row for i, row in enumerate(rows) if i % 5) + "\n")
+    workspace.stage("check")
+    workspace.stage("prepare")
+    manifest = json.loads((tmp_path / "data/prepared/manifest.json").read_text())
+    assert manifest["calibration/id"]["source"]["path"] == "corpus/mine.tsv"
+    assert manifest["id/train"]["source"]["path"] == "corpus/id.tsv"
+    assert manifest["calibration/id"]["count"] == len(rows[::5])
+    without = Workspace(tmp_path, TEXT | own | {"data.id.calibration": None})
+    said = without.stage("check", check=False)
+    assert said.returncode
+    assert "data.id.split.calibration: 0, but a detector's threshold rests on" in said.stderr
+
+
 def test_every_figure_is_there_and_reading_was_learned(made):
     found = json.loads((made.path / "metrics/ce.json").read_text())
     assert found["id"]["test"]["accuracy"] > 0.6, "of three classes of sentences"

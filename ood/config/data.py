@@ -199,9 +199,9 @@ Sources = dict[Name, Source]
 
 
 class Split(Section):
-    """Shares of the ID images, stratified by class; `test` is 0 when a separate test source is given.
+    """Shares of the ID images, stratified by class; `test` is 0 when it has a source of its own, and so is `calibration`.
 
-    calibration: on these images nothing is chosen or fitted but a detector's threshold; 0: no detector (detector.model: null).
+    calibration: on these images nothing is chosen or fitted but a detector's threshold; without any there is no detector (detector.model: null).
     """
 
     train: Share
@@ -254,21 +254,28 @@ class LabelNoise(Section):
 
 
 class InDistribution(Section):
-    """The labelled images, where their test images come from, how the rest is split, and which training labels are made wrong."""
+    """The labelled images, where those to test and to calibrate on come from, how the rest is split, and which training labels are made wrong.
+
+    test, calibration: sources of their own, or None: shares of the images. Calibration images should come as those come that a detector will
+    judge; a source of their own is where they do.
+    """
 
     images: Labelled
     test: Labelled | None = None
+    calibration: Labelled | None = None
     split: Split
     label_noise: LabelNoise = LabelNoise()
 
     @model_validator(mode="after")
-    def _one_test(self) -> "InDistribution":
-        for source in (self.images, self.test):
+    def _one_source_each(self) -> "InDistribution":
+        for source in (self.images, self.test, self.calibration):
             classes = getattr(source, "classes", None)
             if classes is not None and len(classes) < 2:
                 raise ValueError("a classifier needs at least two ID classes")
         if (self.test is None) == (self.split.test == 0):
             raise ValueError("give either a share split.test > 0 or a separate test source, and not both")
+        if self.calibration is not None and self.split.calibration:
+            raise ValueError("calibration has a source of its own, and split.calibration keeps a share as well: set that to 0.0")
         return self
 
 
@@ -279,7 +286,7 @@ class Data(Section, key="data"):
     as pictures: an error that lists them, or skip and count them.
     max_pixels: pictures of more aren't decoded. stream: folders of images are left where they are and decoded when they are needed,
     instead of being packed into memory. near_duplicates: of ID pictures in folders that look the same (re-encoded, resized, shot twice in a
-    row), keep all on one side of the split: together; or split one by one: apart.
+    row), and of ID texts with nearly the same words, keep all on one side of the split: together; or split one by one: apart.
     corrupted: ID test images under a corruption, labels kept. shifted: other pictures of ID classes, for accuracy alone. world: captioned
     images that the small diffusion model learns beside ID; a caption is a glyph's name, a folder's or data set's class, else the set's own
     name.
@@ -372,7 +379,7 @@ class Data(Section, key="data"):
 
     def sources(self) -> dict[str, Source]:
         """Key -> source of every set."""
-        sources = {"data.id.images": self.id.images, "data.id.test": self.id.test}
+        sources = {"data.id.images": self.id.images, "data.id.test": self.id.test, "data.id.calibration": self.id.calibration}
         for role in ("auxiliary", "validation", "near", "far", "world", "shifted"):
             sources |= {f"data.{role}.{name}": source for name, source in getattr(self, role).items()}
         return {key: source for key, source in sources.items() if source is not None}

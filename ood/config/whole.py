@@ -257,7 +257,7 @@ def _comparisons(
         yield "detector.score: odin, which features.odin: null leaves out. Change one of the two."
     if detector.score == "confidence" and detector.model is not None and detector.model in runs and not runs.has_confidence(detector.model):
         yield f"detector.score: confidence, but {detector.model!r} has no such branch (pretrain.runs). Give another score."
-    if detector.model is not None and data.id.split.calibration == 0:
+    if detector.model is not None and data.id.split.calibration == 0 and data.id.calibration is None:
         yield (
             "data.id.split.calibration: 0, but a detector's threshold rests on images that nothing else was chosen on. Give it a share, "
             "or set detector.model to null."

@@ -12,7 +12,7 @@ import psutil
 
 from ood.config.data import Data, Digits, Folder, Labelled, Source
 from ood.config.text import Documents, Lines, Tsv
-from ood.data import alike, label_noise, near, roles
+from ood.data import label_noise, near, roles
 from ood.data.chain import ImageChain
 from ood.data.items import ItemSet, Sets, rng_for
 from ood.data.sources import arrays, corruptions, digits, folders, glyphs, noise, photos, texts, vision
@@ -24,6 +24,7 @@ TRIES = 50  # orders that are drawn for a class whose near-duplicates stay toget
 Listings = dict[str, Mapping[str, Sequence[object]]]  # a source's key -> class -> its files, or texts
 ROLES = ("auxiliary", "validation", "near", "far", "world")
 PARTS = {"train": "id/train", "val": "id/val", "calibration": "calibration/id", "test": "id/test"}  # of data.id.split -> the set's name
+KEYS = {"id/test": "data.id.test", "calibration/id": "data.id.calibration"}  # what may have a source of its own
 
 
 def build(data: Data, tick: Callable[[], None] = lambda: None) -> tuple[Sets, dict[str, int], list[str]]:
@@ -85,7 +86,7 @@ def check(data: Data) -> Facts:
     """
     listings: Listings = {}
     problems = list(_problems(data, listings))
-    counts = _counts(data, listings)
+    counts = _counts("data.id.images", data.id.images, listings)
     problems += _too_few(counts, data)
     if not problems:
         problems += _too_large(listings, data)
@@ -94,7 +95,10 @@ def check(data: Data) -> Facts:
     if not counts:
         return Facts(None, None, None)
     shares = [shares_of(count, data) for count in counts.values()]
-    return Facts(list(counts), sum(share["train"] for share in shares), sum(share["calibration"] for share in shares))
+    calibration: int | None = sum(share["calibration"] for share in shares)
+    if data.id.calibration is not None:
+        calibration = sum(_counts("data.id.calibration", data.id.calibration, listings).values()) or None
+    return Facts(list(counts), sum(share["train"] for share in shares), calibration)
 
 
 def unwatched(data: Data, looked: dict[str, Path]) -> Iterator[str]:
@@ -134,12 +138,14 @@ def _problems(data: Data, listings: Listings) -> Iterator[str]:
                 yield f"{key}.root: {source.root}: no such folder, and download is false. Put the files there, or set download to true."
         except InputError as error:
             yield f"{key}.path: {error}"
-    images, own, test = data.id.images, listings.get("data.id.images"), listings.get("data.id.test")
+    images, own = data.id.images, listings.get("data.id.images")
     if own is not None and isinstance(images, Folder | Tsv | Documents) and len(own) < 2:
         yield f"data.id.images.path: {images.path} holds one class; a classifier needs at least two."
-    if own is not None and test is not None and not _agree(list(test), list(own), data):
-        odd = sorted(test.keys() - own.keys()) or sorted(own.keys() - test.keys())
-        yield f"data.id.test: its classes differ from those of data.id.images (first: {odd[0]}); they must agree."
+    for key in KEYS.values():
+        other = listings.get(key)
+        if own is not None and other is not None and not _agree(list(other), list(own), data):
+            odd = sorted(other.keys() - own.keys()) or sorted(own.keys() - other.keys())
+            yield f"{key}: its classes differ from those of data.id.images (first: {odd[0]}); they must agree."
     classes = list(own) if own is not None else data.id_classes()
     noise = data.id.label_noise
     if noise.path is not None and not noise.path.is_file():
@@ -171,12 +177,11 @@ def _said(key: str | None, question: Callable[[], object]) -> Iterator[str]:
         yield str(error) if key is None else f"{key}: {error}"
 
 
-def _counts(data: Data, listings: Listings) -> dict[str, int]:
-    """ID class -> how many images it has to be split; empty where only reading them tells."""
-    images = data.id.images
+def _counts(key: str, images: Labelled, listings: Listings) -> dict[str, int]:
+    """ID class -> how many images a source has of it; empty where only reading them tells."""
     if isinstance(images, Digits):
         return {str(digit): digits.COUNTS[digit] for digit in images.classes}
-    listing = listings.get("data.id.images")
+    listing = listings.get(key)
     if listing is None or not isinstance(images, Folder | Tsv | Documents):
         return {}
     return dict(zip(listing, folders.even([len(files) for files in listing.values()], images.limit), strict=True))
@@ -228,32 +233,46 @@ def _too_large(listings: Listings, data: Data) -> Iterator[str]:
 def _in_distribution(data: Data, chain: ImageChain, tick: Callable[[], None], notices: list[str]) -> Sets:
     rng, looking = rng_for(data.seed, "id"), data.near_duplicates == "together"
     images = roles.one_class_each(_labelled(data.id.images, data, chain, rng, tick, looks=looking), data.duplicates)
-    found = alike.pairs(images.looks) if images.looks else near.NONE
+    found = near.pairs(images) if looking else near.NONE
     units = near.units(found, images.labels)
     parts = dict(zip(PARTS.values(), _stratified(images.labels, data.id.split.shares, rng, units), strict=True))
     held = parts.pop(PARTS["calibration"])
     sets = {name: images.take(index) for name, index in parts.items()}
     for name in ("id/val", "id/test"):
         sets[name] = replace(sets[name], skipped={})  # counted once, with id/train
-    if len(held):  # of a burst one: what a threshold promises rests on pictures that are draws of their own
-        alone = np.sort(held[np.unique(units[held], return_index=True)[1]])
-        left_out = {"that look like another": len(held) - len(alone)} if len(alone) < len(held) else {}
-        sets[PARTS["calibration"]] = replace(images.take(alone), skipped=left_out)
-    if data.id.test is not None:
-        sets["id/test"] = _labelled(data.id.test, data, chain, rng, tick, looks=looking)
-        test = sets["id/test"]
-        if not _agree(test.classes, images.classes, data):
-            raise InputError("params.yaml: data.id.test: its classes differ from those of data.id.images; they must agree.")
-        places = np.array([images.classes.index(name) for name in test.classes], np.int64)
-        sets["id/test"] = replace(test, labels=places[test.labels], classes=images.classes)
+    calibration = PARTS["calibration"]
+    if len(held):
+        sets[calibration] = _one_of_each(replace(images.take(held), skipped={}), units[held])
     notices += near.told(images, found, units)
-    if data.id.test is not None and not data.is_text:
-        notices += near.told_across(sets)
+    own = {"id/test": data.id.test, calibration: data.id.calibration}
+    for name, source in own.items():
+        if source is not None:
+            sets[name] = _of_classes(_labelled(source, data, chain, rng, tick, looks=looking), images.classes, name, data)
+    if data.id.calibration is not None and looking:
+        images = sets[calibration]
+        sets[calibration] = _one_of_each(images, near.units(near.pairs(images), images.labels))
+    if looking:
+        notices += [notice for name, source in own.items() if source is not None for notice in near.told_across(sets, name)]
     return sets
 
 
+def _one_of_each(images: ItemSet, units: np.ndarray) -> ItemSet:
+    """To calibrate on, of a burst one: what a threshold promises rests on pictures that are draws of their own."""
+    alone = np.sort(np.unique(units, return_index=True)[1])
+    more = len(images) - len(alone)
+    return replace(images.take(alone), skipped={**images.skipped, **({"that look like another": more} if more else {})})
+
+
+def _of_classes(images: ItemSet, classes: list[str], name: str, data: Data) -> ItemSet:
+    """ID images from a source of their own, labelled as training's are."""
+    if not _agree(images.classes, classes, data):
+        raise InputError(f"params.yaml: {KEYS[name]}: its classes differ from those of data.id.images; they must agree.")
+    places = np.array([classes.index(name) for name in images.classes], np.int64)
+    return replace(images, labels=places[images.labels], classes=classes)
+
+
 def _agree(test: list[str], own: list[str], data: Data) -> bool:
-    """Whether the test images have ID's classes: all of them, unless a class may have none."""
+    """Whether images from a source of their own have ID's classes: all of them, unless a class may have none."""
     return test == own if data.min_per_class else set(test) <= set(own)
 
 

@@ -1,13 +1,25 @@
-"""Near-duplicates (ood.data.alike) and the split: pictures that look the same stay on one side of it."""
+"""Near-duplicates (ood.data.alike of pictures, ood.data.reworded of texts) and the split: what is alike stays on one side of it."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ood.data import alike
+from ood.data import alike, reworded
 from ood.data.items import ItemSet, Sets
+from ood.data.texts import Texts
 
 NONE = np.empty((0, 2), np.int64)
 MOST = 0.5  # share of a class in one unit, from which likeness is the class's nature: one object before one camera
+
+
+def pairs(*sets: ItemSet) -> NDArray:
+    """Every two that are alike, of the sets one behind the other: int64 (P, 2); none where pictures weren't looked at."""
+    texts = [one.images for one in sets if isinstance(one.images, Texts)]
+    if texts:
+        return reworded.pairs(Texts([text for some in texts for text in some], texts[0].chain))
+    looks = [one.looks for one in sets if one.looks is not None]
+    if len(looks) < len(sets):
+        return NONE
+    return alike.pairs(alike.Looks(np.concatenate([one.hashes for one in looks]), np.concatenate([one.thumbnails for one in looks])))
 
 
 def units(pairs: NDArray, labels: NDArray) -> NDArray:
@@ -55,18 +67,19 @@ def told(images: ItemSet, pairs: NDArray, units: NDArray) -> list[str]:
     return lines
 
 
-def told_across(sets: Sets) -> list[str]:
-    """What is to be said of test pictures, from a source of their own, that look like one for training or validation."""
-    test = sets["id/test"]
-    seen = [sets[name].looks for name in ("id/train", "id/val", "calibration/id") if name in sets]  # of one source
-    known = [looks for looks in [*seen, test.looks] if looks is not None]
-    if len(known) <= len(seen):
-        return []
-    both = alike.Looks(np.concatenate([looks.hashes for looks in known]), np.concatenate([looks.thumbnails for looks in known]))
-    start = len(both.hashes) - len(test)
-    pairs = alike.pairs(both)
-    found = np.unique(pairs[(pairs[:, 0] < start) & (pairs[:, 1] >= start), 1]) - start
+def told_across(sets: Sets, name: str) -> list[str]:
+    """What is to be said of pictures to test or to calibrate on, from a source of their own, that look like one with another purpose."""
+    images = sets[name]
+    others = {"id/train": "training", "id/val": "validation", "calibration/id": "calibration"}
+    others = {other: what for other, what in others.items() if other in sets and other != name}
+    known = [sets[other] for other in others]
+    alike_ = pairs(*known, images)
+    start = sum(map(len, known))
+    found = np.unique(alike_[(alike_[:, 0] < start) & (alike_[:, 1] >= start), 1]) - start
     if not len(found):
         return []
-    first = test.names[found[0]]
-    return [f"{len(found)} of {len(test)} ID test pictures look like one for training, validation or calibration (first: {first})"]
+    what = {"id/test": "ID test", "calibration/id": "calibration"}[name]
+    *first, last = others.values()
+    return [
+        f"{len(found)} of {len(images)} {what} pictures look like one for {', '.join(first)} or {last} (first: {images.names[found[0]]})"
+    ]

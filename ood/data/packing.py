@@ -43,9 +43,8 @@ def save(sets: Sets, data: Data, dropped: dict[str, int], root: Path) -> dict[st
         if role == "world":
             target.with_name(f"{target.name}.words.json").write_text(json.dumps(items.words), encoding="utf-8")
         of_id = role in ("id", "calibration")
-        source = data.id.images if of_id else getattr(data, role)[key]
-        if name == "id/test" and data.id.test is not None:
-            source = data.id.test
+        own = {"id/test": data.id.test, "calibration/id": data.id.calibration}.get(name)
+        source = (own or data.id.images) if of_id else getattr(data, role)[key]
         manifest[name] = {
             "source": cast(Origin, source.model_dump(mode="json")),
             "count": len(items),

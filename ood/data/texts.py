@@ -64,9 +64,14 @@ class Texts:
 
     def digests(self) -> list[str]:
         """A hash of every text, whatever its case, blanks and marks of punctuation, as MARKS has them."""
-        normal = _normalizer(self.chain.conventions == "undo", lower=True)
-        plain = ("".join(c for c in normal.normalize_str(text) if not c.isspace() and c not in MARKS) or text for text in self.texts)
-        return [hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:32] for text in plain]
+        found = ("".join(c for c in one if not c.isspace() and c not in MARKS) or text for one, text in zip(plain(self), self, strict=True))
+        return [hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:32] for text in found]
+
+
+def plain(texts: Texts) -> Iterator[str]:
+    """Texts without capitals and, where they are undone, without their corpora's conventions."""
+    normal = _normalizer(texts.chain.conventions == "undo", lower=True)
+    return (normal.normalize_str(text) for text in texts)
 
 
 @cache

@@ -122,7 +122,7 @@ class Rule:
 
 
 REMEDIES = (
-    "Give data.id.split.calibration a larger share, raise detector.reject, or take another detector.guarantee: marginal takes the fewest."
+    "Keep more for calibration (data.id.split.calibration, or data.id.calibration), raise detector.reject, or take another detector.guarantee: marginal takes the fewest."
 )
 
 
