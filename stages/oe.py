@@ -19,6 +19,8 @@ from ood.nets.store import Spec
 from ood.tables import pick
 from ood.training.exposure import objective_for
 from ood.training.finetune import fine_tune
+from ood.training.mining import Miner
+from ood.training.perturbation import Perturbation
 from ood.training.runs import Start
 from ood.unmask.levels import levels
 from stages.console import Console
@@ -34,7 +36,9 @@ def main(run: Annotated[str, typer.Argument(help="one of oe.runs")]) -> None:
 
     def start(seed: int, net: Classifier, spec: Spec) -> Start:
         torch.manual_seed(generator_for(seed, 0, 4).initial_seed())  # phi's first weights
-        return Start(net, replace(spec, constraint=b[seed], mask_keep=None), objective_for(setting, b[seed], spec.confidence))
+        objective, spec = objective_for(setting, b[seed], spec.confidence), replace(spec, constraint=b[seed], mask_keep=None)
+        miner = Miner(setting.mine, console) if setting.mine else None
+        return Start(net, spec, objective, miner=miner, perturbation=Perturbation(setting.perturb) if setting.perturb else None)
 
     inliers = load("id/train", workers=common.runtime.workers)
     outliers = outliers_for(setting, f"oe.runs.{run}", inliers, common.runtime.workers, console)

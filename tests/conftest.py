@@ -84,6 +84,8 @@ MINIATURE = {
         "oe-um": {"init": "ce", "constraint": "um", "outliers": "prepared/auxiliary", "objective": "uniform"},
         "oe-from-um": {"init": "um", "constraint": "um", "outliers": "prepared/auxiliary", "objective": "uniform", "epochs": 1},
         "energy": PLAIN | {"outliers": "prepared/auxiliary", "objective": "energy", "m_in": -9.0, "m_out": -4.0},
+        "poem": PLAIN | {"outliers": "prepared/auxiliary", "objective": "energy", "m_in": -9.0, "m_out": -4.0, "mine": {"share": 0.5}},
+        "doe": PLAIN | {"outliers": "prepared/auxiliary", "objective": "uniform", "perturb": {}},
         "oe-scratch": PLAIN | {"init": "scratch", "outliers": "prepared/auxiliary", "objective": "uniform", "epochs": 2},
         "no-outliers": PLAIN | {"outliers": "prepared/auxiliary", "objective": "none", "epochs": 1},
         "dream": PLAIN

@@ -55,7 +55,7 @@ def test_dvc_watches_every_one(tmp_path):
 def test_a_threshold_counts_where_a_constraint_holds(tmp_path):
     """So that `dvc exp run -S um.threshold=0.3` trains no control again."""
     assert reached(tmp_path, **{"um.threshold": 0.3}) == {
-        *("um@um", "oe@oe-um", "oe@energy-um", "oe@oe-from-um", "oe@dream-um", "report"),
+        *("um@um", "oe@oe-um", "oe@energy-um", "oe@poem-um", "oe@doe-um", "oe@oe-from-um", "oe@dream-um", "report"),
     }
     assert reached(tmp_path, **{"umap.threshold": 0.3}) == {"umap@umap", "report"}
     assert "oe@oe-um" not in reached(tmp_path, **{"umap.threshold": 0.3})

@@ -62,7 +62,9 @@ def test_everything_runs(project: Project):
         "umap@umap",
         "umap@umap-control",
     }
-    runs |= {f"oe@{name}" for name in ("oe", "oe-um", "oe-from-um", "energy", "oe-scratch", "no-outliers", "dream", "dream-id")}
+    runs |= {
+        f"oe@{name}" for name in ("oe", "oe-um", "oe-from-um", "energy", "poem", "doe", "oe-scratch", "no-outliers", "dream", "dream-id")
+    }
     runs |= {f"features@{name}" for name in MODELS}
     runs |= {"diffusion", "align", "embed@outliers", "embed@inliers", "embed@others", "synthesize@outliers", "synthesize@inliers"}
     runs |= {"proofs", "judge@outliers", "judge@inliers"}

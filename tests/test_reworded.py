@@ -147,10 +147,10 @@ def test_what_is_wrong_with_calibrations_source_is_said(tmp_path):
     path, other = table(tmp_path / "id.tsv"), tmp_path / "mine.tsv"
     other.write_text("class-0\tone\nanother\ttwo\n")
     calibration = Tsv(source="tsv", path=other)
-    with pytest.raises(ValueError, match="split.calibration keeps a share as well: set that to 0.0"):
+    with pytest.raises(ValueError, match=r"split.calibration keeps a share as well: set that to 0\.0"):
         built(path, calibration=calibration)
     split = Split(train=0.6, val=0.2, test=0.2)
-    with pytest.raises(InputError, match="data.id.calibration: its classes differ"):
+    with pytest.raises(InputError, match=r"data.id.calibration: its classes differ"):
         built(path, split=split, calibration=calibration)
     own = InDistribution(images=Tsv(source="tsv", path=path), split=split, calibration=calibration)
     with pytest.raises(InputError, match=r"data.id.calibration: its classes differ .* \(first: another\)"):

@@ -455,7 +455,7 @@ def test_kill_during_a_checkpoint_write(trained: Workspace, prepared: Workspace,
     assert not list((workspace.path / ".scratch").rglob("*.tmp"))
 
 
-STAGES = ["pretrain ce", "um um", "um control", "umap umap", "umap umap-control", "oe oe", "oe oe-um"]
+STAGES = ["pretrain ce", "um um", "um control", "umap umap", "umap umap-control", "oe oe", "oe oe-um", "oe poem", "oe doe"]
 
 
 @pytest.mark.slow

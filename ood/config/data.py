@@ -201,7 +201,8 @@ Sources = dict[Name, Source]
 class Split(Section):
     """Shares of the ID images, stratified by class; `test` is 0 when it has a source of its own, and so is `calibration`.
 
-    calibration: on these images nothing is chosen or fitted but a detector's threshold; without any there is no detector (detector.model: null).
+    calibration: on these images nothing is chosen or fitted but a detector's threshold; without any there is no detector (detector.model:
+    null).
     """
 
     train: Share
@@ -254,10 +255,10 @@ class LabelNoise(Section):
 
 
 class InDistribution(Section):
-    """The labelled images, where those to test and to calibrate on come from, how the rest is split, and which training labels are made wrong.
+    """The labelled images, where those to test and to calibrate on come from, how the rest is split, which training labels are made wrong.
 
-    test, calibration: sources of their own, or None: shares of the images. Calibration images should come as those come that a detector will
-    judge; a source of their own is where they do.
+    test, calibration: sources of their own, or None: shares of the images. Calibration images should come as those come that a detector
+    will judge.
     """
 
     images: Labelled

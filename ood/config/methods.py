@@ -163,6 +163,38 @@ def _a_place(outliers: str) -> str:
     return outliers
 
 
+class Mine(Section):
+    """POEM: each epoch's outliers are those near the boundary, by a draw from a Bayesian regression on the features (ood.training.mining).
+
+    share: of the outliers looked at, how many are trained with. pool: how many are looked at, drawn anew each epoch; null: all. epochs: how
+    long those that were trained with count as known to be outliers. sigma: prior variance of a weight. noise: variance of a target.
+    target: of outliers, and minus it of ID. spread: factor of the posterior's covariance; the authors' code: as sigma.
+    """
+
+    share: Share = 0.125
+    pool: Count | None = None
+    epochs: Annotated[EpochCount, Field(ge=1)] = 4
+    sigma: Annotated[float, Field(ge=1e-6, le=1e6)] = 20.0
+    noise: Annotated[float, Field(ge=1e-6, le=1e6)] = 0.5
+    target: Annotated[float, Field(ge=1e-3, le=1e3)] = 3.9
+    spread: Annotated[float, Field(ge=0, le=1e6)] = 1.0
+
+
+class Perturb(Section):
+    """DOE: the outlier term is computed at weights that are moved for the worse (ood.training.perturbation).
+
+    warmup: share of the epochs that train as OE before. momentum: of the direction's moving average. sizes: of which each step draws how
+    far weights move, in lengths of their layer's. clip: norm above which a gradient is scaled down to it. towards: worst, where the squared
+    slope of the outlier term in a scale of the logits rises, as the paper's maximum asks; reference, where it falls, as its code steps.
+    """
+
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    momentum: Below = 0.6
+    sizes: list[Annotated[float, Field(gt=0, le=10)]] = Field([1e-1, 1e-2, 1e-3, 1e-4], min_length=1)
+    clip: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    towards: Literal["worst", "reference"] = "worst"
+
+
 class OERun(FineTune):
     """One named training with outliers.
 
@@ -172,7 +204,7 @@ class OERun(FineTune):
     (a variant of OE's whose code its authors have not published); or none.
     weight: of that term; null: its paper's. constraint, threshold: on the ID loss, as in UM's reference; the stage's threshold is um's.
     cut: filter of dreamed images (see ood.dream.dreamed.Dreamed.kept). per_class: how many of each class to use; null: all that pass.
-    outlier_batch: this run's own, null: the stage's.
+    outlier_batch: this run's own, null: the stage's. mine: choose each epoch's outliers (POEM); perturb: teach them at moved weights (DOE).
     """
 
     outliers: Annotated[str, AfterValidator(_a_place)]
@@ -184,6 +216,8 @@ class OERun(FineTune):
     cut: Unit | None = None
     per_class: Count | None = None
     outlier_batch: Batch | None = None
+    mine: Mine | None = None
+    perturb: Perturb | None = None
 
     @property
     def dreamed(self) -> str | None:
@@ -214,6 +248,14 @@ class OERun(FineTune):
             raise ValueError("m_in and m_out belong to objective 'energy', both of them and only there")
         if margins and margins[0] >= margins[1]:
             raise ValueError(f"m_in ({self.m_in}) must lie below m_out ({self.m_out}): ID has the lower energy")
+        return self
+
+    @model_validator(mode="after")
+    def _outliers_are_chosen_or_moved_where_there_are_any(self) -> "OERun":
+        if self.mine is not None and self.objective in ("none", "label"):
+            raise ValueError(f"mine chooses outliers, and objective {self.objective!r} trains with none. Take one of the two out")
+        if self.perturb is not None and self.objective != "uniform":
+            raise ValueError(f"perturb (DOE) teaches outliers a uniform softmax; objective is {self.objective!r}. Set it to uniform")
         return self
 
 

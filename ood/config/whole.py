@@ -181,6 +181,10 @@ def _runs(*, pretrain: Pretrain, epochs: Epochs, um: UM, umap: UMAP, oe: OE, mas
                 f"um.runs.{name}.forget.{what}: that is found in the kept epochs, at which {forgetful.constraint!r} doesn't look. Set "
                 f"mask.runs.{forgetful.constraint}.epochs, or give another."
             )
+    for name, exposed in oe.runs.items():
+        asked = [key for key in ("mine", "perturb") if getattr(exposed, key) is not None]
+        if asked and runs.nodes[name].recipe.frozen:
+            yield f"oe.runs.{name}.{asked[0]}: it is for features that change, and freeze: backbone keeps them. Take one of the two out."
     held = {name: runs.nodes[name].recipe.strong for name, run in runs.fine_tunes.items() if run.constrained}
     soft = [name for name, strong in held.items() if strong.label_smoothing or strong.softens_by_mixing]
     if soft:

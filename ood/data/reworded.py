@@ -15,15 +15,15 @@ from ood.errors import InputError
 
 SHARED = (4, 5)  # of the words that either has, the share that both have, as a fraction: exact
 BLOCK = 10_000_000  # comparisons at a time
-MOST = 200_000_000  # comparisons: half a minute; a log's lines, all after one pattern, would take as many as they have pairs
+MOST = 200_000_000  # comparisons: half a minute; lines of a log, all after one pattern, would take as many as they have pairs
 SPACES = str.maketrans(dict.fromkeys(MARKS, " "))
 
 
 def pairs(texts: Texts) -> NDArray:
     """Every two that are alike: int64 (P, 2), the smaller index first, sorted.
 
-    Two sets that share so many words have one of their rarest words in common (prefix filtering: Chaudhuri, Ganti and Kaushik 2006), so that
-    only texts with such a word in common are compared.
+    Two sets that share so many words have one of their rarest words in common (prefix filtering, Chaudhuri et al. 2006), so that only
+    texts with such a word in common are compared.
 
     Raises:
         InputError: too many texts are written after one pattern.
@@ -38,7 +38,9 @@ def pairs(texts: Texts) -> NDArray:
 
     def matrix(some: list[list[int]]) -> csr_array:
         ends = np.cumsum([0, *map(len, some)])
-        return csr_array((np.ones(ends[-1], np.int32), np.fromiter((w for row in some for w in row), np.int64), ends), shape=(len(some), width))
+        return csr_array(
+            (np.ones(ends[-1], np.int32), np.fromiter((w for row in some for w in row), np.int64), ends), shape=(len(some), width)
+        )
 
     words, rare = matrix(rows), matrix(prefixes)
     columns, found = rare.T.tocsr(), []

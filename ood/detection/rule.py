@@ -122,7 +122,8 @@ class Rule:
 
 
 REMEDIES = (
-    "Keep more for calibration (data.id.split.calibration, or data.id.calibration), raise detector.reject, or take another detector.guarantee: marginal takes the fewest."
+    "Keep more for calibration (data.id.split.calibration, or data.id.calibration), raise detector.reject, or take another "
+    "detector.guarantee: marginal takes the fewest."
 )
 
 

@@ -45,6 +45,10 @@ def lesson(run: OERun) -> str:
         "confidence": f"little confidence x {run.outlier_weight:g}",
         "none": "no outliers",
     }[run.objective]
+    if run.mine:
+        text += f" on those near the boundary, {run.mine.share:.0%} in each epoch"
+    if run.perturb:
+        text += f" at {'worse' if run.perturb.towards == 'worst' else 'better'} weights"
     return text + (f" on {run.outliers}, cut {run.cut:g}" if run.dreamed and run.objective != "none" else "")
 
 

@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
@@ -21,7 +22,9 @@ from ood.nets.store import save_weights
 from ood.progress import Progress
 from ood.training.checkpoint import state_from, state_to
 from ood.training.frozen import FrozenBatches, Head, frozen
-from ood.training.objectives import Objective, accuracy, soft_labels
+from ood.training.mining import Miner
+from ood.training.objectives import Objective, Terms, accuracy, soft_labels
+from ood.training.perturbation import Perturbation
 
 ROLLING = "checkpoint.pt"
 
@@ -53,6 +56,9 @@ def optimizer_for(parameters: list[nn.Parameter], recipe: Training, fused: bool)
     return torch.optim.SGD(parameters, momentum=recipe.momentum, nesterov=recipe.nesterov and recipe.momentum > 0, **common)
 
 
+Part = Literal["both", "inliers", "outliers"]  # the terms of an objective that a step is taken on
+
+
 class _Step(nn.Module):
     """Network and objective as one module: what many processes wrap, so that both kinds of parameters are kept in step."""
 
@@ -60,7 +66,7 @@ class _Step(nn.Module):
         super().__init__()
         self.net, self.objective, self.label_smoothing = net, objective, label_smoothing
 
-    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, batch: Batch, part: Part = "both") -> tuple[Tensor, dict[str, Tensor]]:
         # One concatenated forward pass: batch normalisation sees ID and outliers together (OE's reference).
         exact = next(self.net.parameters()).dtype == torch.float64
         images, beside = batch.images, dict[str, Tensor]()
@@ -73,7 +79,11 @@ class _Step(nn.Module):
             logits = self.net(images)
         logits = logits if logits.dtype == torch.float64 else logits.float()
         inliers = len(batch.labels)
-        outliers = logits[inliers:] if batch.total > batch.global_inliers else None
+        outliers = logits[inliers:] if batch.total > batch.global_inliers and part != "inliers" else None
+        if part == "outliers":
+            assert outliers is not None
+            weight, term = self.objective.outlier_term(logits[:inliers], outliers)
+            return weight * term, {"outlier": term.detach()}
         labels, extra_labels, classes = batch.labels, batch.extra_labels, logits.shape[1]
         if batch.mixed_in is not None or self.label_smoothing:
             labels = soft_labels(labels, classes, self.label_smoothing, batch.mixed_in, batch.share).to(logits)
@@ -94,6 +104,7 @@ class Trainer:
 
     Args:
         keep: whether the weights after epoch n (1 to recipe.epochs) are kept.
+        miner: chooses every epoch's outliers; None: all. perturbation: moves the weights at which they are taught; None: they stay.
     """
 
     accelerator: Accelerator
@@ -102,6 +113,8 @@ class Trainer:
     folder: Path
     progress: Progress
     keep: Callable[[int], bool] = field(default=lambda epoch: False)
+    miner: Miner | None = None
+    perturbation: Perturbation | None = None
     scale: dict | None = field(default=None, init=False)
     kept: dict[str, str] = field(default_factory=dict, init=False)  # files of kept epochs -> their hashes
     whole: nn.Module = field(default_factory=nn.Module, init=False)  # the network that is trained, also where its head learns alone
@@ -163,8 +176,13 @@ class Trainer:
     def _epoch(
         self, run: nn.Module, optimizer: torch.optim.Optimizer, batches: TrainingBatches | FrozenBatches, seed: int, epoch: int, turn: int
     ) -> dict[str, float]:
+        if self.miner is not None:
+            assert isinstance(batches, TrainingBatches)  # with a backbone that learns: what is near changes
+            assert isinstance(self.whole, Classifier)
+            batches = self.miner.batches(self.whole, batches, seed, epoch, turn)
         torch.manual_seed(draws(seed, epoch, turn, DROPOUT).initial_seed())
         run.train()
+        sizes = self._sizes(seed, epoch, turn, batches.steps)
         totals: dict[str, Tensor] = {}
         seen = 0
         for index, batch in enumerate(batches.epoch(seed, epoch, turn)):
@@ -172,11 +190,8 @@ class Trainer:
             rate = learning_rate(self.recipe, epoch * batches.steps + index, batches.steps)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            with shard(batch.total, batch.rows), self.accelerator.autocast():
-                loss, terms = run(batch)
-            self.accelerator.backward(loss)
-            optimizer.step()
-            optimizer.zero_grad()
+            with shard(batch.total, batch.rows):
+                terms = self._descend(run, optimizer, batch) if sizes is None else self._apart(run, optimizer, batch, sizes[index])
             if self.averaged is not None:
                 self.averaged.update_parameters(self.whole)
             seen += batch.global_inliers
@@ -190,6 +205,40 @@ class Trainer:
             )
         pool = {} if batches.outliers is None else {"outliers": float(len(batches.outliers))}
         return {"lr": rate, **means, **pool}
+
+    def _descend(self, run: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, part: Part = "both", moved: float = 0.0) -> Terms:
+        """One step on the objective, or a part of it; its gradient taken at moved weights, if they are."""
+        with self.perturbation.moved(self.whole, moved) if self.perturbation and moved else nullcontext():
+            with self.accelerator.autocast():
+                loss, terms = run(batch, part)
+            self.accelerator.backward(loss)
+        if self.perturbation is not None:
+            self.accelerator.clip_grad_norm_(self.whole.parameters(), self.perturbation.setting.clip)
+        optimizer.step()
+        optimizer.zero_grad()
+        return terms
+
+    def _apart(self, run: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, size: float) -> Terms:
+        """DOE's two steps: on outliers with the gradient at the worse weights, then on ID."""
+        assert self.perturbation is not None
+        statistics = {name: value.clone() for name, value in self.whole.named_buffers()}  # this look is none of training
+        with self.accelerator.autocast():
+            logits = self.whole(batch.images)[len(batch.labels) :]
+        self.perturbation.turn(self.whole, logits if logits.dtype == torch.float64 else logits.float())
+        for name, value in self.whole.named_buffers():
+            value.copy_(statistics[name])
+        outliers = self._descend(run, optimizer, batch, "outliers", size)
+        return self._descend(run, optimizer, batch, "inliers") | outliers
+
+    def _sizes(self, seed: int, epoch: int, turn: int, steps: int) -> list[float] | None:
+        """How far the weights are moved in each step of an epoch; None where they aren't."""
+        moving = self.perturbation is not None and epoch >= self.perturbation.begins(self.recipe.epochs)
+        return self.perturbation.sizes(seed, epoch, turn, steps) if self.perturbation and moving else None
+
+    @property
+    def _companions(self) -> dict[str, Miner | Perturbation]:
+        """What has a state of its own beside network, objective and optimiser."""
+        return {name: one for name, one in (("miner", self.miner), ("perturbation", self.perturbation)) if one is not None}
 
     def _resume(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> list[dict[str, float]]:
         path = self.folder / ROLLING
@@ -207,6 +256,8 @@ class Trainer:
         optimizer.load_state_dict(saved["optimizer"])
         if self.averaged is not None:
             self.averaged.load_state_dict(saved["averaged"])
+        for name, companion in self._companions.items():
+            companion.load_state_dict(saved[name])
         self.scale = saved.get("scale")
         return saved["history"]
 
@@ -225,6 +276,7 @@ class Trainer:
             atomically(self.folder / name, lambda path: save_weights(path, self._weights))
             self.kept[name] = sha256(self.folder / name)
         state = {"module": module.state_dict(), "optimizer": optimizer.state_dict(), "history": history, "kept": self.kept}
+        state |= {name: companion.state_dict() for name, companion in self._companions.items()}
         if self.averaged is not None:
             state["averaged"] = self.averaged.state_dict()
         if self.accelerator.scaler is not None:

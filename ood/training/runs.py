@@ -17,7 +17,9 @@ from ood.progress import Progress
 from ood.tables import HISTORIES, to_csv
 from ood.training.checkpoint import Scratch, fingerprint, unfinished
 from ood.training.devices import accelerator_for
+from ood.training.mining import Miner
 from ood.training.objectives import Objective
+from ood.training.perturbation import Perturbation
 
 FINISHED = "finished.json"  # of a seed: its history, written when its model is
 
@@ -27,6 +29,7 @@ class Start:
     """Where one seed's training begins: the network (with learnable masks, or not), its objective, and what to record of it.
 
     states: trained network -> the files of weights to keep of it. sees: the run's batches -> those that this seed trains with.
+    miner: chooses every epoch's outliers. perturbation: moves the weights at which they are taught.
     """
 
     net: Classifier
@@ -34,6 +37,8 @@ class Start:
     objective: Objective
     states: Callable[[Classifier], States] = lambda net: {"model": net.state_dict()}
     sees: Callable[[TrainingBatches], TrainingBatches] = lambda batches: batches
+    miner: Miner | None = None
+    perturbation: Perturbation | None = None
 
 
 @dataclass
@@ -83,7 +88,7 @@ class Run:
                         progress.advance()
                     continue
                 begin = start(seed)
-                trainer = Trainer(accelerator, self.runtime, self.recipe, folder, progress, self.keep)
+                trainer = Trainer(accelerator, self.runtime, self.recipe, folder, progress, self.keep, begin.miner, begin.perturbation)
                 history = trainer.fit(begin.net, begin.objective, begin.sees(batches), seed, begin.spec.trainings)
                 if main:
                     self._finish(folder, begin, history)
