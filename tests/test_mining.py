@@ -103,6 +103,26 @@ def test_a_pool_is_drawn_anew_and_the_first_choice_is_by_the_prior():
     assert len(first.chosen[-1]) == 4
 
 
+class Counting(Shades):
+    """Counts the images that it looks at."""
+
+    seen = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.seen += len(x)
+        return super().forward(x)
+
+
+@pytest.mark.parametrize(("known", "looks"), [(1000, 45 + 18 + 18), (5, 45 + 5 + 5)])
+def test_some_stand_for_all(known, looks):
+    outliers, backbone = shades([0.02 * i for i in range(45)]), Counting()
+    mining = miner(known=known)
+    mining.chosen.extend([torch.arange(9), torch.arange(9, 18)])
+    mining.batches(Classifier(backbone, 2, 2, size=8, mean=[0.0] * 3, std=[1.0] * 3), batches(outliers), 0, 2, 1)
+    assert backbone.seen == looks
+    assert mining.chosen[-1].min() > 15, "the boundary is where it is by all"
+
+
 def train(folder, progress=None):
     mining = Miner(Mine(share=0.3, epochs=2), progress or Silent())
     trainer = Trainer(Accelerator(cpu=True), Runtime(device="cpu", threads=1), recipe(epochs=4), folder, progress or Silent(), miner=mining)

@@ -167,13 +167,14 @@ class Mine(Section):
     """POEM: each epoch's outliers are those near the boundary, by a draw from a Bayesian regression on the features (ood.training.mining).
 
     share: of the outliers looked at, how many are trained with. pool: how many are looked at, drawn anew each epoch; null: all. epochs: how
-    long those that were trained with count as known to be outliers. sigma: prior variance of a weight. noise: variance of a target.
+    long those that were trained with count as known to be outliers. known: of these and of ID, how many stand for all. sigma: prior variance of a weight. noise: variance of a target.
     target: of outliers, and minus it of ID. spread: factor of the posterior's covariance; the authors' code: as sigma.
     """
 
     share: Share = 0.125
     pool: Count | None = None
     epochs: Annotated[EpochCount, Field(ge=1)] = 4
+    known: Count = 5000
     sigma: Annotated[float, Field(ge=1e-6, le=1e6)] = 20.0
     noise: Annotated[float, Field(ge=1e-6, le=1e6)] = 0.5
     target: Annotated[float, Field(ge=1e-3, le=1e3)] = 3.9

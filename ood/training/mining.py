@@ -86,13 +86,15 @@ class Miner:
         if not self.chosen:
             prior = torch.eye(width, dtype=torch.float64, device=device) / setting.sigma
             return draw(torch.zeros(width, dtype=torch.float64, device=device), prior, 1.0, generator)
-        seen, times = torch.unique(torch.cat(list(self.chosen)), return_counts=True)
-        # As many of ID: which is one of many, and looking at all of it each time would cost more than the outliers do.
-        known = torch.randperm(len(batches.inliers), generator=generator)[: int(times.sum())]
+        # Of each side some stand for all: so many draw the same boundary, and looking at all would cost more than looking at the pool.
+        held = torch.cat(list(self.chosen))
+        some = held[torch.randperm(len(held), generator=generator)[: setting.known]]
+        seen, times = torch.unique(some, return_counts=True)
+        known = torch.randperm(len(batches.inliers), generator=generator)[: len(some)]
         inside, outside = (self._seen(net, images.take(index)) for images, index in ((batches.inliers, known), (batches.outliers, seen)))
         targets = torch.cat([inside.new_full((len(inside),), -setting.target), outside.new_full((len(outside),), setting.target)])
-        even = inside.new_full((len(inside),), float(times.sum()) / len(inside))
-        counted = torch.cat([even, times.to(outside)])
+        each = len(held) / len(some)  # so the posterior is as wide as if all had been looked at
+        counted = torch.cat([inside.new_full((len(inside),), len(held) / len(inside)), each * times.to(outside)])
         mean, precision = posterior(torch.cat([inside, outside]), targets, counted, setting.sigma, setting.noise)
         return draw(mean, precision, setting.spread, generator)
 
