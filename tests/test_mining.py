@@ -13,6 +13,7 @@ from ood.config.methods import Mine, OERun
 from ood.config.training import Augment, Runtime
 from ood.data.batches import TrainingBatches
 from ood.data.sets import ImageSet
+from ood.errors import InputError
 from ood.nets import Classifier
 from ood.progress import Silent
 from ood.training.loop import Trainer
@@ -27,23 +28,32 @@ def generator(seed: int = 0) -> torch.Generator:
 def test_the_posterior_is_that_of_ridge_regression():
     z = torch.randn(60, 4, generator=generator(), dtype=torch.float64)
     y, counts = torch.randn(60, generator=generator(1), dtype=torch.float64), torch.arange(60) % 3 + 1.0
-    mean, precision = posterior(z, y, counts, sigma=20.0, noise=0.5)
+    mean, factor = posterior(z, y, counts, sigma=20.0, noise=0.5)
     known = Ridge(alpha=0.5 / 20.0, fit_intercept=False).fit(z.numpy(), y.numpy(), sample_weight=counts.numpy())
     assert np.allclose(mean.numpy(), known.coef_)
     repeated = z.repeat_interleave(counts.long(), dim=0)
-    assert torch.allclose(precision, repeated.T @ repeated / 0.5 + torch.eye(4) / 20.0)
+    assert torch.allclose(factor @ factor.T, repeated.T @ repeated / 0.5 + torch.eye(4) / 20.0)
     # One weight, by hand: two looks at z = 1, y = 2, noise 0.5, prior variance 1: precision 2 / 0.5 + 1 = 5, mean (2 x 2 / 0.5) / 5.
-    mean, precision = posterior(torch.ones(1, 1), torch.tensor([2.0]), torch.tensor([2.0]), sigma=1.0, noise=0.5)
-    assert (float(mean), float(precision)) == pytest.approx((1.6, 5.0))
+    mean, factor = posterior(torch.ones(1, 1), torch.tensor([2.0]), torch.tensor([2.0]), sigma=1.0, noise=0.5)
+    assert (float(mean), float(factor) ** 2) == pytest.approx((1.6, 5.0))
+
+
+def test_what_has_no_posterior_is_an_error_with_a_remedy():
+    z, one = torch.ones(3, 2), torch.ones(3)
+    with pytest.raises(InputError, match=r"sigma 1e\+30 and noise 1e-06 are too far apart"):
+        posterior(z, one, one, sigma=1e30, noise=1e-6)
+    with pytest.raises(InputError, match=r"not finite.* learning rate"):
+        posterior(z * torch.nan, one, one, sigma=1.0, noise=0.5)
 
 
 def test_draws_have_the_posteriors_mean_and_covariance():
     root = torch.randn(3, 3, generator=generator(), dtype=torch.float64)
     mean, precision = torch.tensor([1.0, -2.0, 3.0]).double(), root @ root.T + torch.eye(3)
-    drawn = torch.stack([draw(mean, precision, 4.0, generator(i)) for i in range(4000)])
+    factor = torch.linalg.cholesky(precision)
+    drawn = torch.stack([draw(mean, factor, 4.0, generator(i)) for i in range(4000)])
     assert torch.allclose(drawn.mean(0), mean, atol=0.1)
     assert torch.allclose(drawn.T.cov(), 4 * precision.inverse(), atol=0.25)
-    assert torch.equal(draw(mean, precision, 0.0, generator()), mean)
+    assert torch.equal(draw(mean, factor, 0.0, generator()), mean)
 
 
 class Shades(nn.Module):
@@ -101,6 +111,8 @@ def test_a_pool_is_drawn_anew_and_the_first_choice_is_by_the_prior():
     assert torch.equal(first.chosen[-1], again.chosen[-1])
     assert not torch.equal(first.chosen[-1], other.chosen[-1])
     assert len(first.chosen[-1]) == 4
+    first.batches(plain, batches(outliers), 0, 1, 1)  # most of what was chosen is not in this epoch's pool
+    assert len(first.chosen) == 2
 
 
 class Counting(Shades):
@@ -113,10 +125,10 @@ class Counting(Shades):
         return super().forward(x)
 
 
-@pytest.mark.parametrize(("known", "looks"), [(1000, 45 + 18 + 18), (5, 45 + 5 + 5)])
-def test_some_stand_for_all(known, looks):
+@pytest.mark.parametrize(("keys", "looks"), [({}, 45 + 18), ({"known": 5}, 45 + 5)])
+def test_an_outlier_is_looked_at_once_an_epoch_and_as_many_of_id_as_were_chosen(keys, looks):
     outliers, backbone = shades([0.02 * i for i in range(45)]), Counting()
-    mining = miner(known=known)
+    mining = miner(**keys)
     mining.chosen.extend([torch.arange(9), torch.arange(9, 18)])
     mining.batches(Classifier(backbone, 2, 2, size=8, mean=[0.0] * 3, std=[1.0] * 3), batches(outliers), 0, 2, 1)
     assert backbone.seen == looks

@@ -83,6 +83,31 @@ def test_before_it_moves_weights_it_is_outlier_exposure(tmp_path):
     assert not torch.equal(plain["fc.weight"], moved["fc.weight"])
 
 
+def test_whatever_the_warm_up_some_of_it_is_done():
+    assert Perturbation(Perturb(warmup=0.95)).begins(10) == 9
+    assert [Perturbation(Perturb(warmup=0.5)).begins(epochs) for epochs in (1, 2, 3, 10)] == [0, 1, 1, 5]
+
+
+def test_its_control_takes_the_same_steps_at_weights_that_stay(tmp_path):
+    _, history = fit(tmp_path / "still", Perturbation(Perturb(warmup=0.5, sizes=[0.0])))
+    nearly, other = fit(tmp_path / "nearly", Perturbation(Perturb(warmup=0.5, sizes=[1e-30])), dropout=0.0)
+    same, again = fit(tmp_path / "same", Perturbation(Perturb(warmup=0.5, sizes=[0.0])), dropout=0.0)
+    assert all(torch.equal(nearly[name], same[name]) for name in same)
+    assert other == again
+    assert history[3]["loss"] == pytest.approx(history[3]["ce"] + 0.5 * history[3]["outlier"])
+
+
+def test_a_slope_may_be_scaled_and_what_overflows_is_left_out():
+    model = net(dropout=0.0).eval()
+    plain, scaled, broken = (Perturbation(Perturb()) for _ in range(3))
+    plain.turn(model, outlier_logits(model))
+    scaled.turn(model, outlier_logits(model), 2.0**16)
+    for name, value in plain.average.items():
+        assert torch.allclose(value, scaled.average[name], rtol=1e-5, atol=1e-7), name
+    broken.turn(model, outlier_logits(model), float("inf"))
+    assert not broken.average
+
+
 def test_two_steps_a_batch_and_no_third_look(tmp_path):
     """Batch statistics see what is learned from: ID and outliers in each of the two steps; the look for the direction leaves none."""
     state, _ = fit(tmp_path, Perturbation(Perturb(warmup=0.0)), epochs=1)

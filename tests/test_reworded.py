@@ -68,7 +68,7 @@ def test_texts_after_one_pattern_are_refused_before_memory_is_gone(monkeypatch):
     lines = [f"user {i} logged in from the office at noon on monday" for i in range(100)]
     assert len(reworded.pairs(texts(*lines))) == 100 * 99 / 2
     monkeypatch.setattr(reworded, "MOST", 10_000)
-    with pytest.raises(InputError, match=r"100 ID texts .* 20,100 pairs .* data.near_duplicates to apart"):
+    with pytest.raises(InputError, match=r"100 ID texts .* 20,100 comparisons, .* data.near_duplicates to apart"):
         reworded.pairs(texts(*lines))
 
 
@@ -141,6 +141,21 @@ def test_calibration_may_have_a_source_of_its_own(tmp_path):
     assert notices == ["1 of 31 calibration pictures look like one for training or validation (first: mine.tsv:43)"]
     without, _ = built(path, split=split)
     assert {name: items.names for name, items in without.items()} == {n: i.names for n, i in sets.items() if n != "calibration/id"}
+
+
+def test_of_a_class_that_is_mostly_one_text_one_calibrates(tmp_path):
+    """Where it would be split it is split one by one; a source of its own isn't split."""
+    path, other = table(tmp_path / "id.tsv", again=0), tmp_path / "mine.tsv"
+    words = random.Random(3).sample(WORDS, 12)
+    rows = [f"class-{label}\t{' '.join(words)} {label} {i}" for label in range(3) for i in range(9)]
+    other.write_text(
+        "\n".join([*rows, *(row for row in table(tmp_path / "more.tsv", seed=2, each=3, again=0).read_text().splitlines())]) + "\n"
+    )
+    sets, _ = built(path, split=Split(train=0.6, val=0.2, test=0.2), calibration=Tsv(source="tsv", path=other))
+    held = sets["calibration/id"]
+    assert not len(reworded.pairs(held.images))
+    assert held.skipped == {"that look like another": 27 - 1}
+    assert len(held) == 1 + 9
 
 
 def test_what_is_wrong_with_calibrations_source_is_said(tmp_path):

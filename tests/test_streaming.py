@@ -11,7 +11,7 @@ from PIL import Image
 
 from ood.config.data import Chain
 from ood.config.methods import OERun
-from ood.config.training import Augment, Strong
+from ood.config.training import Augment, PixMix, Strong
 from ood.data.batches import PlainBatches, TrainingBatches, augmented_copy, generator_for
 from ood.data.chain import ImageChain
 from ood.data.sets import FileSet, ImageSet, load, load_all, rows_in_file
@@ -46,7 +46,9 @@ def both(tmp_path):
     return FileSet(files, labels), ImageSet(memory, labels)
 
 
-@pytest.mark.parametrize("strong", [Strong(), Strong(mixup=0.8, cutmix=1.0, randaugment=9.0, random_erasing=0.5)])
+@pytest.mark.parametrize(
+    "strong", [Strong(), Strong(pixmix=PixMix(pictures=5)), Strong(mixup=0.8, cutmix=1.0, randaugment=9.0, random_erasing=0.5)]
+)
 @pytest.mark.parametrize("workers", [0, 2])
 def test_training_batches_are_those_of_a_set_in_memory(both, workers, strong):
     streamed, memory = both

@@ -167,14 +167,15 @@ class Mine(Section):
     """POEM: each epoch's outliers are those near the boundary, by a draw from a Bayesian regression on the features (ood.training.mining).
 
     share: of the outliers looked at, how many are trained with. pool: how many are looked at, drawn anew each epoch; null: all. epochs: how
-    long those that were trained with count as known to be outliers. known: of these and of ID, how many stand for all. sigma: prior variance of a weight. noise: variance of a target.
-    target: of outliers, and minus it of ID. spread: factor of the posterior's covariance; the authors' code: as sigma.
+    long those that were trained with count as known to be outliers. known: of these and of ID, how many the regression sees; null: all.
+    sigma: prior variance of a weight. noise: variance of a target. target: of outliers, and minus it of ID. spread: factor of the
+    posterior's covariance; the authors' code: as sigma.
     """
 
     share: Share = 0.125
     pool: Count | None = None
     epochs: Annotated[EpochCount, Field(ge=1)] = 4
-    known: Count = 5000
+    known: Count | None = None
     sigma: Annotated[float, Field(ge=1e-6, le=1e6)] = 20.0
     noise: Annotated[float, Field(ge=1e-6, le=1e6)] = 0.5
     target: Annotated[float, Field(ge=1e-3, le=1e3)] = 3.9
@@ -185,13 +186,14 @@ class Perturb(Section):
     """DOE: the outlier term is computed at weights that are moved for the worse (ood.training.perturbation).
 
     warmup: share of the epochs that train as OE before. momentum: of the direction's moving average. sizes: of which each step draws how
-    far weights move, in lengths of their layer's. clip: norm above which a gradient is scaled down to it. towards: worst, where the squared
-    slope of the outlier term in a scale of the logits rises, as the paper's maximum asks; reference, where it falls, as its code steps.
+    far weights move, in lengths of their layer's; [0.0], the control: the same steps at weights that stay. clip: norm above which a
+    gradient is scaled down to it. towards: worst, where the squared slope of the outlier term in a scale of the logits rises, as the
+    paper's maximum asks; reference, where it falls, as its code steps.
     """
 
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.5
     momentum: Below = 0.6
-    sizes: list[Annotated[float, Field(gt=0, le=10)]] = Field([1e-1, 1e-2, 1e-3, 1e-4], min_length=1)
+    sizes: list[Annotated[float, Field(ge=0, le=10)]] = Field([1e-1, 1e-2, 1e-3, 1e-4], min_length=1)
     clip: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     towards: Literal["worst", "reference"] = "worst"
 

@@ -75,13 +75,26 @@ class Common(Section):
         return cls(seeds=params[Seeds].root, runtime=params[Runtime], augment=params[Augment])
 
 
+class PixMix(Section):
+    """Mixing with fractals (ood.data.pixmix). rounds: at most, of mixing. severity: of augmentations, 0 to 10. beta: larger mixes in less.
+
+    pictures: how many fractals there are. The defaults are its authors' but for these, of which they have some 14,000, collected.
+    """
+
+    rounds: int = Field(4, ge=1, le=20)
+    severity: float = Field(3.0, ge=0.1, le=10)
+    beta: float = Field(3.0, ge=0.1, le=100)
+    pictures: int = Field(500, ge=1, le=20_000)
+
+
 class Strong(Section):
-    """What transformers are trained with beside `augment`; all of it off by default.
+    """What transformers are trained with beside `augment`, and PixMix; all of it off by default.
 
     label_smoothing: share of a label that is spread over all classes. mixup, cutmix: alpha of the Beta distribution that an image's share
     is drawn from, 0: off; of both, one at random per batch, in the epochs before mix_until (null: always). randaugment: magnitude, 0 to
-    10. random_erasing: probability that a part of an image becomes noise. Outliers are turned and erased as ID images are, but never
-    mixed. A run's section takes the place of its stage's whole; {} switches it off.
+    10. random_erasing: probability that a part of an image becomes noise. pixmix: mix with fractals, {}: as its authors do; null: no.
+    Outliers are changed as ID images are, but never mixed with one another. A run's section takes the place of its stage's whole; {}
+    switches it off.
     """
 
     label_smoothing: Below = 0.0
@@ -90,6 +103,7 @@ class Strong(Section):
     mix_until: Annotated[EpochCount, Field(ge=1)] | None = None
     randaugment: float = Field(0.0, ge=0, le=10)
     random_erasing: Unit = 0.0
+    pixmix: PixMix | None = None
 
     @model_validator(mode="after")
     def _something_to_end(self) -> "Strong":
@@ -105,7 +119,7 @@ class Strong(Section):
     @property
     def alone(self) -> bool:
         """Whether an image is changed by itself."""
-        return bool(self.randaugment or self.random_erasing)
+        return bool(self.randaugment or self.random_erasing or self.pixmix)
 
     def mixes(self, epoch: int) -> bool:
         """Whether images are mixed in an epoch, counted from 0."""

@@ -12,7 +12,7 @@ import psutil
 
 from ood.config.data import Data, Digits, Folder, Labelled, Source
 from ood.config.text import Documents, Lines, Tsv
-from ood.data import label_noise, near, roles
+from ood.data import alike, label_noise, near, roles
 from ood.data.chain import ImageChain
 from ood.data.items import ItemSet, Sets, rng_for
 from ood.data.sources import arrays, corruptions, digits, folders, glyphs, noise, photos, texts, vision
@@ -242,25 +242,19 @@ def _in_distribution(data: Data, chain: ImageChain, tick: Callable[[], None], no
         sets[name] = replace(sets[name], skipped={})  # counted once, with id/train
     calibration = PARTS["calibration"]
     if len(held):
-        sets[calibration] = _one_of_each(replace(images.take(held), skipped={}), units[held])
+        sets[calibration] = near.one_of_each(replace(images.take(held), skipped={}), units[held])
     notices += near.told(images, found, units)
     own = {"id/test": data.id.test, calibration: data.id.calibration}
     for name, source in own.items():
         if source is not None:
-            sets[name] = _of_classes(_labelled(source, data, chain, rng, tick, looks=looking), images.classes, name, data)
-    if data.id.calibration is not None and looking:
+            own_images = roles.one_class_each(_labelled(source, data, chain, rng, tick, looks=looking), data.duplicates)
+            sets[name] = _of_classes(own_images, images.classes, name, data)
+    if data.id.calibration is not None and looking:  # even where most of a class is alike: nothing is split here
         images = sets[calibration]
-        sets[calibration] = _one_of_each(images, near.units(near.pairs(images), images.labels))
+        sets[calibration] = near.one_of_each(images, alike.groups(len(images), near.pairs(images)))
     if looking:
         notices += [notice for name, source in own.items() if source is not None for notice in near.told_across(sets, name)]
     return sets
-
-
-def _one_of_each(images: ItemSet, units: np.ndarray) -> ItemSet:
-    """To calibrate on, of a burst one: what a threshold promises rests on pictures that are draws of their own."""
-    alone = np.sort(np.unique(units, return_index=True)[1])
-    more = len(images) - len(alone)
-    return replace(images.take(alone), skipped={**images.skipped, **({"that look like another": more} if more else {})})
 
 
 def _of_classes(images: ItemSet, classes: list[str], name: str, data: Data) -> ItemSet:

@@ -1,5 +1,7 @@
 """Near-duplicates (ood.data.alike of pictures, ood.data.reworded of texts) and the split: what is alike stays on one side of it."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,6 +36,17 @@ def units(pairs: NDArray, labels: NDArray) -> NDArray:
         if np.unique(found[members], return_counts=True)[1].max() > MOST * len(members):
             found[members] = len(labels) + members
     return found
+
+
+def one_of_each(images: ItemSet, units: NDArray) -> ItemSet:
+    """To calibrate on, of a burst one: what a threshold promises rests on pictures that are draws of their own.
+
+    Args:
+        units: a number per image, equal where they are alike.
+    """
+    alone = np.sort(np.unique(units, return_index=True)[1])
+    more = len(images) - len(alone)
+    return replace(images.take(alone), skipped={**images.skipped, **({"that look like another": more} if more else {})})
 
 
 def together(order: NDArray, units: NDArray, cuts: list[int]) -> tuple[NDArray, list[int]]:

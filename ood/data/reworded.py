@@ -1,4 +1,4 @@
-"""Texts that say almost the same: a word swapped, added or left out, the same words in another order.
+"""Texts that say almost the same: the same words in another order, one more or one less, in longer texts another.
 
 Two texts are alike when of the words that either has four in five are in both (Jaccard similarity of the sets of words), whatever case
 and punctuation. What isn't found: the same thing said in other words.
@@ -62,8 +62,8 @@ def _blocks(comparisons: NDArray) -> list[tuple[int, int]]:
     before = np.cumsum(comparisons.astype(np.int64))
     if len(before) and before[-1] > MOST:
         raise InputError(
-            f"{len(before):,} ID texts are too much alike to be compared with each other: {before[-1]:,} pairs share a rare word, at most "
-            f"{MOST:,} are looked at. Set data.near_duplicates to apart."
+            f"{len(before):,} ID texts are too much alike to be compared with each other: it would take {before[-1]:,} comparisons, at "
+            f"most {MOST:,} are made. Set data.near_duplicates to apart."
         )
     ends = [0, *(1 + np.flatnonzero(np.diff(before // BLOCK))).tolist(), len(before)]
     return [(start, end) for start, end in pairwise(ends) if start < end]

@@ -1,4 +1,4 @@
-"""Strong augmentation, as transformers need it: RandAugment and random erasing of an image, MixUp and CutMix of two.
+"""Strong augmentation: RandAugment, PixMix and random erasing of an image, MixUp and CutMix of two.
 
 Every random choice comes from a number that was drawn for the global batch, so neither resuming nor the number of processes changes it.
 """
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ood.config.training import Strong
+from ood.data.pixmix import mixed
 
 OPERATIONS = 2  # of RandAugment, each applied with this probability and magnitudes that vary by this much; the public CCT code's (timm)
 PROBABILITY, SPREAD = 0.5, 0.5
@@ -20,7 +21,7 @@ AREA, RATIO = (0.02, 1 / 3), (0.3, 3.3)  # of what is erased: share of the image
 
 
 def transformed(images: Tensor, seeds: Tensor, strong: Strong) -> Tensor:
-    """RandAugment (Cubuk et al. 2020), then random erasing (Zhong et al. 2020), of uint8 images (N, 3, H, W), by a seed for each.
+    """RandAugment (Cubuk et al. 2020), PixMix, then random erasing (Zhong et al. 2020), of uint8 images (N, 3, H, W), by a seed for each.
 
     RandAugment's operations are torchvision's. What is erased becomes noise around grey (0.5 ± 0.25 in [0, 1] units; of one channel where
     the image has no colours).
@@ -38,6 +39,8 @@ def _one(image: Tensor, seed: int, strong: Strong) -> Tensor:
             applied, magnitude = torch.rand(()) < PROBABILITY, strong.randaugment + SPREAD * torch.randn(())
             if applied:
                 image = _operation(round(float(magnitude.clamp(0, 10)) / 10 * BINS))(image)
+    if strong.pixmix is not None:
+        image = mixed(image, strong.pixmix)
     if strong.random_erasing and torch.rand(()) < strong.random_erasing:
         from torchvision.transforms import RandomErasing
 

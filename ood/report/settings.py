@@ -74,7 +74,9 @@ def forgotten(run: UMRun, masks: dict[str, dict[str, float | None]]) -> str:
 def recipe(training: Training) -> str:
     """A training's numbers in a few words."""
     rate = f"lr {training.lr:g} {training.schedule}"
-    strong = training.strong.model_dump(exclude_defaults=True)
+    strong = training.strong.model_dump(exclude_defaults=True, exclude={"pixmix"})
+    if training.strong.pixmix:
+        strong["PixMix, rounds"] = training.strong.pixmix.rounds
     extra = "".join(f", {key.replace('_', ' ')} {value:g}" for key, value in strong.items())
     extra += f", weights averaged ({training.ema:g})" if training.ema else ""
     alone = "the head alone, " if training.frozen else ""

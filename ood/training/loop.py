@@ -83,7 +83,7 @@ class _Step(nn.Module):
         if part == "outliers":
             assert outliers is not None
             weight, term = self.objective.outlier_term(logits[:inliers], outliers)
-            return weight * term, {"outlier": term.detach()}
+            return weight * term, {"loss": weight * term.detach(), "outlier": term.detach()}
         labels, extra_labels, classes = batch.labels, batch.extra_labels, logits.shape[1]
         if batch.mixed_in is not None or self.label_smoothing:
             labels = soft_labels(labels, classes, self.label_smoothing, batch.mixed_in, batch.share).to(logits)
@@ -221,14 +221,23 @@ class Trainer:
     def _apart(self, run: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, size: float) -> Terms:
         """DOE's two steps: on outliers with the gradient at the worse weights, then on ID."""
         assert self.perturbation is not None
-        statistics = {name: value.clone() for name, value in self.whole.named_buffers()}  # this look is none of training
+        if size:
+            self._turn(self.perturbation, batch)
+        outliers = self._descend(run, optimizer, batch, "outliers", size)
+        inliers = self._descend(run, optimizer, batch, "inliers")
+        return inliers | outliers | {"loss": inliers["loss"] + outliers["loss"]}
+
+    def _turn(self, perturbation: Perturbation, batch: Batch) -> None:
+        """Look for where to move the weights; this look leaves no trace in the network's statistics."""
+        statistics = {name: value.clone() for name, value in self.whole.named_buffers()}
         with self.accelerator.autocast():
-            logits = self.whole(batch.images)[len(batch.labels) :]
-        self.perturbation.turn(self.whole, logits if logits.dtype == torch.float64 else logits.float())
+            images = batch.images.to(next(self.whole.parameters()).dtype) if batch.images.is_floating_point() else batch.images
+            logits = self.whole(images)[len(batch.labels) :]
+        scaler = self.accelerator.scaler
+        exact = logits if logits.dtype == torch.float64 else logits.float()
+        perturbation.turn(self.whole, exact, scaler.get_scale() if scaler is not None else 1.0)
         for name, value in self.whole.named_buffers():
             value.copy_(statistics[name])
-        outliers = self._descend(run, optimizer, batch, "outliers", size)
-        return self._descend(run, optimizer, batch, "inliers") | outliers
 
     def _sizes(self, seed: int, epoch: int, turn: int, steps: int) -> list[float] | None:
         """How far the weights are moved in each step of an epoch; None where they aren't."""

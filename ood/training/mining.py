@@ -3,10 +3,11 @@
 A linear regression on the features tells ID (-target) from the outliers chosen of late (+target). Weights are drawn from its Bayesian
 posterior, and of the outliers those are trained with whose value by that draw is nearest 0: sure ones teach little, and where the
 posterior is wide draws differ and other outliers get their turn (Thompson sampling). As in POEM the regression has no intercept.
+
+The features of the outliers that are looked at are in memory at once, in single precision.
 """
 
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,31 +18,42 @@ from ood.config.methods import Mine
 from ood.data.batches import PlainBatches, TrainingBatches, at_once, draws
 from ood.data.sets import FeatureSet, Images
 from ood.distributed import all_reduce_sum, rows_of
+from ood.errors import InputError
 from ood.nets import Classifier
 from ood.progress import Progress
 
+BLOCK = 65_536  # features at a time in double precision
 MINING = 6  # see data.batches.draws: which ID images are looked at, which outliers, and the posterior's draw
 
 
 def posterior(features: Tensor, targets: Tensor, weights: Tensor, sigma: float, noise: float) -> tuple[Tensor, Tensor]:
-    """Of y = w . z + e, w ~ N(0, sigma I), e ~ N(0, noise), each observation counted `weights` times: mean (D,) and precision (D, D).
+    """Of y = w . z + e, w ~ N(0, sigma I), e ~ N(0, noise), each observation counted `weights` times: mean (D,), and L (D, D).
 
-    precision = Z' W Z / noise + I / sigma, mean = precision^-1 Z' W y / noise; its covariance is precision^-1 (POEM, Eq. 5 and 6, as the
-    textbook's: the authors' code multiplies that by sigma).
+    L L' = Z' W Z / noise + I / sigma, the precision; mean = precision^-1 Z' W y / noise; the covariance is precision^-1 (the textbook's;
+    the authors' code multiplies that by sigma).
 
     Args:
         features: Z, (N, D). targets, weights: (N,).
+
+    Raises:
+        InputError: features are not finite, or sigma and noise so far apart that the precision can't be factored.
     """
     z, w = features.double(), weights.double()
+    if not bool(z.isfinite().all()):
+        raise InputError("the features of some images are not finite: training went astray. Lower this run's learning rate in params.yaml.")
     precision = z.T @ (z * w[:, None]) / noise + torch.eye(z.shape[1], dtype=z.dtype, device=z.device) / sigma
-    mean = torch.linalg.solve(precision, z.T @ (w * targets.double()) / noise)
-    return mean, precision
+    factor, failed = torch.linalg.cholesky_ex(precision)
+    if int(failed):
+        raise InputError(
+            f"oe.runs: mine: sigma {sigma:g} and noise {noise:g} are too far apart for these features. Lower sigma, or raise noise."
+        )
+    mean = torch.cholesky_solve((z.T @ (w * targets.double()) / noise)[:, None], factor)[:, 0]
+    return mean, factor
 
 
-def draw(mean: Tensor, precision: Tensor, spread: float, generator: torch.Generator) -> Tensor:
-    """Weights (D,) from N(mean, spread x precision^-1)."""
+def draw(mean: Tensor, factor: Tensor, spread: float, generator: torch.Generator) -> Tensor:
+    """Weights (D,) from N(mean, spread x (L L')^-1), L being `factor`."""
     normal = torch.randn(len(mean), generator=generator, dtype=torch.float64).to(mean.device)
-    factor = torch.linalg.cholesky(precision)  # L L' = precision, so that L'^-1 times a standard normal has its inverse as covariance
     return mean + spread**0.5 * torch.linalg.solve_triangular(factor.T, normal[:, None], upper=True)[:, 0]
 
 
@@ -73,40 +85,47 @@ class Miner:
         available = len(outliers)
         pool = torch.randperm(available, generator=generator)[: self.setting.pool or available].sort().values
         net.eval()
-        weights = self._weights(net, batches, generator)
-        values = self._seen(net, outliers.take(pool), lambda features: features @ weights[:, None])[:, 0].abs()
+        features = self._seen(net, outliers, pool)
+        weights = self._weights(net, batches, pool, features, generator)
+        values = torch.cat([part.double() @ weights for part in features.split(BLOCK)]).abs()
         count = max(1, round(self.setting.share * len(pool)))
         self.chosen.append(pool[values.argsort(stable=True)[:count].cpu()].sort().values)
         return batches.but(outliers=outliers.take(self.chosen[-1]))
 
-    def _weights(self, net: Classifier, batches: TrainingBatches, generator: torch.Generator) -> Tensor:
-        """Weights drawn from the posterior; before anything was chosen, from the prior."""
-        assert batches.outliers is not None
-        setting, device, width = self.setting, net.fc.weight.device, net.fc.in_features
-        if not self.chosen:
-            prior = torch.eye(width, dtype=torch.float64, device=device) / setting.sigma
-            return draw(torch.zeros(width, dtype=torch.float64, device=device), prior, 1.0, generator)
-        # Of each side some stand for all: so many draw the same boundary, and looking at all would cost more than looking at the pool.
-        held = torch.cat(list(self.chosen))
-        some = held[torch.randperm(len(held), generator=generator)[: setting.known]]
-        seen, times = torch.unique(some, return_counts=True)
-        known = torch.randperm(len(batches.inliers), generator=generator)[: len(some)]
-        inside, outside = (self._seen(net, images.take(index)) for images, index in ((batches.inliers, known), (batches.outliers, seen)))
-        targets = torch.cat([inside.new_full((len(inside),), -setting.target), outside.new_full((len(outside),), setting.target)])
-        each = len(held) / len(some)  # so the posterior is as wide as if all had been looked at
-        counted = torch.cat([inside.new_full((len(inside),), len(held) / len(inside)), each * times.to(outside)])
-        mean, precision = posterior(torch.cat([inside, outside]), targets, counted, setting.sigma, setting.noise)
-        return draw(mean, precision, setting.spread, generator)
+    def _weights(self, net: Classifier, batches: TrainingBatches, pool: Tensor, features: Tensor, generator: torch.Generator) -> Tensor:
+        """Weights drawn from the posterior; before anything was chosen, from the prior.
 
-    def _seen(self, net: Classifier, images: Images | FeatureSet, of: Callable[[Tensor], Tensor] = lambda features: features) -> Tensor:
-        """Of the raw features of un-augmented images, float64 (N, D): themselves, or something. Every process looks at its part of them."""
+        Args:
+            features: of the outliers at `pool`.
+        """
+        assert batches.outliers is not None
+        setting, width = self.setting, features.shape[1]
+        if not self.chosen:
+            prior = torch.eye(width, dtype=torch.float64, device=features.device) / setting.sigma**0.5
+            return draw(prior.new_zeros(width), prior, 1.0, generator)
+        held = torch.cat(list(self.chosen))
+        held = held[torch.randperm(len(held), generator=generator)[: setting.known or len(held)]]
+        seen, times = torch.unique(held, return_counts=True)
+        place = torch.searchsorted(pool, seen).clamp(max=len(pool) - 1)
+        there = pool[place] == seen
+        outside = features.new_zeros(len(seen), width)
+        outside[there] = features[place[there].to(features.device)]
+        outside[~there] = self._seen(net, batches.outliers, seen[~there])
+        inside = self._seen(net, batches.inliers, torch.randperm(len(batches.inliers), generator=generator)[: len(held)])
+        targets = torch.cat([inside.new_full((len(inside),), -setting.target), outside.new_full((len(outside),), setting.target)])
+        even = inside.new_full((len(inside),), len(held) / len(inside))  # both sides count alike
+        mean, factor = posterior(torch.cat([inside, outside]), targets, torch.cat([even, times.to(outside)]), setting.sigma, setting.noise)
+        return draw(mean, factor, setting.spread, generator)
+
+    def _seen(self, net: Classifier, images: Images | FeatureSet, index: Tensor) -> Tensor:
+        """Raw features (N, D) of the images at `index`, un-augmented, in single precision; every process looks at its part of them."""
         assert not isinstance(images, FeatureSet)  # with a backbone that learns
         exact, device = net.fc.weight.dtype, net.fc.weight.device
-        rows, parts = rows_of(len(images)), [of(torch.zeros(0, net.fc.in_features, dtype=torch.float64, device=device))]
-        for batch, _ in PlainBatches(images.take(rows), at_once(device, images.side)):
+        found = torch.zeros(len(index), net.fc.in_features, dtype=exact, device=device)
+        rows, place = rows_of(len(index)), 0
+        for batch, _ in PlainBatches(images.take(index[rows]), at_once(device, images.side)):
             self.progress.step()
-            parts.append(of(net.features(batch.to(exact) if batch.is_floating_point() else batch).double()))
-        own = torch.cat(parts)
-        found = own.new_zeros(len(images), own.shape[1])
-        found[rows.to(device)] = own
+            own = rows[place : place + len(batch)].to(device)
+            found[own] = net.features(batch.to(exact) if batch.is_floating_point() else batch).to(found)
+            place += len(batch)
         return all_reduce_sum(found)

@@ -1,7 +1,9 @@
 """Outlier Exposure against the worst weights nearby (DOE, Wang et al., ICLR 2023).
 
 Moving the weights changes what the network sees in an outlier as if the outlier itself were another one. So the outlier term is computed at
-weights that are moved where that term could be bettered most, and its gradient is applied where the network stands.
+weights that are moved where that term could be bettered most, and its gradient is applied where the network stands; a second step then
+learns ID. The authors' code differs in three ways beside the sign (config.methods.Perturb): it looks for the direction without dropout,
+its weight decay acts on the moved weights, and it leaves out the last epoch.
 """
 
 from collections.abc import Iterator
@@ -47,27 +49,30 @@ class Perturbation:
 
     def begins(self, epochs: int) -> int:
         """The first epoch, from 0, in which weights are moved; before it OE warms up."""
-        return round(self.setting.warmup * epochs)
+        return int(self.setting.warmup * epochs)
 
     def sizes(self, seed: int, epoch: int, turn: int, steps: int) -> list[float]:
         """How far each step of an epoch moves, in lengths of a layer's weights."""
         which = torch.randint(len(self.setting.sizes), (steps,), generator=draws(seed, epoch, turn, SIZES))
         return [self.setting.sizes[i] for i in which]
 
-    def turn(self, net: nn.Module, outlier_logits: Tensor) -> None:
+    def turn(self, net: nn.Module, outlier_logits: Tensor, scale: float = 1.0) -> None:
         """Move the average towards where the regret rises.
 
         Args:
             outlier_logits: of this step, with their graph.
+            scale: of the slope, in half precision, which would lose its small gradients; a direction has no length of its own.
         """
         layers = {name: weight for name, weight in net.named_parameters() if weight.requires_grad and weight.dim() > 1}
-        slope = regret(outlier_logits)
+        slope = scale * regret(outlier_logits)
         slope = slope if self.setting.towards == "worst" else -slope
         gradients: tuple[Tensor | None, ...] = torch.autograd.grad(slope, list(layers.values()), allow_unused=True)
         for (name, weight), found in zip(layers.items(), gradients, strict=True):
             if found is None:
                 continue
             gradient = all_reduce_sum(found.detach()) / world_size()
+            if not bool(gradient.isfinite().all()):  # an overflow in half precision: the direction stays
+                continue
             direction = gradient * (weight.detach().norm() / (gradient.norm() + 1e-20))
             before = self.average.get(name)
             beta = self.setting.momentum
