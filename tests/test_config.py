@@ -130,7 +130,7 @@ BAD = [
     ({"report.pairs.l2": "l2"}, ["report.pairs.l2", "its own control"]),
     ({"pretrain.runs.l2.epochs": 7}, ["report.pairs.l2", "trains differently", "epochs 7 against 3"]),
     ({"report.pairs.l2": "ce"}, ["report.pairs.l2", "ce is no control", "on another net"]),
-    ({"report.pairs.ce": "pixmix"}, ["report.pairs.ce", "pixmix is no control", "strong"]),
+    ({"pretrain.runs.resnet.strong": {"pixmix": {}}}, ["report.pairs.l2", "resnet is no control", "strong"]),
     ({"oe.runs.poem.freeze": "backbone"}, ["oe.runs.poem.mine", "freeze: backbone keeps them"]),
     ({"oe.runs.doe.freeze": "backbone"}, ["oe.runs.doe.perturb", "freeze: backbone keeps them"]),
     ({"models.magic": "msp"}, ["models.magic", "no such run"]),
