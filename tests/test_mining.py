@@ -115,6 +115,16 @@ def test_a_pool_is_drawn_anew_and_the_first_choice_is_by_the_prior():
     assert len(first.chosen) == 2
 
 
+def test_what_was_chosen_counts_though_it_is_in_no_pool():
+    """Without dark outliers to learn from, the darkest would be nearest to everything."""
+    outliers, plain = shades([0.02 * i for i in range(45)]), Classifier(Shades(), 2, 2, size=8, mean=[0.0] * 3, std=[1.0] * 3)
+    for seed in range(5):
+        mining = miner(pool=12, share=0.25)
+        mining.chosen.append(torch.arange(9))
+        mining.batches(plain, batches(outliers), seed, 1, 1)
+        assert mining.chosen[-1].min() > 9
+
+
 class Counting(Shades):
     """Counts the images that it looks at."""
 
