@@ -88,7 +88,7 @@ def test_parameters(tmp_path, monkeypatch):
     """Each refusal is of lines that name the file, without the parser's own words."""
     shipped = (ROOT / "params.yaml").read_text()
     trees = [(parse(shipped), shipped)]
-    for name in ("folder", "cifar10-small"):
+    for name in ("folder", "cifar10-cpu"):
         text = (ROOT / "recipes" / f"{name}.yaml").read_text()
         trees.append((parse(shipped) | parse(text), text))
     workspace = Workspace(tmp_path)

@@ -66,7 +66,7 @@ def test_every_recipe_is_valid_and_says_what_time_and_figures_to_expect(name, tm
     about = "\n".join(recipes.header(recipes.overlay(name)))
     assert "Data:" in about or name.startswith("folder")
     assert "Time:" in about
-    ours = name.startswith("folder") or name in ("cifar10-small", "cifar10-cpu", "cifar10-noisy", "digits-noisy", "trec", "clinc")
+    ours = name.startswith("folder") or name in ("cifar10-cpu", "cifar10-noisy", "digits-noisy", "trec", "clinc")
     assert ("Figures" if ours else "Published") in about
 
 
@@ -100,7 +100,7 @@ def test_the_openood_groups():
     assert {"mnist", "svhn", "texture", "places365"} == data["far"].keys()
 
 
-@pytest.mark.parametrize(("recipe", "preset"), [("cifar100", "openood-cifar10"), ("mnist", "oe"), ("cifar10-small", "um")])
+@pytest.mark.parametrize(("recipe", "preset"), [("cifar100", "openood-cifar10"), ("mnist", "oe"), ("cifar10-cpu", "um")])
 def test_a_preset_for_other_classes_is_refused(recipe, preset):
     """OOD for CIFAR-10 is ID for CIFAR-100."""
     base = recipes.apply(SHIPPED, recipes.overlay(recipe), recipe)
@@ -184,7 +184,7 @@ def test_the_command(tmp_path):
 # --- each through DVC
 
 
-CLASSES = dict.fromkeys(("cifar10", "cifar10-small", "cifar10-cpu", "cifar10-noisy", "mnist"), 10) | {
+CLASSES = dict.fromkeys(("cifar10", "cifar10-cpu", "cifar10-noisy", "mnist"), 10) | {
     "cifar100": 100,
     "imagenet100": 100,
     "tiny-imagenet": 200,
