@@ -66,6 +66,13 @@ def test_an_image_is_mixed_with_a_fractal_or_with_itself():
     assert (never.float() - images.float()).abs().mean() < (found.float() - images.float()).abs().mean()
 
 
+def test_without_fractals_an_image_is_mixed_with_itself_alone(monkeypatch):
+    monkeypatch.setattr(pixmix, "fractals", lambda *_: pytest.fail("its control has none"))
+    images = pictures(30)
+    found = transformed(images, torch.arange(30), Strong(pixmix=PixMix(pictures=0)))
+    assert 0.7 < (found != images).flatten(1).any(1).float().mean() < 1
+
+
 def test_a_colourless_image_stays_so():
     found = transformed(pictures(40, grey=True), torch.arange(40), Strong(pixmix=PixMix(pictures=20)))
     assert (found == found[:, :1]).all()

@@ -274,8 +274,8 @@ def _comparisons(
             yield f"report.pairs.{method}: {missing[0]!r} is not evaluated. Add it to models, or remove the pair."
         elif runs.complete(method) and runs.complete(control):
             one, other = runs.nodes[method].recipe, runs.nodes[control].recipe
-            if other.strong.pixmix is None:  # it may be what the method is
-                one = one.model_copy(update={"strong": one.strong.model_copy(update={"pixmix": None})})
+            if one.strong.pixmix is not None:  # it may be what the method is
+                one, other = (run.model_copy(update={"strong": run.strong.model_copy(update={"pixmix": None})}) for run in (one, other))
             unequal = [f"{key} {mine} against {theirs}" for (key, mine), (_, theirs) in zip(one, other, strict=True) if mine != theirs]
             if runs.net(method, net) != runs.net(control, net):
                 unequal.append("on another net")

@@ -19,15 +19,18 @@ def mixed(image: Tensor, setting: PixMix) -> Tensor:
     It starts as the image or an augmented one, and up to `rounds` times is added to, or multiplied with, another augmented one or a
     fractal, each with even chances; after each the values are cut to [0, 1].
     """
-    bank = fractals(setting.pictures, image.shape[-1])
-    picture = bank[int(torch.randint(len(bank), ()))] / 255.0
-    if bool((image == image[:1]).all()):  # a colourless image stays so
-        picture = picture.mean(0, keepdim=True).expand_as(picture)
+    picture = _picture(image, setting.pictures) if setting.pictures else None
     found = (augmented(image, setting.severity) if torch.rand(()) < EVEN else image) / 255.0
     for _ in range(int(torch.randint(setting.rounds + 1, ()))):
-        other = augmented(image, setting.severity) / 255.0 if torch.rand(()) < EVEN else picture
+        other = augmented(image, setting.severity) / 255.0 if picture is None or torch.rand(()) < EVEN else picture
         found = MIXINGS[int(torch.randint(len(MIXINGS), ()))](found, other, *weights(setting.beta)).clamp(0, 1)
     return (255 * found).round().to(torch.uint8)
+
+
+def _picture(image: Tensor, count: int) -> Tensor:
+    """One of so many fractals, (3, H, W) in [0, 1]; without colours beside an image that has none."""
+    picture = fractals(count, image.shape[-1])[int(torch.randint(count, ()))] / 255.0
+    return picture.mean(0, keepdim=True).expand_as(picture) if bool((image == image[:1]).all()) else picture
 
 
 def augmented(image: Tensor, severity: float) -> Tensor:

@@ -76,7 +76,7 @@ def recipe(training: Training) -> str:
     rate = f"lr {training.lr:g} {training.schedule}"
     strong = training.strong.model_dump(exclude_defaults=True, exclude={"pixmix"})
     if training.strong.pixmix:
-        strong["PixMix, rounds"] = training.strong.pixmix.rounds
+        strong["PixMix, fractals"] = training.strong.pixmix.pictures
     extra = "".join(f", {key.replace('_', ' ')} {value:g}" for key, value in strong.items())
     extra += f", weights averaged ({training.ema:g})" if training.ema else ""
     alone = "the head alone, " if training.frozen else ""

@@ -179,7 +179,8 @@ class Trainer:
         if self.miner is not None:
             assert isinstance(batches, TrainingBatches)  # with a backbone that learns: what is near changes
             assert isinstance(self.whole, Classifier)
-            batches = self.miner.batches(self.whole, batches, seed, epoch, turn)
+            with self.accelerator.autocast():
+                batches = self.miner.batches(self.whole, batches, seed, epoch, turn)
         torch.manual_seed(draws(seed, epoch, turn, DROPOUT).initial_seed())
         run.train()
         sizes = self._sizes(seed, epoch, turn, batches.steps)
