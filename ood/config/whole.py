@@ -133,7 +133,7 @@ def _recipes(
             misfits.setdefault(reason, []).append(f"{key}.name")
     if misfits:  # one line for all: a size that one net can't take is often one that none can
         told = "; ".join(f"{', '.join(keys)}: {reason}" for reason, keys in misfits.items())
-        yield f"{told} (data.chain). Change one of the two."
+        yield f"{told} ({'data.kind' if data.is_text else 'data.chain'}). Change one of the two."
 
 
 def _runs(*, pretrain: Pretrain, epochs: Epochs, um: UM, umap: UMAP, oe: OE, mask: Mask, trace: Trace, **_: object) -> Iterator[str]:
