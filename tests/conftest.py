@@ -100,7 +100,7 @@ MINIATURE = {
         "dream-id": PLAIN | {"init": "scratch", "outliers": "dreamed/inliers", "objective": "label", "cut": 0.0, "outlier_batch": 16},
     },
     "models": dict.fromkeys(("um", "control", "umap", "dream", "ce-2"), "energy")
-    | dict.fromkeys(("ce", "resnet", "oe-um", "dream-id"), "msp")
+    | dict.fromkeys(("ce", "resnet", "oe-um", "dream-id", "aligned"), "msp")
     | {"l2": "feature_norm", "um-l2": "feature_norm"},
     "evaluate.bootstrap": 20,
     "report.pairs": {"l2": "resnet", "um": "control"},

@@ -40,7 +40,7 @@ CLASSES = ["cat", "dog", "größe"]
 SOME = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
 
 
-def made(folder, score="knn", net="wrn_10_1", seeds=(0,), size=8, calibration=100, rule=None) -> Path:
+def made(folder, score="knn", net="wrn_10_1", seeds=(0,), size=8, calibration=100, rule=None, projection=None) -> Path:
     """A detector of untrained networks, calibrated on noise, written as `export` writes it."""
     chain = Chain(size=size, mean=[0.5] * 3, std=[0.5] * 3)
     scores, odin, members, networks = Scores(knn_k=5), Odin(), [], []
@@ -48,7 +48,7 @@ def made(folder, score="knn", net="wrn_10_1", seeds=(0,), size=8, calibration=10
     images = torch.from_numpy(np.random.default_rng(1).integers(0, 256, (calibration, 3, size, size), dtype=np.uint8))
     for number, seed in enumerate(seeds):
         torch.manual_seed(seed)
-        spec = store.Spec(Net(name=net).model_dump(), CLASSES, size, chain.mean, chain.std)
+        spec = store.Spec(Net(name=net).model_dump(), CLASSES, size, chain.mean, chain.std, projection=projection)
         model = spec.build().eval()
         with torch.no_grad():
             raw = model.features(images.float() / 255)
@@ -63,7 +63,7 @@ def made(folder, score="knn", net="wrn_10_1", seeds=(0,), size=8, calibration=10
         store.save_weights(folder / bundle.weights(number), model.state_dict())
         store.save_weights(folder / bundle.fitted(number), getattr(fitted, "state", {}))
         members.append(Member(model, fitted, 1.5))
-        networks.append({"net": spec.net, "normalize": False, "temperature": 1.5})
+        networks.append({"net": spec.net, "normalize": False, "temperature": 1.5} | ({"projection": projection} if projection else {}))
     ensemble = Ensemble(tuple(members), 1).steady()
     answers = [ensemble.answer(part) for part in images.split(ensemble.batch)]
     said = {kind: torch.from_numpy(np.concatenate([getattr(found, kind) for found in answers])) for kind in ("scores", "predicted")}
@@ -105,6 +105,19 @@ def detector(folder) -> Detector:
 
 def nameless(verdicts):
     return [replace(verdict, name="") for verdict in verdicts]
+
+
+def test_a_network_may_have_a_linear_layer_before_its_head(tmp_path):
+    """As DREAM-OOD's encoder has; and a file that says nothing of one, as they were before, is read as it was."""
+    found = Detector.load(made(tmp_path / "d", projection=7))
+    assert found.ensemble.members[0].net.fc.in_features == 7
+    config = json.loads((tmp_path / "d/config.json").read_text())
+    del config["networks"][0]["projection"], config["sha256"]
+    bundle.write(
+        copied(tmp_path / "d", tmp_path / "other"), {key: value for key, value in config.items() if key not in ("format", "files")}
+    )
+    with pytest.raises(InputError, match="weights of another network"):
+        Detector.load(tmp_path / "other")
 
 
 # --- one answer, whatever the company

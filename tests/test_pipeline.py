@@ -21,7 +21,7 @@ from sklearn.datasets import load_sample_image
 from ood import Detector
 
 pytestmark = pytest.mark.slow
-MODELS = ("ce", "resnet", "l2", "um", "control", "umap", "oe-um", "dream", "dream-id", "um-l2", "ce-2")
+MODELS = ("ce", "resnet", "l2", "um", "control", "umap", "oe-um", "dream", "dream-id", "aligned", "um-l2", "ce-2")
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_everything_runs(project: Project):
     }
     runs |= {f"features@{name}" for name in MODELS}
     runs |= {"diffusion", "align", "embed@outliers", "embed@inliers", "embed@others", "synthesize@outliers", "synthesize@inliers"}
-    runs |= {"proofs", "judge@outliers", "judge@inliers"}
+    runs |= {"aligned", "proofs", "judge@outliers", "judge@inliers"}
     assert sorted(project.first_run) == sorted(runs | {"prepare", "evaluate", "calibrate", "export", "report"})
     report = (project.path / "metrics/report.md").read_text()
     for word in ("| ce ", "| oe-um ", "| um-l2 ", "| dream-id ", "Against their controls", "The detector", "metrics/report.html"):

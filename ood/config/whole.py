@@ -56,6 +56,7 @@ SECTIONS: dict[str, type[Keyed]] = {
 READ = 77  # tokens that Stable Diffusion's text encoder reads
 PIECES = re.compile(r"[^\W\d_]+|\d|[^\s\w]+|_+")  # what CLIP's tokenizer splits prompts into first: a token each, or several
 RESERVED = {"data", "detector"}  # names of other files in metrics/
+ALIGNED = "aligned"  # the encoder of DREAM-OOD as a classifier, which is no run
 
 
 def check(params: Params) -> None:
@@ -143,6 +144,8 @@ def _runs(*, pretrain: Pretrain, epochs: Epochs, um: UM, umap: UMAP, oe: OE, mas
         yield f"runs: the name {name!r} is taken twice (among the runs of pretrain, um, umap, oe, and epochs). Rename one."
     if AUTO in runs:
         yield f"runs: {AUTO!r} can't be a run's name: detector.model: {AUTO} means the best of all. Rename it."
+    if ALIGNED in runs:
+        yield f"runs: {ALIGNED!r} can't be a run's name: it is the aligned encoder's as a model. Rename it."
     for name in RESERVED & set(runs.nodes):
         yield f"runs: {name!r} can't be a run's name: metrics/{name}.json is another file. Rename it."
     for name, epoch in epochs.root.items():
@@ -249,11 +252,11 @@ def _comparisons(
     """Models are runs, a detector is made of one of them, and a method's control trains as the method does."""
     runs = Lineage(pretrain, epochs, um, umap, oe)
     for name, score in models.root.items():
-        if name not in runs:
+        if name not in runs and name != ALIGNED:
             yield f"models.{name}: no such run. Known: {_known(runs.nodes)}."
         elif score == "odin" and features.odin is None:
             yield f"models.{name}: its own score is odin, which features.odin: null leaves out. Change one of the two."
-        elif score == "confidence" and runs.complete(name) and not runs.has_confidence(name):
+        elif score == "confidence" and (name == ALIGNED or (runs.complete(name) and not runs.has_confidence(name))):
             yield f"models.{name}: its own score is confidence, but its network has no such branch (pretrain.runs). Give it another."
     if detector.model not in (None, AUTO, *models.root):
         yield f"detector.model: no model {detector.model!r}. Known: {AUTO}, {_known(models.root)}; null: no detector."
@@ -295,6 +298,7 @@ def _dreams(
     oe: OE,
     data: Data,
     align: Align,
+    models: Models,
     **_: object,
 ) -> Iterator[str]:
     if align.anchors is not None and not align.anchors.is_file():
@@ -302,6 +306,7 @@ def _dreams(
     if not diffusion.enabled:
         needy = [key for key, runs in (("embed.runs", embed.runs), ("synthesize.runs", synthesize.runs)) if runs]
         needy += [f"oe.runs.{name}" for name, run in oe.runs.items() if run.dreamed is not None]
+        needy += [f"models.{ALIGNED}"] if ALIGNED in models.root else []
         if needy:
             keys = ", ".join(needy)
             yield f"{keys}: needs DREAM-OOD, but diffusion.enabled is false. Empty or remove what is named here, or set it to true."
@@ -377,7 +382,7 @@ def _neighbours(
             yield f"scores.{key}: {k} neighbours, but {asked} training images. Lower it."
     runs = Lineage(pretrain, epochs, um, umap, oe)
     if "vim" in used and scores.vim_dim is not None:
-        widths = {name: width for name in models.root if (width := runs.net(name, net).features) is not None}
+        widths = {name: width for name in models.root if name in runs and (width := runs.net(name, net).features) is not None}
         least = min(widths, key=lambda name: widths[name], default=None)
         if least is not None and scores.vim_dim >= widths[least]:
             yield f"scores.vim_dim: {scores.vim_dim} dimensions leave nothing of the {widths[least]} features of {least}. Lower it."

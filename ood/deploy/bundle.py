@@ -41,11 +41,15 @@ ClassName = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
 class Network(Section):
-    """One network: what to build, whether its head normalises, and the temperature that its logits are divided by."""
+    """One network: what to build, whether its head normalises, and the temperature that its logits are divided by.
+
+    projection: of one with a linear layer in front of its head, to how many features.
+    """
 
     net: Net
     normalize: bool
     temperature: Temperature
+    projection: Annotated[int, Field(ge=1, le=2**14)] | None = None
 
 
 class Rule(Section):

@@ -231,8 +231,10 @@ def _member(folder: Path, bundle: Bundle, number: int, device: torch.device) -> 
 def _filled(network: folders.Network, bundle: Bundle, state: dict[str, Tensor], path: Path) -> Classifier:
     """The network, built only when the file is known to hold its tensors: a name alone could ask for more memory than there is."""
     mean, std = (bundle.chain.mean, bundle.chain.std) if bundle.chain else ([], [])
-    vocabulary = bundle.vocabulary
-    spec = store.Spec(network.net.model_dump(), bundle.classes, bundle.side, mean, std, network.normalize, vocabulary=vocabulary)
+    spec = store.Spec(
+        network.net.model_dump(), bundle.classes, bundle.side, mean, std, network.normalize, vocabulary=bundle.vocabulary,
+        projection=network.projection,
+    )  # fmt: skip
     with torch.device("meta"):
         wanted = {name: (value.shape, value.dtype) for name, value in spec.build().state_dict().items()}
     if wanted != {name: (value.shape, value.dtype) for name, value in state.items()}:

@@ -8,7 +8,7 @@ tokens.json (how each class word was tokenised).
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from ood.handover import read_array, read_json
 from ood.nets import Classifier, store
 
 ALIGNED = Path("data/align")
+MODEL = "aligned"  # below data/models
 
 
 class AlignedEncoder(nn.Module):
@@ -163,6 +164,27 @@ def load_model(device: torch.device, folder: Path = ALIGNED) -> AlignedEncoder:
     store.load_weights(encoder, folder / "encoder.safetensors")
     anchors = torch.from_numpy(read_array(folder / "anchors.npy", "align"))
     return AlignedEncoder(encoder, anchors, kept.temperature).to(device).eval()
+
+
+def as_classifier(classes: list[str], folder: Path = ALIGNED) -> tuple[store.States, store.Spec]:
+    """The trained encoder as any other classifier: its features go through L2 normalisation into a head of unit anchors over t.
+
+    Its logits are the cosines over t, so minus its maximum softmax is the score of MCM (Ming et al. 2022), at the temperature that it was
+    trained with.
+
+    Args:
+        classes: the data's, in the anchors' order.
+
+    Raises:
+        InputError: not there yet.
+    """
+    model, kept = load_model(torch.device("cpu"), folder), read_json(folder / "encoder.json", "align", Kept)
+    encoder = model.encoder
+    state = {f"backbone.0.{name}": value for name, value in encoder.backbone.state_dict().items()}
+    state |= {f"backbone.1.{name}": value for name, value in encoder.fc.state_dict().items()}
+    state |= {"fc.weight": F.normalize(model.anchors, dim=1) / model.temperature, "fc.bias": torch.zeros(len(classes))}
+    width = model.anchors.shape[1]
+    return {"model": state}, replace(kept.spec, classes=classes, normalize=True, projection=width, trainings=1, unseen=False)
 
 
 def load(folder: Path = ALIGNED) -> tuple[NDArray, NDArray, NDArray, list[str]]:

@@ -112,6 +112,7 @@ def build(
     std: tuple[float, ...] | list[float] = CIFAR_STD,
     confident: bool = False,
     vocabulary: int | None = None,
+    projection: int | None = None,
     **options: Any,
 ) -> Classifier:
     """A freshly initialised network.
@@ -119,7 +120,8 @@ def build(
     Args:
         net: its section, or its name ('wrn_40_2') with `options` (dropout, affine, stem, ...; see config.nets.Net).
         normalize: L2-normalise features in front of the head. confident: with a confidence branch. vocabulary: of a network that reads
-            texts, how many numbers words have; size is then how many words a text has.
+            texts, how many numbers words have; size is then how many words a text has. projection: a linear layer between the named network
+            and the head, to so many features.
 
     Raises:
         InputError: no such name, an impossible depth, an option that it doesn't know, an image size that it can't take.
@@ -136,6 +138,8 @@ def build(
     if vocabulary is not None:
         given["vocabulary"] = vocabulary
     backbone, width = constructor(spec.family)(*spec.arguments, size=size, **given)
+    if projection is not None:
+        backbone, width = nn.Sequential(backbone, nn.Linear(width, projection)), projection
     return Classifier(
         backbone,
         width,

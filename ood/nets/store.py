@@ -29,7 +29,8 @@ class Spec:
     constraint: the level b of the loss constraint it was trained with. mask_keep: share of weights its mask keeps (None: no mask).
     trainings: how many it has been through; each has draws of its own. frozen: whether in the last of them its head learned alone. unseen:
     whether its backbone was trained neither in one of them nor, as far as can be known, before on these classes. confidence: the budget of
-    its confidence branch (None: it has none). vocabulary: of one that reads texts, how many numbers words have.
+    its confidence branch (None: it has none). vocabulary: of one that reads texts, how many numbers words have. projection: of one with a
+    linear layer in front of its head, to how many features.
     """
 
     net: dict
@@ -45,6 +46,7 @@ class Spec:
     unseen: bool = False
     confidence: float | None = None
     vocabulary: int | None = None
+    projection: int | None = None
     history: dict = field(default_factory=dict)
 
     def after(self, history: dict, *, alone: bool) -> "Spec":
@@ -62,6 +64,7 @@ class Spec:
             std=self.std,
             confident=self.confidence is not None,
             vocabulary=self.vocabulary,
+            projection=self.projection,
         )
 
 

@@ -1,0 +1,74 @@
+"""DREAM-OOD's encoder as a classifier: the same cosines, a model like any other, and what is refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import Workspace
+from safetensors.torch import load_file
+
+from ood import nets
+from ood.detection.scores import msp
+from ood.dream import alignment
+from ood.nets import store
+
+
+def encoder(folder: Path, width: int = 6, classes: int = 3) -> alignment.AlignedEncoder:
+    """A small one, written where `align` writes its own."""
+    torch.manual_seed(0)
+    spec = store.Spec({"name": "wrn_10_1"}, [str(i) for i in range(width)], 8, [0.5] * 3, [0.5] * 3)
+    model = alignment.AlignedEncoder(spec.build(), torch.randn(classes, width), 0.1)
+    report = [{"class": str(i)} for i in range(classes)]
+    folder.mkdir(parents=True)
+    alignment.save(folder, model, spec, torch.zeros(1, width), torch.zeros(1, dtype=torch.int64), model.anchors, report)
+    return model.eval()
+
+
+def test_its_logits_are_the_cosines_over_the_temperature_and_its_score_is_mcms(tmp_path):
+    model = encoder(tmp_path / "align")
+    states, spec = alignment.as_classifier(["a", "b", "c"], tmp_path / "align")
+    store.save(tmp_path / "model", states, spec)
+    net, again = store.load(tmp_path / "model")
+    net.eval()
+    images = torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        cosines = F.cosine_similarity(model.encoder(images)[:, None], model.anchors[None], dim=2)
+        assert torch.allclose(net(images), cosines / 0.1, atol=1e-5)
+        assert torch.allclose(net.features(images), model.encoder(images), atol=1e-6)
+        assert torch.allclose(msp(net(images)), -(cosines / 0.1).softmax(1).amax(1), atol=1e-6)
+    assert (again.classes, again.projection, again.normalize, again.trainings) == (["a", "b", "c"], 6, True, 1)
+
+
+def test_a_projection_is_a_linear_layer_before_the_head():
+    net = nets.build("wrn_10_1", num_classes=3, size=8, projection=5)
+    assert net.fc.in_features == 5
+    assert net.features(torch.rand(2, 3, 8, 8)).shape == (2, 5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"models": {"ce": "msp", "aligned": "msp"}, "diffusion.enabled": False}, "models.aligned: needs DREAM-OOD, but"),
+        ({"models": {"ce": "msp", "aligned": "confidence"}}, "models.aligned: its own score is confidence"),
+        ({"pretrain.runs.aligned": {}}, "'aligned' can't be a run's name"),
+    ],
+)
+def test_what_it_can_not_be_is_said(tmp_path, changes, words):
+    said = Workspace(tmp_path, changes).stage("check", check=False)
+    assert said.returncode
+    assert words in said.stderr
+
+
+def test_every_seed_has_the_same_one_and_without_dreams_there_is_none(tmp_path):
+    workspace = Workspace(tmp_path, {"seeds": [0, 3]})
+    encoder(tmp_path / "data/align")
+    (tmp_path / "data/prepared/id").mkdir(parents=True)
+    info = {"classes": ["a", "b", "c"], "side": 8, "mean": [0.5] * 3, "std": [0.5] * 3}
+    (tmp_path / "data/prepared/id/info.json").write_text(json.dumps(info))
+    workspace.stage("aligned")
+    found = [load_file(tmp_path / f"data/models/aligned/{seed}/model.safetensors") for seed in (0, 3)]
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+    Workspace(tmp_path, {"diffusion.enabled": False}).stage("aligned")
+    assert not list((tmp_path / "data/models/aligned").glob("*/model.safetensors"))
