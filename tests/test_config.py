@@ -131,6 +131,13 @@ BAD = [
     ({"pretrain.runs.l2.epochs": 7}, ["report.pairs.l2", "trains differently", "epochs 7 against 3"]),
     ({"report.pairs.l2": "ce"}, ["report.pairs.l2", "ce is no control", "on another net"]),
     ({"pretrain.runs.resnet.strong": {"pixmix": {}}}, ["report.pairs.l2", "resnet is no control", "strong"]),
+    (
+        {"um.runs.um.strong": {"pixmix": {}}, "mask.masks": 3},
+        ["report.pairs.um", "control is no control", "strong"],
+    ),
+    ({"report.pairs": {"aligned": "ce"}}, ["report.pairs.aligned", "'aligned' is trained as no run is"]),
+    ({"detector.model": "aligned", "detector.score": "confidence"}, ["detector.score: confidence", "'aligned' has no such branch"]),
+    ({"detector.model": "aligned", "detector.ensemble": True}, ["detector.ensemble: 'aligned' is one network"]),
     ({"oe.runs.poem.freeze": "backbone"}, ["oe.runs.poem.mine", "freeze: backbone keeps them"]),
     ({"oe.runs.doe.freeze": "backbone"}, ["oe.runs.doe.perturb", "freeze: backbone keeps them"]),
     ({"models.magic": "msp"}, ["models.magic", "no such run"]),

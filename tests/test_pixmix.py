@@ -9,7 +9,7 @@ from test_training import recipe
 from ood.config.training import Augment, PixMix, Strong
 from ood.data import pixmix
 from ood.data.batches import TrainingBatches
-from ood.data.fractals import FEWEST, fractals
+from ood.data.fractals import FEWEST, LARGEST, fractals
 from ood.data.sets import ImageSet
 from ood.data.strong import transformed
 
@@ -71,6 +71,33 @@ def test_without_fractals_an_image_is_mixed_with_itself_alone(monkeypatch):
     images = pictures(30)
     found = transformed(images, torch.arange(30), Strong(pixmix=PixMix(pictures=0)))
     assert 0.7 < (found != images).flatten(1).any(1).float().mean() < 1
+
+
+def test_large_images_are_mixed_with_fractals_as_large():
+    """Which are drawn smaller: no number of points would fill them."""
+    images = pictures(3, 700)
+    found = transformed(images, torch.arange(3), Strong(pixmix=PixMix(pictures=2)))
+    assert found.shape == images.shape
+    assert fractals(2, 700).shape[-1] == LARGEST
+
+
+def test_operations_by_hand():
+    image = torch.zeros(3, 9, 9, dtype=torch.uint8)
+    image[:, 4, 4] = 200
+    torch.manual_seed(0)
+    places = {tuple(pixmix.OPERATIONS["translate-x"](image, 10.0)[0].nonzero()[0].tolist()) for _ in range(20)}
+    assert places == {(4, 1), (4, 7)}, "a third of the width, to either side"
+    posterized = pixmix.OPERATIONS["posterize"](torch.full((3, 1, 1), 0b10111111, dtype=torch.uint8), 3.0)
+    assert posterized[0].item() == 0b10100000, "at a level of 3 in 10, three bits of eight are kept"
+    shades = torch.tensor([100, 178, 181, 200], dtype=torch.uint8).repeat(3, 1, 1)
+    assert pixmix.OPERATIONS["solarize"](shades, 3.0)[0, 0].tolist() == [100, 178, 74, 55], "inverted from 256 - 76 on"
+    line = torch.zeros(3, 9, 9, dtype=torch.uint8)
+    line[:, :, 4] = 200
+    sheared = pixmix.OPERATIONS["shear-x"](line, 10.0)[0].float()
+    columns = (sheared * torch.arange(9)).sum(1) / sheared.sum(1)
+    assert (columns - 4).abs().tolist() == pytest.approx([0.3 * abs(row - 4) for row in range(9)], abs=0.02)
+    assert len(pixmix.OPERATIONS) == 9
+    assert len({*pixmix.OPERATIONS, *pixmix.OVERLAPPING}) == 13
 
 
 def test_a_colourless_image_stays_so():

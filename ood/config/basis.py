@@ -40,7 +40,22 @@ SETTINGS = {
     ],
     "export": ["data.kind", "data.chain", "data.text", "data.max_pixels", "scores", "features.odin", "detector.thumbnails"],
     "report": [
-        *("seeds", "models", "pretrain", "epochs", "trace", "mask", "um", "umap", "diffusion", "embed", "painting", "synthesize", "judge"),
+        *(
+            "seeds",
+            "models",
+            "pretrain",
+            "epochs",
+            "trace",
+            "mask",
+            "um",
+            "umap",
+            "diffusion",
+            "align",
+            "embed",
+            "painting",
+            "synthesize",
+            "judge",
+        ),
         *("oe", "evaluate", "report", "data.kind", "data.chain", "data.text", "detector.price"),
     ],
 }

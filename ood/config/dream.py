@@ -120,7 +120,8 @@ class Small(Section):
 class Diffusion(Section, key="diffusion"):
     """The Stable Diffusion v1-format pipeline: a hub id or folder, or null to train `small`.
 
-    enabled: false leaves DREAM-OOD out: the stages diffusion, align and proofs then write empty folders. revision: of the hub's model.
+    enabled: false leaves DREAM-OOD out: the stages diffusion, align, aligned and proofs then write empty folders. revision: of the hub's
+    model.
     """
 
     enabled: bool = True

@@ -78,14 +78,16 @@ class Common(Section):
 class PixMix(Section):
     """Mixing with fractals (ood.data.pixmix). rounds: at most, of mixing. severity: of augmentations, 0 to 10. beta: larger mixes in less.
 
-    pictures: how many fractals there are; 0, the control: mixed with themselves alone. The defaults are its authors' but for these, of
-    which they have some 14,000, collected.
+    pictures: how many fractals there are (its authors have collected some 14,000); 0, the control: mixed with themselves alone.
+    overlapping: augment colour, contrast, brightness and sharpness, too, as the authors do on CIFAR; then ImageNet-C's corruptions of these
+    are no news.
     """
 
     rounds: int = Field(4, ge=1, le=20)
     severity: float = Field(3.0, ge=0.1, le=10)
     beta: float = Field(3.0, ge=0.1, le=100)
     pictures: int = Field(500, ge=0, le=20_000)
+    overlapping: bool = False
 
 
 class Strong(Section):

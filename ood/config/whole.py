@@ -262,7 +262,10 @@ def _comparisons(
         yield f"detector.model: no model {detector.model!r}. Known: {AUTO}, {_known(models.root)}; null: no detector."
     if detector.score == "odin" and features.odin is None:
         yield "detector.score: odin, which features.odin: null leaves out. Change one of the two."
-    if detector.score == "confidence" and detector.model is not None and detector.model in runs and not runs.has_confidence(detector.model):
+    if detector.model == ALIGNED and detector.ensemble:
+        yield f"detector.ensemble: {ALIGNED!r} is one network, under every seed. Set it to false."
+    unsure = detector.model == ALIGNED or (detector.model in runs and not runs.has_confidence(str(detector.model)))
+    if detector.score == "confidence" and unsure:
         yield f"detector.score: confidence, but {detector.model!r} has no such branch (pretrain.runs). Give another score."
     if detector.model is not None and data.id.split.calibration == 0 and data.id.calibration is None:
         yield (
@@ -273,12 +276,15 @@ def _comparisons(
         if method == control:
             yield f"report.pairs.{method}: a method can't be its own control. Name another model, or remove the pair."
         missing = [name for name in (method, control) if name not in models.root]
-        if missing:
+        if ALIGNED in (method, control):
+            yield f"report.pairs.{method}: {ALIGNED!r} is trained as no run is, so it has no control and is none. Remove the pair."
+        elif missing:
             yield f"report.pairs.{method}: {missing[0]!r} is not evaluated. Add it to models, or remove the pair."
         elif runs.complete(method) and runs.complete(control):
             one, other = runs.nodes[method].recipe, runs.nodes[control].recipe
-            if one.strong.pixmix is not None:  # it may be what the method is
-                one, other = (run.model_copy(update={"strong": run.strong.model_copy(update={"pixmix": None})}) for run in (one, other))
+            mixes, mixed = one.strong.pixmix, other.strong.pixmix
+            if mixes and runs.nodes[method].init is None and mixed in (None, mixes.model_copy(update={"pictures": 0})):  # its idea
+                other = other.model_copy(update={"strong": other.strong.model_copy(update={"pixmix": mixes})})
             unequal = [f"{key} {mine} against {theirs}" for (key, mine), (_, theirs) in zip(one, other, strict=True) if mine != theirs]
             if runs.net(method, net) != runs.net(control, net):
                 unequal.append("on another net")

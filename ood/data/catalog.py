@@ -12,7 +12,7 @@ import psutil
 
 from ood.config.data import Data, Digits, Folder, Labelled, Source
 from ood.config.text import Documents, Lines, Tsv
-from ood.data import alike, label_noise, near, roles
+from ood.data import label_noise, near, roles
 from ood.data.chain import ImageChain
 from ood.data.items import ItemSet, Sets, rng_for
 from ood.data.sources import arrays, corruptions, digits, folders, glyphs, noise, photos, texts, vision
@@ -251,7 +251,7 @@ def _in_distribution(data: Data, chain: ImageChain, tick: Callable[[], None], no
             sets[name] = _of_classes(own_images, images.classes, name, data)
     if data.id.calibration is not None and looking:  # even where most of a class is alike: nothing is split here
         images = sets[calibration]
-        sets[calibration] = near.one_of_each(images, alike.groups(len(images), near.pairs(images)))
+        sets[calibration] = near.one_of_each(images, near.groups(near.pairs(images), images.labels))
     if looking:
         notices += [notice for name, source in own.items() if source is not None for notice in near.told_across(sets, name)]
     return sets

@@ -12,11 +12,13 @@ from torch import Tensor
 
 CHAINS, STEPS, SETTLE = 2000, 60, 15  # of the chaos game: points at once, their moves, and the first ones that aren't drawn
 FEWEST = 0.2  # share of pixels that a fractal covers; emptier ones are drawn again
+LARGEST = 128  # pixels along a side: of so many points no larger picture is full; whoever wants one resizes it
 
 
 @cache
 def fractals(count: int, side: int, seed: int = 0) -> Tensor:
-    """`count` pictures, uint8 (count, 3, side, side); the same for the same arguments."""
+    """`count` pictures, uint8 (count, 3, side, side) of at most LARGEST pixels; the same for the same arguments."""
+    side = min(side, LARGEST)
     rng = np.random.default_rng([seed, side])
     return torch.from_numpy(np.stack([_fractal(side, rng) for _ in range(count)])).permute(0, 3, 1, 2).contiguous()
 

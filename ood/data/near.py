@@ -29,13 +29,18 @@ def units(pairs: NDArray, labels: NDArray) -> NDArray:
 
     A class of which most is one such unit is split image by image.
     """
-    within = pairs[labels[pairs[:, 0]] == labels[pairs[:, 1]]]
-    found = alike.groups(len(labels), within) if len(within) else np.arange(len(labels))
-    for label in np.unique(labels[within[:, 0]]):
+    found = groups(pairs, labels)
+    for label in np.unique(labels[pairs.ravel()]):
         members = np.flatnonzero(labels == label)
         if np.unique(found[members], return_counts=True)[1].max() > MOST * len(members):
             found[members] = len(labels) + members
     return found
+
+
+def groups(pairs: NDArray, labels: NDArray) -> NDArray:
+    """A number per image, int64 (N,), equal for images of one class that are joined by likeness."""
+    within = pairs[labels[pairs[:, 0]] == labels[pairs[:, 1]]]
+    return alike.groups(len(labels), within) if len(within) else np.arange(len(labels))
 
 
 def one_of_each(images: ItemSet, units: NDArray) -> ItemSet:
@@ -84,6 +89,7 @@ def told_across(sets: Sets, name: str) -> list[str]:
     """What is to be said of pictures to test or to calibrate on, from a source of their own, that look like one with another purpose."""
     images = sets[name]
     others = {"id/train": "training", "id/val": "validation", "calibration/id": "calibration"}
+    others |= {"id/test": "testing"} if name == "calibration/id" else {}
     others = {other: what for other, what in others.items() if other in sets and other != name}
     known = [sets[other] for other in others]
     alike_ = pairs(*known, images)

@@ -1,16 +1,19 @@
-"""PixMix (Hendrycks et al., CVPR 2022): an image mixed, a few times over, with a fractal or with itself augmented."""
+"""PixMix (Hendrycks et al., CVPR 2022): an image mixed, a few times over, with a fractal or with itself augmented.
+
+Unlike its authors' code, pictures to mix with are drawn (ood.data.fractals), and not cropped at random.
+"""
 
 from collections.abc import Callable
-from functools import cache
 
 import torch
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import Tensor
 
 from ood.config.training import PixMix
 from ood.data.fractals import fractals
 
 EVEN = 0.5
-BINS = 30  # torchvision's steps of an operation's magnitude, which is 0 to 10 here as in the paper
+Operation = Callable[[Tensor, float], Tensor]
 
 
 def mixed(image: Tensor, setting: PixMix) -> Tensor:
@@ -20,30 +23,67 @@ def mixed(image: Tensor, setting: PixMix) -> Tensor:
     fractal, each with even chances; after each the values are cut to [0, 1].
     """
     picture = _picture(image, setting.pictures) if setting.pictures else None
-    found = (augmented(image, setting.severity) if torch.rand(()) < EVEN else image) / 255.0
+    found = (augmented(image, setting) if torch.rand(()) < EVEN else image) / 255.0
     for _ in range(int(torch.randint(setting.rounds + 1, ()))):
-        other = augmented(image, setting.severity) / 255.0 if picture is None or torch.rand(()) < EVEN else picture
+        other = augmented(image, setting) / 255.0 if picture is None or torch.rand(()) < EVEN else picture
         found = MIXINGS[int(torch.randint(len(MIXINGS), ()))](found, other, *weights(setting.beta)).clamp(0, 1)
     return (255 * found).round().to(torch.uint8)
 
 
 def _picture(image: Tensor, count: int) -> Tensor:
-    """One of so many fractals, (3, H, W) in [0, 1]; without colours beside an image that has none."""
-    picture = fractals(count, image.shape[-1])[int(torch.randint(count, ()))] / 255.0
+    """One of so many fractals, (3, H, W) in [0, 1], as large as the image; without colours beside an image that has none."""
+    bank = fractals(count, image.shape[-1])
+    picture = bank[int(torch.randint(count, ()))].to(image.device) / 255.0
+    if picture.shape != image.shape:
+        picture = F.interpolate(picture[None], image.shape[-2:], mode="bilinear")[0]
     return picture.mean(0, keepdim=True).expand_as(picture) if bool((image == image[:1]).all()) else picture
 
 
-def augmented(image: Tensor, severity: float) -> Tensor:
-    """One of RandAugment's operations on a uint8 image, its magnitude uniform in [0.1, severity] of 10."""
-    magnitude = 0.1 + (severity - 0.1) * float(torch.rand(()))
-    return _operation(round(magnitude / 10 * BINS))(image)
+def augmented(image: Tensor, setting: PixMix) -> Tensor:
+    """A uint8 image after one operation, its level uniform in [0.1, severity] of 10."""
+    choice = OPERATIONS | (OVERLAPPING if setting.overlapping else {})
+    operation = [*choice.values()][int(torch.randint(len(choice), ()))]
+    return operation(image, 0.1 + (setting.severity - 0.1) * float(torch.rand(())))
 
 
-@cache
-def _operation(magnitude: int) -> nn.Module:
-    from torchvision.transforms import v2
+def _signed(value: float) -> float:
+    return value if torch.rand(()) < EVEN else -value
 
-    return v2.RandAugment(1, magnitude, BINS + 1)
+
+def _affine(image: Tensor, turn: float = 0.0, shift: tuple[int, int] = (0, 0), shear: tuple[float, float] = (0.0, 0.0)) -> Tensor:
+    """Bilinear, black where nothing was; shear: of x per y, and of y per x."""
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms.v2 import functional as v2
+
+    degrees = [float(torch.tensor(one).atan().rad2deg()) for one in shear]
+    return v2.affine(image, turn, list(shift), 1.0, degrees, interpolation=InterpolationMode.BILINEAR)
+
+
+def _functional(name: str, *given: object) -> Tensor:
+    from torchvision.transforms.v2 import functional as v2
+
+    return getattr(v2, name)(*given)
+
+
+def _shift(image: Tensor, level: float) -> int:
+    return round(_signed(int(level / 10 * image.shape[-1] / 3)))
+
+
+OPERATIONS: dict[str, Operation] = {
+    "autocontrast": lambda image, _: _functional("autocontrast", image),
+    "equalize": lambda image, _: _functional("equalize", image),
+    "posterize": lambda image, level: _functional("posterize", image, 4 - int(0.4 * level)),
+    "rotate": lambda image, level: _affine(image, turn=_signed(int(3 * level))),
+    "solarize": lambda image, level: _functional("solarize", image, 256 - int(25.6 * level)),
+    "shear-x": lambda image, level: _affine(image, shear=(_signed(0.03 * level), 0.0)),
+    "shear-y": lambda image, level: _affine(image, shear=(0.0, _signed(0.03 * level))),
+    "translate-x": lambda image, level: _affine(image, shift=(_shift(image, level), 0)),
+    "translate-y": lambda image, level: _affine(image, shift=(0, _shift(image, level))),
+}
+OVERLAPPING: dict[str, Operation] = {  # with the corruptions of ImageNet-C
+    name: lambda image, level, name=name: _functional(f"adjust_{name}", image, 0.18 * level + 0.1)  # type: ignore[misc]  # bound early
+    for name in ("saturation", "contrast", "brightness", "sharpness")
+}
 
 
 def weights(beta: float) -> tuple[float, float]:

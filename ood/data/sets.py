@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from ood.config.data import Chain
 from ood.data import packed
 from ood.data.chain import ImageChain
+from ood.data.fractals import fractals
 from ood.data.streamed import FileImages
 from ood.data.views import Views, crop_box, resized_crops
 from ood.errors import InputError
@@ -98,6 +99,8 @@ class FileSet:
     def batches(self, plan: Sequence[Views]) -> Iterator[Tensor]:
         """One batch of augmented images, uint8 (n, 3, H, W), for each Views; decoded ahead, in order."""
         views = [self.fixed.take(v.index) if self.fixed else v for v in plan]
+        if views and views[0].strong.pixmix is not None and views[0].strong.pixmix.pictures:
+            fractals(views[0].strong.pixmix.pictures, self.side)  # here once, and not in every worker of every epoch
         workers, ahead = (self.workers, 2) if self.workers and len(plan) > 1 else (0, None)
         decoded, pin = _Decoded(self.files, views), self.device.type == "cuda"
         loader: DataLoader[Tensor | InputError] = DataLoader(

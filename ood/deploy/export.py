@@ -43,7 +43,8 @@ def networks(folder: Path, found: Calibrated) -> list[dict]:
         kept = {name: value for name, value in state.items() if not name.startswith("confidence.")}
         store.save_weights(folder / bundle.weights(number), kept)
         shutil.copyfile(checked(source / "score.safetensors", "calibrate"), folder / bundle.fitted(number))
-        entries.append({"net": spec.net, "normalize": spec.normalize, "temperature": temperature, "projection": spec.projection})
+        before = {} if spec.projection is None else {"projection": spec.projection}
+        entries.append({"net": spec.net, "normalize": spec.normalize, "temperature": temperature} | before)
     return entries
 
 

@@ -102,6 +102,14 @@ class Classifier(nn.Module):
         return self.head(self.features(x))
 
 
+class Exact(nn.Linear):
+    """A linear layer in single precision, whatever what is in front of it computes in."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        with torch.autocast(input.device.type, enabled=False):
+            return super().forward(input.to(self.weight.dtype))
+
+
 def build(
     net: Net | str,
     *,
@@ -139,7 +147,7 @@ def build(
         given["vocabulary"] = vocabulary
     backbone, width = constructor(spec.family)(*spec.arguments, size=size, **given)
     if projection is not None:
-        backbone, width = nn.Sequential(backbone, nn.Linear(width, projection)), projection
+        backbone, width = nn.Sequential(backbone, Exact(width, projection)), projection
     return Classifier(
         backbone,
         width,

@@ -1,9 +1,11 @@
 """A table of the report: every run with the settings that it was made with."""
 
 from ood.config import Params
-from ood.config.dream import Embed, EmbedRun, Painting, Synthesize
+from ood.config.dream import Align, Embed, EmbedRun, Painting, Synthesize
+from ood.config.evaluation import Models
 from ood.config.methods import OE, UM, UMAP, FineTune, Mask, OERun, UMRun
 from ood.config.training import Epochs, Pretrain, Training
+from ood.dream.alignment import MODEL
 from ood.report.blocks import Table
 from ood.report.measured import level
 
@@ -25,6 +27,10 @@ def settings_table(params: Params, masks: dict[str, dict[str, float | None]]) ->
     for name, pruned in umap.runs.items():
         b = f"{held(pruned, umap.threshold, masks)}, keep {umap.kept(pruned):g}"
         rows.append([name, f"from {pruned.init}; {b}; {recipe(pruned.over(umap.training))}"])
+    if MODEL in params[Models].root:
+        align = params[Align]
+        told = f"cosines with class words over {align.temperature:g}; one network under every seed, so its spread says nothing"
+        rows.append([MODEL, f"{told}; {recipe(align.training)}"])
     p, embed = params[Painting], params[Embed]
     for name, painted in params[Synthesize].runs.items():
         drawn = drawing(embed.runs[painted.embed])
