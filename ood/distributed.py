@@ -51,7 +51,7 @@ def global_mean(values: Tensor) -> Tensor:
 
 def rows_of(total: int) -> Tensor:
     """Which rows of a global batch of `total` belong to this process."""
-    return torch.arange(rank(), total, world_size())
+    return torch.arange(min(rank(), total), total, world_size())
 
 
 class _Shard:

@@ -64,6 +64,7 @@ MINIATURE = {
     "painting": {"sampler": "dpm", "steps": 2, "guidance": 2.0, "batch_size": 8},
     "synthesize.runs": {"outliers": {"embed": "outliers", "count": 6}, "inliers": {"embed": "inliers", "count": 5}},
     "pretrain.training.epochs": 3,
+    "pretrain.runs.pixmix.strong": {"pixmix": {"pictures": 10}},
     "epochs": {"ce-2": {"run": "ce", "epoch": 2}},
     "trace.every": 1,
     "trace.runs": {"ce": "energy", "l2": "feature_norm"},

@@ -8,6 +8,8 @@ import torch
 from conftest import LAUNCH, Workspace
 from safetensors.torch import load_file
 
+from ood import distributed
+
 BIN = Path(sys.executable).parent
 
 
@@ -53,3 +55,13 @@ def test_several_processes_equal_one(trained: Workspace, tmp_path, command, proc
         start = load_file(trained.path / "data/models/ce/0/model.safetensors")
         moved = max(float((first[k] - start[k]).abs().max()) for k in start if start[k].is_floating_point())
         assert moved > 0.01, "training must have moved the weights far more than the tolerance"
+
+
+def test_a_process_beyond_the_rows_has_none(monkeypatch):
+    monkeypatch.setattr(distributed, "world_size", lambda: 3)
+    for total in (0, 1, 2, 7):
+        parts = []
+        for rank in range(3):
+            monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+            parts += distributed.rows_of(total).tolist()
+        assert sorted(parts) == list(range(total))

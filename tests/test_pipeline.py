@@ -47,6 +47,8 @@ def test_everything_runs(project: Project):
         "pretrain@resnet",
         "pretrain@l2",
         "pretrain@logitnorm",
+        "pretrain@pixmix",
+        "pretrain@pixmix-plain",
         "pretrain@branch",
         "pretrain@scratch",
         "trace@ce",

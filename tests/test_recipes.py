@@ -257,10 +257,11 @@ def shrink(params: dict, project: Project, name: str) -> None:
     classes = named or [f"c{i:03}" for i in range(count)]
     assert len(classes) == count
     if data["kind"] == "text":
-        for seed, part in enumerate(("images", "test")):
-            sentences(project.path / f"synthetic/{part}.tsv", classes, 5 - 4 * seed, seed)
+        own = data["id"]["calibration"] is not None
+        for seed, (part, each) in enumerate({"images": 5, "test": 1, **({"calibration": 1} if own else {})}.items()):
+            sentences(project.path / f"synthetic/{part}.tsv", classes, each, seed)
             data["id"][part] = {"source": "tsv", "path": f"synthetic/{part}.tsv"}
-        data["id"]["split"] = {"train": 0.6, "val": 0.2, "calibration": 0.2, "test": 0.0}
+        data["id"]["split"] = {"train": 0.8 if own else 0.6, "val": 0.2, "calibration": 0.0 if own else 0.2, "test": 0.0}
     elif data["id"]["test"] is None:
         pictures(project.path / "synthetic/id", classes, 5, side, 0)
         data["id"]["split"] = {"train": 0.4, "val": 0.2, "calibration": 0.2, "test": 0.2}
