@@ -1,9 +1,9 @@
 """What POEM's choice of outliers costs beside the epoch that it is for.
 
-    python benchmarks/mining.py [--net airbench_32_128_256] [--outliers 50000] [--batch 128] [--steps 40] [--bf16] [--channels-last]
+    python benchmarks/mining.py [--net airbench_32_128_256] [--outliers 50000] [--batch 128] [--steps 40] [--known N] [--bf16] [--channels-last]
 
 An epoch is timed on some of its steps, of as many outliers as twice the ID images (as OE trains), and reckoned up to 50,000 ID images;
-the choice is timed whole, with a buffer that is full: all outliers are looked at, and as many ID images as the buffer holds outliers.
+the choice is timed whole, with a buffer that is full: all outliers are looked at, and as many ID images as the buffer holds outliers, or `known` of both.
 """
 
 import argparse
@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--outliers", type=int, default=50_000)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--known", type=int, help="of the buffer, and of ID, how many the regression sees; left out: all")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--channels-last", action="store_true")
@@ -63,7 +64,7 @@ def main() -> None:
             Trainer(accelerator, runtime, recipe, Path(folder) / str(epochs), Silent()).fit(net, objective, some, 0)
             times.append(time.perf_counter() - start)
     epoch = (times[1] - times[0]) / 2 * INLIERS / (given.batch * given.steps)
-    setting = Mine()
+    setting = Mine(known=given.known)
     miner, whole = Miner(setting, Silent()), TrainingBatches(inliers, given.batch, Augment(), outliers, 2 * given.batch).to(device)
     count = round(setting.share * given.outliers)
     for _ in range(setting.epochs):
