@@ -1,9 +1,10 @@
 """What POEM's choice of outliers costs beside the epoch that it is for.
 
-    python benchmarks/mining.py [--net airbench_32_128_256] [--outliers 50000] [--batch 128] [--steps 40] [--known N] [--bf16] [--channels-last]
+    python benchmarks/mining.py [--net airbench_32_128_256] [--outliers 50000] [--batch 128] [--steps 40] [--known N] [--bf16]
 
 An epoch is timed on some of its steps, of as many outliers as twice the ID images (as OE trains), and reckoned up to 50,000 ID images;
-the choice is timed whole, with a buffer that is full: all outliers are looked at, and as many ID images as the buffer holds outliers, or `known` of both.
+the choice is timed whole, with a buffer that is full: all outliers are looked at, and as many ID images as the buffer holds outliers,
+or `known` of both. --channels-last: as runtime.channels_last.
 """
 
 import argparse
