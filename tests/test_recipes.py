@@ -257,7 +257,7 @@ def shrink(params: dict, project: Project, name: str) -> None:
     classes = named or [f"c{i:03}" for i in range(count)]
     assert len(classes) == count
     if data["kind"] == "text":
-        own = data["id"]["calibration"] is not None
+        own = data["id"].get("calibration") is not None
         for seed, (part, each) in enumerate({"images": 5, "test": 1, **({"calibration": 1} if own else {})}.items()):
             sentences(project.path / f"synthetic/{part}.tsv", classes, each, seed)
             data["id"][part] = {"source": "tsv", "path": f"synthetic/{part}.tsv"}
