@@ -1,6 +1,6 @@
 """Who starts from whom: every run of every training stage by its name."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ood.config.methods import OE, UM, UMAP, FineTune
@@ -85,3 +85,8 @@ class Lineage:
     def trainings(self, name: str) -> int:
         """How many trainings a run's network has been through when it is done."""
         return sum(self.nodes[one].recipe.epochs > 0 for one in self.line(name))
+
+
+def known(names: Iterable[str]) -> str:
+    """Names in a sentence."""
+    return ", ".join(sorted(names))

@@ -2,18 +2,19 @@
 
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import ValidationError
 
 from ood.config import Keyed, Params, spelt
+from ood.config.comparisons import ALIGNED, comparisons
 from ood.config.data import Data
 from ood.config.detector import AUTO, Detector
 from ood.config.dream import Align, Diffusion, Embed, Judge, Painting, Prompts, Proofs, Synthesize
 from ood.config.evaluation import Evaluate, Features, Models, Report, ScoreName, Scores, Trace
-from ood.config.lineage import Lineage
+from ood.config.lineage import Lineage, known
 from ood.config.look import Look
 from ood.config.methods import NO_CONSTRAINT, OE, UM, UMAP, FineTune, Mask, OERun
 from ood.config.nets import Net
@@ -56,7 +57,6 @@ SECTIONS: dict[str, type[Keyed]] = {
 READ = 77  # tokens that Stable Diffusion's text encoder reads
 PIECES = re.compile(r"[^\W\d_]+|\d|[^\s\w]+|_+")  # what CLIP's tokenizer splits prompts into first: a token each, or several
 RESERVED = {"data", "detector"}  # names of other files in metrics/
-ALIGNED = "aligned"  # the encoder of DREAM-OOD as a classifier, which is no run
 
 
 def check(params: Params) -> None:
@@ -77,7 +77,7 @@ def check(params: Params) -> None:
             list(unsuited(**sections))
             or list(_recipes(**sections))
             or [*_runs(**sections), *_dreams(**sections)]
-            or list(_comparisons(**sections))
+            or list(comparisons(**sections))
         )
         problems = [f"{params.path}: {problem}" for problem in found]
     if problems:
@@ -150,7 +150,7 @@ def _runs(*, pretrain: Pretrain, epochs: Epochs, um: UM, umap: UMAP, oe: OE, mas
         yield f"runs: {name!r} can't be a run's name: metrics/{name}.json is another file. Rename it."
     for name, epoch in epochs.root.items():
         if epoch.run not in pretrain.runs:
-            yield f"epochs.{name}.run: no run {epoch.run!r} in pretrain.runs. Known: {_known(pretrain.runs)}."
+            yield f"epochs.{name}.run: no run {epoch.run!r} in pretrain.runs. Known: {known(pretrain.runs)}."
             continue
         last = pretrain.runs[epoch.run].over(pretrain.training).epochs
         if epoch.epoch > last or not pretrain.keeps(epoch.epoch, last):
@@ -160,11 +160,11 @@ def _runs(*, pretrain: Pretrain, epochs: Epochs, um: UM, umap: UMAP, oe: OE, mas
     for name, run in runs.fine_tunes.items():
         key = f"{runs.nodes[name].key}.{name}"
         if run.init not in runs:
-            yield f"{key}.init: {run.init!r} is no model to start from. Known: {_known(runs.nodes)}."
+            yield f"{key}.init: {run.init!r} is no model to start from. Known: {known(runs.nodes)}."
         elif runs.in_a_circle(name):
             yield f"{key}.init: {' from '.join([*runs.line(name), name])}: a run can't start from itself. Change one of them."
         elif run.constraint not in (NO_CONSTRAINT, *mask.runs):
-            yield f"{key}.constraint: no run {run.constraint!r} in mask.runs. Known: {_known([*mask.runs, 'none'])}."
+            yield f"{key}.constraint: no run {run.constraint!r} in mask.runs. Known: {known([*mask.runs, 'none'])}."
         elif (
             run.constraint != NO_CONSTRAINT
             and (found := mask.runs[run.constraint]).init in runs
@@ -206,7 +206,7 @@ def _runs(*, pretrain: Pretrain, epochs: Epochs, um: UM, umap: UMAP, oe: OE, mas
         if name == NO_CONSTRAINT:
             yield f"mask.runs.{name}: 'none' says that there is no constraint. Rename the run."
         if masked.init not in trained:
-            yield f"mask.runs.{name}.init: {masked.init!r} is no run that has been trained. Known: {_known(trained)}."
+            yield f"mask.runs.{name}.init: {masked.init!r} is no run that has been trained. Known: {known(trained)}."
         elif mask.masking(masked).epochs is not None and (masked.init not in pretrain.runs or pretrain.keep_epochs == 0):
             yield (
                 f"mask.runs.{name}.epochs: {masked.init!r} keeps no epochs. Take a run of pretrain.runs and set pretrain.keep_epochs, or "
@@ -215,7 +215,7 @@ def _runs(*, pretrain: Pretrain, epochs: Epochs, um: UM, umap: UMAP, oe: OE, mas
     pretrained = {name for name in pretrain.runs if name in trained}
     for name in trace.runs:
         if name not in pretrained:
-            yield f"trace.runs.{name}: not a pretraining run with at least one epoch. Known: {_known(pretrained)}."
+            yield f"trace.runs.{name}: not a pretraining run with at least one epoch. Known: {known(pretrained)}."
         elif not pretrain.runs[name].over(pretrain.training).epochs:
             yield f"trace.runs.{name}: it is taken as it is given (epochs: 0), so there are no epochs to trace. Take it out."
         elif pretrain.keep_epochs == 0:
@@ -232,66 +232,6 @@ def _branch(key: str, run: FineTune, *, with_branch: bool) -> Iterator[str]:
             f"{key}.init: {run.init!r} has a confidence branch, which is trained by runs of oe with objective confidence or none, without "
             "a constraint. Start from another run."
         )
-
-
-def _comparisons(
-    *,
-    net: Net,
-    pretrain: Pretrain,
-    epochs: Epochs,
-    um: UM,
-    umap: UMAP,
-    oe: OE,
-    models: Models,
-    features: Features,
-    detector: Detector,
-    data: Data,
-    report: Report,
-    **_: object,
-) -> Iterator[str]:
-    """Models are runs, a detector is made of one of them, and a method's control trains as the method does."""
-    runs = Lineage(pretrain, epochs, um, umap, oe)
-    for name, score in models.root.items():
-        if name not in runs and name != ALIGNED:
-            yield f"models.{name}: no such run. Known: {_known(runs.nodes)}."
-        elif score == "odin" and features.odin is None:
-            yield f"models.{name}: its own score is odin, which features.odin: null leaves out. Change one of the two."
-        elif score == "confidence" and (name == ALIGNED or (runs.complete(name) and not runs.has_confidence(name))):
-            yield f"models.{name}: its own score is confidence, but its network has no such branch (pretrain.runs). Give it another."
-    if detector.model not in (None, AUTO, *models.root):
-        yield f"detector.model: no model {detector.model!r}. Known: {AUTO}, {_known(models.root)}; null: no detector."
-    if detector.score == "odin" and features.odin is None:
-        yield "detector.score: odin, which features.odin: null leaves out. Change one of the two."
-    if detector.model == ALIGNED and detector.ensemble:
-        yield f"detector.ensemble: {ALIGNED!r} is one network, under every seed. Set it to false."
-    unsure = detector.model == ALIGNED or (detector.model in runs and not runs.has_confidence(str(detector.model)))
-    if detector.score == "confidence" and unsure:
-        yield f"detector.score: confidence, but {detector.model!r} has no such branch (pretrain.runs). Give another score."
-    if detector.model is not None and data.id.split.calibration == 0 and data.id.calibration is None:
-        yield (
-            "data.id.split.calibration: 0, but a detector's threshold rests on images that nothing else was chosen on. Give it a share, "
-            "or set detector.model to null."
-        )
-    for method, control in report.pairs.items():
-        if method == control:
-            yield f"report.pairs.{method}: a method can't be its own control. Name another model, or remove the pair."
-        missing = [name for name in (method, control) if name not in models.root]
-        if ALIGNED in (method, control):
-            yield f"report.pairs.{method}: {ALIGNED!r} is trained as no run is, so it has no control and is none. Remove the pair."
-        elif missing:
-            yield f"report.pairs.{method}: {missing[0]!r} is not evaluated. Add it to models, or remove the pair."
-        elif runs.complete(method) and runs.complete(control):
-            one, other = runs.nodes[method].recipe, runs.nodes[control].recipe
-            mixes, mixed = one.strong.pixmix, other.strong.pixmix
-            if mixes and runs.nodes[method].init is None and mixed in (None, mixes.model_copy(update={"pictures": 0})):  # its idea
-                other = other.model_copy(update={"strong": other.strong.model_copy(update={"pixmix": mixes})})
-            unequal = [f"{key} {mine} against {theirs}" for (key, mine), (_, theirs) in zip(one, other, strict=True) if mine != theirs]
-            if runs.net(method, net) != runs.net(control, net):
-                unequal.append("on another net")
-            if runs.trainings(method) != runs.trainings(control):
-                unequal.append("after fewer trainings or more, so with other draws")
-            if unequal:
-                yield f"report.pairs.{method}: {control} is no control, it trains differently ({', '.join(unequal)}). Make them equal."
 
 
 def _dreams(
@@ -326,17 +266,17 @@ def _dreams(
     if diffusion.model and diffusion.model.startswith((".", "/")) and not Path(diffusion.model).is_dir():
         yield f"diffusion.model: {diffusion.model}: no such folder. Give a hub id, an existing folder, or null."
     if judge.run not in trained:
-        yield f"judge.run: {judge.run!r} is not a pretraining run with at least one epoch. Known: {_known(trained)}."
+        yield f"judge.run: {judge.run!r} is not a pretraining run with at least one epoch. Known: {known(trained)}."
     for name, painted in synthesize.runs.items():
         if name in ("align", "diffusion", "proofs") or name.startswith("embed-"):
             yield f"synthesize.runs.{name}: metrics/dream/{name}.json is another file. Rename the run."
         if painted.embed not in embed.runs:
-            yield f"synthesize.runs.{name}.embed: no run {painted.embed!r} in embed.runs. Known: {_known(embed.runs)}."
+            yield f"synthesize.runs.{name}.embed: no run {painted.embed!r} in embed.runs. Known: {known(embed.runs)}."
     for name, exposed in oe.runs.items():
         if exposed.dreamed is None:
             continue
         if exposed.dreamed not in synthesize.runs:
-            yield f"oe.runs.{name}.outliers: no run {exposed.dreamed!r} in synthesize.runs. Known: {_known(synthesize.runs)}."
+            yield f"oe.runs.{name}.outliers: no run {exposed.dreamed!r} in synthesize.runs. Known: {known(synthesize.runs)}."
             continue
         source = synthesize.runs[exposed.dreamed]
         mode = embed.runs[source.embed].mode if source.embed in embed.runs else None
@@ -354,7 +294,7 @@ def _prompts(classes: list[str] | None, *, prompts: Prompts, diffusion: Diffusio
     for key in ("names", "words"):
         for label in getattr(prompts, key):
             if classes is not None and label not in classes:
-                yield f"prompts.{key}.{spelt(label)}: no such ID class. Known: {_known(classes)}."
+                yield f"prompts.{key}.{spelt(label)}: no such ID class. Known: {known(classes)}."
     beyond = []
     for label in classes or {**prompts.names, **prompts.words}:
         prompt, word = prompts.prompt(label), prompts.word(label)
@@ -409,7 +349,3 @@ def _thresholds(classes: list[str] | None, *, um: UM, umap: UMAP, oe: OE, **_: o
     for key, level in held.items():
         if level is not None and level >= guessing:
             yield f"{key}: {level} nats, but guessing among {len(classes or [])} classes has {guessing:.2f}. Lower it."
-
-
-def _known(names: Iterable[str]) -> str:
-    return ", ".join(sorted(names))
