@@ -1,14 +1,16 @@
 """Does an intermediate epoch of pretraining detect better than the last? Over learning rates, with and without crops, energy and MSP.
 
-    python benchmarks/epochs.py --downloads downloads [--rates 0.4 0.2 0.1] [--epochs 10] [--seeds 0 1] [--out F.csv] [--picture F.png]
+    python benchmarks/epochs.py --downloads downloads [--rates 0.4 0.2 0.1] [--epochs 10] [--seeds 0 1] [--work W] [--out F.csv] [--picture F.png]
 
 Unleashing Mask's first observation (its Figure 1) on the data and the network of the recipe cifar10-cpu: for every rate one training that
 is mirrored and cropped, and one that is mirrored alone, all epochs kept; each epoch is looked at by both scores. A row of the table lays
-the epoch that validation OOD picks beside the last one. Stages run as plain commands, two at a time.
+the epoch that validation OOD picks beside the last one. Stages run as plain commands, two at a time. With --work the folder is kept, and
+the same command goes on where it was stopped.
 """
 
 import argparse
 import csv
+import json
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -37,17 +39,20 @@ def settings(rates: list[float], epochs: int, seeds: list[int]) -> tuple[dict, d
 
 
 def rows_of(folder: Path, params: dict, run: str) -> list[dict]:
-    """Train a run and look at its epochs: a row for every seed, epoch and score."""
+    """Train a run and look at its epochs: a row for every seed, epoch and score. What has been looked at is read back."""
+    finished = folder / f"{run}.json"
+    if finished.exists():
+        return json.loads(finished.read_text(encoding="utf-8"))
     stage(folder, f"pretrain {run}")
     with (folder / f"metrics/training/{run}.csv").open(newline="", encoding="utf-8") as stream:
         losses = {(row["seed"], row["epoch"]): row["loss"] for row in csv.DictReader(stream)}
     rows = []
     for score in SCORES:
         own = folder / f"{run}-{score}"  # trace writes one table a run: each score has a folder that sees the same data
-        own.mkdir()
-        (own / "data").symlink_to(folder / "data")
-        (own / "metrics").mkdir()
-        (own / "metrics/training").symlink_to(folder / "metrics/training")
+        (own / "metrics").mkdir(parents=True, exist_ok=True)
+        for shared in ("data", "metrics/training"):
+            if not (own / shared).exists():
+                (own / shared).symlink_to(folder / shared)
         write(own, params | {"trace": params["trace"] | {"runs": {run: score}}})
         stage(own, f"trace {run}")
         with (own / f"metrics/trace/{run}.csv").open(newline="", encoding="utf-8") as stream:
@@ -56,6 +61,7 @@ def rows_of(folder: Path, params: dict, run: str) -> list[dict]:
             seed, epoch = int(row["seed"]), int(row["epoch"])
             aurocs = {group: row[f"{group}_auroc"] for group in GROUPS}
             rows.append({"run": run, "score": score, "seed": seed, "epoch": epoch, "loss": float(losses[str(seed), str(epoch)]), **aurocs})
+    finished.write_text(json.dumps(rows), encoding="utf-8")
     return rows
 
 
@@ -114,15 +120,19 @@ def main() -> None:
     parser.add_argument("--rates", type=float, nargs="+", default=[0.4, 0.2, 0.1])
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--work", type=Path)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--picture", type=Path)
     given = parser.parse_args()
     params, runs = settings(given.rates, given.epochs, given.seeds)
     with tempfile.TemporaryDirectory() as where:
-        folder = Path(where)
-        (folder / "downloads").symlink_to(given.downloads.resolve())
+        folder = (given.work or Path(where)).resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / "downloads").exists():
+            (folder / "downloads").symlink_to(given.downloads.resolve())
         write(folder, params)
-        stage(folder, "prepare")
+        if not (folder / "data/prepared").exists():
+            stage(folder, "prepare")
         with ThreadPoolExecutor(2) as pool:
             rows = [row for found in pool.map(lambda run: rows_of(folder, params, run), runs) for row in found]
     if given.out:

@@ -35,7 +35,7 @@ def main(run: Annotated[str, typer.Argument(help="one of embed.runs")]) -> None:
             drawn = embeddings.draw_all(space, setting, embed.seed, accelerator.device, scratch.path / "classes", console)
             figures = embeddings.figures(drawn, space.features, space.labels, space.anchors)
             made, table, picture = scratch.fresh("made"), scratch.path / "figures.json", scratch.path / "map.png"
-            embeddings.save(made, drawn, setting.mode)
+            embeddings.save(made, drawn, setting)
             write_text(table, json.dumps(figures, indent=1) + "\n")
             map_of_embeddings(picture, space.features, space.labels, space.anchors, drawn, space.classes, setting.mode)
             scratch.publish(dict(zip((made, table, picture), outputs, strict=True)))

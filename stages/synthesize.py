@@ -29,22 +29,22 @@ def main(run: Annotated[str, typer.Argument(help="one of synthesize.runs")]) -> 
     runtime, chain = params[Runtime], ImageChain(params[Data].chain)
     classes, console = packed.info().classes, Console(f"synthesize {run}")
     accelerator = accelerator_for(runtime)
-    vectors, mode = embeddings.load(setting.embed)
+    embedded = embeddings.load(setting.embed)
     settings = [setting, synthesize.seed, painting, prompts, runtime, chain.config]
     inputs = [pipelines.DIFFUSION, embeddings.EMBEDDINGS / setting.embed]
     mark = fingerprint("stages/synthesize.py", settings, inputs, accelerator.device.type, processes=False)
     with Scratch(f"synthesize-{run}", mark, [PAINTED / run], owner=accelerator.is_main_process) as scratch:
         accelerator.wait_for_everyone()
         studio = Studio(pipelines.load(accelerator.device, runtime), prompts, painting, chain)
-        wanted = synthesis.order(len(classes), setting.count, vectors.shape[1], synthesize.seed)
+        wanted = synthesis.order(len(classes), setting.count, embedded.vectors.shape[1], synthesize.seed)
         shards = scratch.path / "shards"
-        synthesis.paint_shards(studio, wanted, vectors, classes, painting.batch_size, shards, console)
+        synthesis.paint_shards(studio, wanted, embedded, classes, painting.batch_size, shards, console)
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             made = scratch.fresh("made")
             synthesis.collect(shards, wanted, painting.batch_size, made / "images.npy")
             write_text(made / "pictures.csv", to_csv(synthesis.provenance(wanted, studio, classes)))
-            write_text(made / "info.json", json.dumps({"mode": mode, "classes": classes}, indent=1) + "\n")
+            write_text(made / "info.json", json.dumps({"mode": embedded.mode, "classes": classes}, indent=1) + "\n")
             scratch.publish({made: PAINTED / run})
             console.note(f"{len(wanted)} pictures, {setting.count} of each class")
     accelerator.end_training()

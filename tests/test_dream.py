@@ -19,8 +19,9 @@ from ood.config.training import Augment, Runtime, Training
 from ood.data.batches import TrainingBatches
 from ood.data.chain import ImageChain
 from ood.data.sets import ImageSet
-from ood.dream import alignment, judging, painting, sampling, small, synthesis, tokenizer
+from ood.dream import alignment, embeddings, judging, painting, sampling, small, synthesis, tokenizer
 from ood.dream.dreamed import Dreamed, filtered
+from ood.dream.embeddings import Embedded, Space
 from ood.dream.loop import Loop, one_cycle
 from ood.dream.painting import paint, round_trip
 from ood.dream.pixels import enlarge, to_signed
@@ -454,6 +455,41 @@ def test_plain_prompts_say_every_piece_of_a_word(pipeline):
     assert not np.array_equal(plain, moved)
 
 
+def test_noise_on_what_the_text_encoder_says(pipeline, tmp_path, monkeypatch):
+    """Every token's vector turned to the wanted cosine at its own norm, by the picture's own seed; the prompt of its control as it is."""
+    words, seen = ["zero", "one"], []
+    unet = pipeline.unet.register_forward_pre_hook(lambda _m, _args, kwargs: seen.append(kwargs["encoder_hidden_states"]), with_kwargs=True)
+    try:
+        plain = paint(pipeline, [prompt(w) for w in words], words, None, [5, 6], steps=1)
+        moved = paint(pipeline, [prompt(w) for w in words], words, None, [5, 6], steps=1, disturbed=0.5)
+        alone = paint(pipeline, [prompt("one")], ["one"], None, [6], steps=1, disturbed=0.5)
+    finally:
+        unet.remove()
+    (unsaid, said), (still, disturbed), (_, one) = (states.chunk(2) for states in seen)
+    assert torch.equal(unsaid, still)
+    assert F.cosine_similarity(said, disturbed, dim=2).mean().item() == pytest.approx(0.5, abs=0.03)
+    assert torch.allclose(said.norm(dim=2), disturbed.norm(dim=2), rtol=1e-4)
+    assert torch.allclose(disturbed[1], one[0], atol=1e-5)
+    assert not np.array_equal(plain, moved)
+    assert np.abs(moved[1].astype(int) - alone[0]).max() <= 1, "its own seed alone, whatever the batch"
+
+    run = EmbedRun(method="encoder_noise", cosine=0.5, count=6)
+    space = Space(np.zeros((0, 32), np.float32), np.zeros(0, int), torch.randn(2, 32).numpy(), words)
+    monkeypatch.setattr(embeddings, "EMBEDDINGS", tmp_path)
+    embeddings.save(tmp_path / "late", [space.draw(label, run, 0, torch.device("cpu")) for label in (0, 1)], run)
+    assert (embedded := embeddings.load("late")).disturbed == 0.5
+    studio = Studio(
+        pipeline,
+        Prompts(template=TEMPLATE, names={}),
+        Painting(steps=1, batch_size=2),
+        ImageChain(Chain(size=8, mean=[0.5] * 3, std=[0.5] * 3)),
+    )
+    wanted = synthesis.order(2, 1, 6, 0)
+    synthesis.paint_shards(studio, wanted, embedded, words, 2, tmp_path / "shards", Silent())
+    synthesis.collect(tmp_path / "shards", wanted, 2, tmp_path / "painted.npy")
+    assert np.array_equal(np.load(tmp_path / "painted.npy"), studio.paint(words, None, wanted.seeds, 0.5))
+
+
 @pytest.mark.parametrize(("sampler", "steps", "calls"), [("plms", 50, 51), ("dpm", 20, 20)])
 def test_samplers_make_the_calls_the_sheet_counts(pipeline, sampler, steps, calls):
     seen, scheduler = [], pipeline.scheduler
@@ -571,7 +607,7 @@ def test_shards_are_painted_once_by_whoever_comes(pipeline, tmp_path, monkeypatc
     chain = ImageChain(Chain(size=8, mean=[0.5] * 3, std=[0.5] * 3))
     studio = Studio(pipeline, Prompts(template=TEMPLATE, names={}), Painting(steps=2, batch_size=3), chain)
     wanted, vectors = synthesis.order(2, 5, 6, 0), torch.randn(2, 6, 32, generator=torch.Generator().manual_seed(0)).numpy()
-    arguments = (studio, wanted, vectors, ["zero", "one"], 3)
+    arguments = (studio, wanted, Embedded(vectors, "outlier", None), ["zero", "one"], 3)
     synthesis.paint_shards(*arguments, tmp_path / "one", Silent())
     synthesis.collect(tmp_path / "one", wanted, 3, tmp_path / "one.npy")
     assert np.load(tmp_path / "one.npy").shape == (10, 8, 8, 3)

@@ -82,8 +82,8 @@ def painted() -> Iterator[object]:
 
 
 def drawn() -> Iterator[object]:
-    vectors, mode = embeddings.load("outliers")
-    yield from (np.asarray(vectors), mode)
+    found = embeddings.load("outliers")
+    yield from (np.asarray(found.vectors), found.mode, found.disturbed)
 
 
 READERS: dict[str, Callable[[], Iterator[object]]] = {

@@ -164,7 +164,8 @@ class EmbedRun(Section):
     """Phase 2, one way to draw embeddings.
 
     mode: outlier (away from the class) or inlier (near it; trained on under its label). count: vectors per class.
-    method: knn (the paper); its ablations: noise on the token embedding, interpolation between classes, other names.
+    method: knn (the paper); its ablations: noise on the token embedding, encoder_noise on what the text encoder makes of the prompt,
+    interpolation between classes, other names.
     cosine: expected cosine of a candidate to the point that it was drawn around; stands for the spread of the Gaussian.
     k, boundary: for features_per_class features of a class, scaled in proportion to what a class has.
     seeds_per_round, candidates, keep: per round so many boundary points, candidates around each, and kept ones of each.
@@ -174,7 +175,7 @@ class EmbedRun(Section):
     """
 
     mode: Literal["outlier", "inlier"] = "outlier"
-    method: Literal["knn", "noise", "interpolation", "names"] = "knn"
+    method: Literal["knn", "noise", "encoder_noise", "interpolation", "names"] = "knn"
     count: Count
     cosine: float | None = Field(None, ge=1e-3, le=0.999999)
     k: Annotated[Limit, Field(ge=2)] = 300
@@ -188,8 +189,8 @@ class EmbedRun(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> "EmbedRun":
-        if (self.cosine is not None) != (self.method in ("knn", "noise")):
-            raise ValueError(f"cosine belongs to the methods knn and noise, and only there; method is {self.method!r}")
+        if (self.cosine is not None) != (self.method in ("knn", "noise", "encoder_noise")):
+            raise ValueError(f"cosine belongs to the methods knn, noise and encoder_noise, and only there; method is {self.method!r}")
         if (self.names is not None) != (self.method == "names") or self.names == []:
             raise ValueError("names (at least one) belong to method 'names' and only there")
         if self.names and (len({name.strip().lower() for name in self.names}) < len(self.names) or not all(map(str.strip, self.names))):

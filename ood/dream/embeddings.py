@@ -1,10 +1,10 @@
 """Phase 2 on disk: data/embeddings/<run>/ holds vectors.npy (C, count, d) and info.json: mode, the feature that each
-vector was drawn around (-1: none), and the boundary points, as places among the class's features."""
+vector was drawn around (-1: none), the boundary points, as places among the class's features, and how far the prompt is disturbed."""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -45,6 +45,8 @@ class Space:
             return sampling.draw(own.to(device), table[label].to(device), run, key, self.classes[label])
         if run.method == "noise":
             vectors = sampling.noisy_anchor(table[label], run, key)
+        elif run.method == "encoder_noise":  # the prompt is painted as it is; the noise comes after the text encoder
+            vectors = table[label].expand(run.count, -1)
         elif run.method == "interpolation":
             vectors = sampling.interpolated(table, label, run, key)
         else:
@@ -97,20 +99,39 @@ class Info(TypedDict):
     mode: Literal["outlier", "inlier"]
     seeds: list[list[int]]
     boundary: list[list[int]]
+    disturbed: float | None
 
 
-def save(folder: Path, drawn: list[Drawn], mode: str) -> None:
+class Embedded(NamedTuple):
+    """What is painted: vectors (C, count, d), read from disk as they are needed, and their mode.
+
+    disturbed: None, or the plain prompt is painted, and this is the expected cosine of what the text encoder says of it to what is painted.
+    """
+
+    vectors: NDArray
+    mode: str
+    disturbed: float | None
+
+
+def save(folder: Path, drawn: list[Drawn], run: EmbedRun) -> None:
     """Write what synthesize reads, one class after the other: at the paper's size the vectors are 3 GB."""
     write_rows(folder / "vectors.npy", (one.vectors.numpy() for one in drawn), (len(drawn), *drawn[0].vectors.shape), np.float32)
-    info = {"mode": mode, "seeds": [d.seeds.tolist() for d in drawn], "boundary": [d.boundary.tolist() for d in drawn]}
+    disturbed = run.cosine if run.method == "encoder_noise" else None
+    info = {
+        "mode": run.mode,
+        "disturbed": disturbed,
+        "seeds": [d.seeds.tolist() for d in drawn],
+        "boundary": [d.boundary.tolist() for d in drawn],
+    }
     (folder / "info.json").write_text(json.dumps(info) + "\n", encoding="utf-8")
 
 
-def load(run: str) -> tuple[NDArray, str]:
-    """Vectors (C, count, d), read from disk as they are needed, and their mode.
+def load(run: str) -> Embedded:
+    """What `embed` wrote.
 
     Raises:
         InputError: not there yet.
     """
     folder, stage = EMBEDDINGS / run, f"embed {run}"
-    return read_array(folder / "vectors.npy", stage, mmap_mode="r"), read_json(folder / "info.json", stage, Info)["mode"]
+    info = read_json(folder / "info.json", stage, Info)
+    return Embedded(read_array(folder / "vectors.npy", stage, mmap_mode="r"), info["mode"], info["disturbed"])

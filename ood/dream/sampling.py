@@ -142,9 +142,13 @@ def _kept(distance: Tensor, run: EmbedRun, inlier: bool) -> tuple[Tensor, Tensor
 def noisy_anchor(anchor: Tensor, run: EmbedRun, key: tuple[int, ...]) -> Tensor:
     """Ablation: Gaussian noise on the class's own token embedding, at the same expected cosine; (count, d)."""
     assert run.cosine is not None  # as every run of method noise has
-    generator, width = generator_for(*key), len(anchor)
-    noise = torch.randn(run.count, width, generator=generator)
-    return F.normalize(F.normalize(anchor, dim=0) + spread_for(run.cosine, width) * noise, dim=1) * anchor.norm()
+    return turned(anchor, torch.randn(run.count, len(anchor), generator=generator_for(*key)), run.cosine)
+
+
+def turned(vectors: Tensor, noise: Tensor, cosine: float) -> Tensor:
+    """Vectors (..., d) turned by Gaussian noise (..., d) to this expected cosine, at their own norms."""
+    unit = F.normalize(vectors, dim=-1) + spread_for(cosine, vectors.shape[-1]) * noise
+    return F.normalize(unit, dim=-1) * vectors.norm(dim=-1, keepdim=True)
 
 
 def interpolated(anchors: Tensor, label: int, run: EmbedRun, key: tuple[int, ...]) -> Tensor:

@@ -27,11 +27,12 @@ class Studio:
     painting: Painting
     chain: ImageChain
 
-    def paint(self, classes: Sequence[str], vectors: Tensor | None, seeds: Sequence[int]) -> NDArray:
+    def paint(self, classes: Sequence[str], vectors: Tensor | None, seeds: Sequence[int], disturbed: float | None = None) -> NDArray:
         """One batch: uint8 (N, side, side, 3).
 
         Args:
-            classes: ID class names. vectors: (N, d) embeddings in the place of the class words, or None for plain prompts.
+            classes: ID class names. vectors: (N, d) embeddings in the place of the class words, or None for plain prompts. disturbed: see
+                painting.paint.
         """
         pictures = paint(
             self.pipeline,
@@ -43,6 +44,7 @@ class Studio:
             steps=self.painting.steps,
             guidance=self.painting.guidance,
             pieces=self.prompts.pieces,
+            disturbed=disturbed,
         )
         return self.chain.finish(np.stack([self.chain.native(picture) for picture in pictures]))
 

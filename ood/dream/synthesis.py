@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ood.data.batches import generator_for
 from ood.distributed import rank, world_size
+from ood.dream.embeddings import Embedded
 from ood.dream.studio import Studio, seed_of
 from ood.errors import InputError
 from ood.files import read_sealed, write_rows, write_sealed
@@ -43,7 +44,9 @@ def order(classes: int, count: int, available: int, seed: int) -> Order:
     return Order(labels, np.concatenate(chosen), [seed_of(seed, int(label), i % count) for i, label in enumerate(labels)])
 
 
-def paint_shards(studio: Studio, wanted: Order, vectors: NDArray, classes: list[str], batch: int, folder: Path, progress: Progress) -> None:
+def paint_shards(
+    studio: Studio, wanted: Order, embedded: Embedded, classes: list[str], batch: int, folder: Path, progress: Progress
+) -> None:
     """Paint what is missing below `folder`, a file per batch; of several processes each does its own batches.
 
     The batches are the same whoever paints them, so the pictures are too, bit for bit.
@@ -56,8 +59,12 @@ def paint_shards(studio: Studio, wanted: Order, vectors: NDArray, classes: list[
         path = folder / f"{number:06d}.npy"
         if unfinished(path, progress) is None:
             rows = range(starts[number], min(starts[number] + batch, len(wanted)))
-            picked = torch.from_numpy(np.stack([vectors[wanted.labels[n], wanted.chosen[n]] for n in rows]))
-            images = studio.paint([classes[wanted.labels[n]] for n in rows], picked, [wanted.seeds[n] for n in rows])
+            names, seeds = [classes[wanted.labels[n]] for n in rows], [wanted.seeds[n] for n in rows]
+            if embedded.disturbed is None:
+                picked = torch.from_numpy(np.stack([embedded.vectors[wanted.labels[n], wanted.chosen[n]] for n in rows]))
+                images = studio.paint(names, picked, seeds)
+            else:
+                images = studio.paint(names, None, seeds, embedded.disturbed)
             stream = io.BytesIO()
             np.save(stream, images)
             write_sealed(path, stream.getvalue())

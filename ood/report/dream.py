@@ -164,7 +164,7 @@ def painted_table(results: Results) -> Table | None:
 def _map(run: str) -> Figure:
     """How near features and drawn embeddings lie to their class's anchor, and to another's."""
     features, labels, anchors, _ = alignment.load()
-    vectors, mode = embeddings.load(run)
+    vectors, mode, _ = embeddings.load(run)
     unit, table = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (features, anchors))
     kinds: dict[str, list[NDArray]] = {"feature": [], f"{mode} embedding": []}
     for label in range(len(anchors)):
