@@ -1,6 +1,7 @@
 """Does an intermediate epoch of pretraining detect better than the last? Over learning rates, with and without crops, energy and MSP.
 
-    python benchmarks/epochs.py --downloads downloads [--rates 0.4 0.2 0.1] [--epochs 10] [--seeds 0 1] [--work W] [--out F.csv] [--picture F.png]
+    python benchmarks/epochs.py --downloads downloads [--rates 0.4 0.2 0.1] [--epochs 10] [--seeds 0 1]
+        [--work FOLDER] [--out FILE.csv] [--picture FILE.png]
 
 Unleashing Mask's first observation (its Figure 1) on the data and the network of the recipe cifar10-cpu: for every rate one training that
 is mirrored and cropped, and one that is mirrored alone, all epochs kept; each epoch is looked at by both scores. A row of the table lays

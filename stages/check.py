@@ -18,7 +18,6 @@ from ood.files import empty, in_place_of
 from stages.console import Console
 
 BASIS, NO_MASK = Path("data/basis"), Path("data/mask") / NO_CONSTRAINT
-SHOWN = 3  # stages that are named of those which a change reaches
 
 
 def _given(params: Params, classes: list[str] | None) -> list[str]:
@@ -63,6 +62,5 @@ def main() -> None:
         for stage, found in new.items():
             basis.write(found, folder / f"{stage}.json")
     empty(NO_MASK)
-    for what, stages in basis.changes(old, new).items():
-        more = f" and {len(stages) - SHOWN} more" if len(stages) > SHOWN else ""
-        console.note(f"{what} ({', '.join(stages[:SHOWN])}{more})")
+    for sentence in basis.told(basis.changes(old, new)):
+        console.note(sentence)

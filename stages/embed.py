@@ -29,7 +29,8 @@ def main(run: Annotated[str, typer.Argument(help="one of embed.runs")]) -> None:
     settings, inputs = [setting, embed.seed, runtime, prompts], [alignment.ALIGNED, pipelines.DIFFUSION]
     mark = fingerprint("stages/embed.py", settings, inputs, accelerator.device.type, processes=False)
     if accelerator.is_main_process:  # of several processes only one draws: it takes seconds a class
-        space = embeddings.Space(*alignment.load(), _rows(setting.names, prompts, runtime) if setting.names else None)
+        names = _rows(setting.names, prompts, runtime) if setting.names else None
+        space = embeddings.Space(*alignment.load(), alignment.temperature(), names)
         outputs = [embeddings.EMBEDDINGS / run, Path(f"metrics/dream/embed-{run}.json"), Path(f"metrics/pictures/embeddings-{run}.png")]
         with Scratch(f"embed-{run}", mark, outputs) as scratch:
             drawn = embeddings.draw_all(space, setting, embed.seed, accelerator.device, scratch.path / "classes", console)

@@ -1,4 +1,4 @@
-"""Extract logits, features and ODIN scores of one model: the only forward pass that evaluation needs."""
+"""Extract logits, features and scores that need the images of one model: the only forward pass that evaluation needs."""
 
 from typing import Annotated
 
@@ -10,7 +10,8 @@ from ood.config.evaluation import Features
 from ood.config.training import Runtime, Seeds
 from ood.data import packed
 from ood.data.sets import Images, load
-from ood.evaluation.features import FEATURES, LABELLED, extract, extract_odin, save, scored, through_head, training_part
+from ood.detection.detectors import from_images
+from ood.evaluation.features import FEATURES, LABELLED, extract, extract_score, save, scored, through_head, training_part
 from ood.files import in_place_of
 from ood.nets import Classifier, store
 from ood.training.devices import accelerator_for, placed
@@ -44,11 +45,11 @@ def main(model: Annotated[str, typer.Argument(help="one of models")]) -> None:
         for seed in seeds:
             net, spec = store.load(store.MODELS / model / str(seed))
             placed(net, device, runtime)
-            tensors = {}
+            tensors, asked = {}, from_images(setting.odin, turns=net.rotation is not None)
             for name, images in sets.items():
                 tensors[name] = through(net, images, frozen=spec.frozen)
-                if setting.odin and scored(name):
-                    tensors[name]["odin"] = extract_odin(net, images, setting.batch_size, setting.odin, console.step, precision)
+                for key, score in (asked if scored(name) else {}).items():
+                    tensors[name][key] = extract_score(net, images, setting.batch_size, score, console.step, precision)
             if spec.mask_keep is not None:
                 dense = store.load(store.MODELS / model / str(seed), "dense")[0].to(device)
                 for name in ("id/val", "id/test"):

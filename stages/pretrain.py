@@ -15,7 +15,7 @@ from ood.data.sets import load, some
 from ood.nets import weights
 from ood.nets.store import spec_for
 from ood.tables import pick
-from ood.training.objectives import Confidence, LogitNorm, Objective
+from ood.training.objectives import Confidence, LogitNorm, Objective, RotationPrediction
 from ood.training.runs import Run, Start
 from stages.console import Console
 
@@ -24,6 +24,8 @@ def objective_for(setting: PretrainRun) -> Objective:
     """What a run is taught."""
     if setting.confidence is not None:
         return Confidence(setting.confidence)
+    if setting.rotation is not None:
+        return RotationPrediction(setting.rotation)
     return Objective() if setting.tau is None else LogitNorm(setting.tau)
 
 
@@ -34,7 +36,8 @@ def main(run: Annotated[str, typer.Argument(help="one of pretrain.runs")]) -> No
     setting = pick(pretrain.runs, run, "pretrain.runs")
     net, recipe = setting.net or params[Net], setting.over(pretrain.training)
     info, source = packed.info(), setting.weights or net.weights
-    spec = spec_for(net, info, setting.normalize, whole=setting.weights is not None, confidence=setting.confidence)
+    whole = setting.weights is not None
+    spec = spec_for(net, info, setting.normalize, whole=whole, confidence=setting.confidence, rotation=setting.rotation)
 
     def start(seed: int) -> Start:
         torch.manual_seed(generator_for(seed, 0, 2).initial_seed())
@@ -42,7 +45,7 @@ def main(run: Annotated[str, typer.Argument(help="one of pretrain.runs")]) -> No
         if classifier.sees:
             classifier.see(some(train))
         if source is not None:
-            weights.fill(classifier, net, source, whole=setting.weights is not None, classes=info.classes)
+            weights.fill(classifier, net, source, whole=whole, classes=info.classes)
         return Start(classifier, spec, objective_for(setting))
 
     train = load("id/train", workers=common.runtime.workers)

@@ -115,7 +115,19 @@ def test_changes_name_the_key_with_both_values_and_the_stages():
     old = {"um@um": {"um.threshold": None, "ood/a.py": "1"}, "oe@oe": {"ood/a.py": "1"}}
     new = {"um@um": {"um.threshold": 0.3, "ood/a.py": "2"}, "oe@oe": {"ood/a.py": "2"}, "oe@new": {}}
     assert basis.changes(old, new) == {"ood/a.py": ["oe@oe", "um@um"], "um.threshold null -> 0.3": ["um@um"]}
+    assert basis.told(basis.changes(old, new)) == ["ood/a.py (oe@oe, um@um)", "um.threshold null -> 0.3 (um@um)"]
     assert basis.changes({}, new) == basis.changes(new, new) == {}
+
+
+def test_many_changes_are_told_by_section():
+    """Another recipe changes hundreds of values: nobody reads them one by one."""
+    many = {f"oe.runs.run{n}.weight null -> {n}": [f"oe@run{n}", "report"] for n in range(40)} | {"ood/nets/wrn.py": ["align"]}
+    many["models.ce \"a/b\" -> null"] = ["evaluate"]
+    assert basis.told(many) == [
+        "oe.runs: 40 changed (oe@run0, report, oe@run1 and 38 more)",
+        "ood/nets: 1 changed (align)",
+        "models: 1 changed (evaluate)",
+    ]
 
 
 def test_check_tells_what_has_changed_and_what_it_reaches(workspace):

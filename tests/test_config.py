@@ -166,7 +166,7 @@ BAD = [
     ({"oe.runs.dream.phi": None}, ["oe.runs.dream", "phi (affine or mlp)"]),
     ({"oe.runs.oe.cut": 0.5}, ["oe.runs.oe", "not dreamed"]),
     ({"oe.runs.dream-id.constraint": "um"}, ["oe.runs.dream-id", "without a constraint"]),
-    ({"embed.runs.outliers.cosine": None}, ["embed.runs.outliers", "cosine belongs to the methods knn and noise"]),
+    ({"embed.runs.outliers.cosine": None}, ["embed.runs.outliers", "cosine belongs to the methods knn, noise"]),
     ({"embed.runs.outliers.cosine": 1.2}, ["embed.runs.outliers.cosine", "at most 0.999999"]),
     ({"embed.runs.outliers.method": "names", "embed.runs.outliers.cosine": None}, ["embed.runs.outliers", "names (at least one)"]),
     ({"embed.runs.inliers.method": "noise"}, ["embed.runs.inliers", "needs method 'knn'"]),

@@ -48,7 +48,8 @@ def made(folder, score="knn", net="wrn_10_1", seeds=(0,), size=8, calibration=10
     images = torch.from_numpy(np.random.default_rng(1).integers(0, 256, (calibration, 3, size, size), dtype=np.uint8))
     for number, seed in enumerate(seeds):
         torch.manual_seed(seed)
-        spec = store.Spec(Net(name=net).model_dump(), CLASSES, size, chain.mean, chain.std, projection=projection)
+        turns = 1.0 if score == "rotation" else None
+        spec = store.Spec(Net(name=net).model_dump(), CLASSES, size, chain.mean, chain.std, projection=projection, rotation=turns)
         model = spec.build().eval()
         with torch.no_grad():
             raw = model.features(images.float() / 255)
@@ -57,8 +58,9 @@ def made(folder, score="knn", net="wrn_10_1", seeds=(0,), size=8, calibration=10
             head = Head(model.fc.weight.detach(), model.fc.bias.detach(), confidence=branch)
             outputs = Outputs.of(head, model.head(raw), raw)
         labels = torch.arange(calibration) % len(CLASSES)
-        fitted = odin
-        if score not in detectors.FROM_IMAGES:
+        if score in detectors.FROM_IMAGES:
+            fitted = detectors.from_images(odin, turns=turns is not None)[score]
+        else:
             fitted = detectors.fit([score], head, outputs, labels, outputs.logits, scores)[score]
         store.save_weights(folder / bundle.weights(number), model.state_dict())
         store.save_weights(folder / bundle.fitted(number), getattr(fitted, "state", {}))

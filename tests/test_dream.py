@@ -286,8 +286,8 @@ def test_draws_repeat_and_depend_on_the_key():
     assert not torch.equal(one, other)
 
 
-@pytest.mark.parametrize(("selection", "low", "high"), [("farthest", 0.0, 0.01), ("reference", 0.35, 0.65)])
-def test_farthest_and_reference_differ_by_rank(selection, low, high):
+@pytest.mark.parametrize(("selection", "low", "high"), [("described", 0.0, 0.01), ("reference", 0.35, 0.65)])
+def test_described_and_reference_differ_by_rank(selection, low, high):
     """Sheet, 3.1: mean rank percentile of what is kept: 0.0003 as described, 0.494 (a random pick) by the released code's indexing."""
     unit = F.normalize(features(), dim=1)
     noise = torch.randn(1500, 768, generator=torch.Generator().manual_seed(3))
@@ -474,16 +474,14 @@ def test_noise_on_what_the_text_encoder_says(pipeline, tmp_path, monkeypatch):
     assert np.abs(moved[1].astype(int) - alone[0]).max() <= 1, "its own seed alone, whatever the batch"
 
     run = EmbedRun(method="encoder_noise", cosine=0.5, count=6)
-    space = Space(np.zeros((0, 32), np.float32), np.zeros(0, int), torch.randn(2, 32).numpy(), words)
+    space = Space(np.zeros((0, 32), np.float32), np.zeros(0, int), torch.randn(2, 32).numpy(), words, 0.1)
     monkeypatch.setattr(embeddings, "EMBEDDINGS", tmp_path)
+    (tmp_path / "late").mkdir()
     embeddings.save(tmp_path / "late", [space.draw(label, run, 0, torch.device("cpu")) for label in (0, 1)], run)
-    assert (embedded := embeddings.load("late")).disturbed == 0.5
-    studio = Studio(
-        pipeline,
-        Prompts(template=TEMPLATE, names={}),
-        Painting(steps=1, batch_size=2),
-        ImageChain(Chain(size=8, mean=[0.5] * 3, std=[0.5] * 3)),
-    )
+    embedded = embeddings.load("late")
+    assert embedded.disturbed == 0.5
+    chain = ImageChain(Chain(size=8, mean=[0.5] * 3, std=[0.5] * 3))
+    studio = Studio(pipeline, Prompts(template=TEMPLATE, names={}), Painting(steps=1, batch_size=2), chain)
     wanted = synthesis.order(2, 1, 6, 0)
     synthesis.paint_shards(studio, wanted, embedded, words, 2, tmp_path / "shards", Silent())
     synthesis.collect(tmp_path / "shards", wanted, 2, tmp_path / "painted.npy")

@@ -50,6 +50,7 @@ def test_everything_runs(project: Project):
         "pretrain@pixmix",
         "pretrain@pixmix-plain",
         "pretrain@branch",
+        "pretrain@rotation",
         "pretrain@scratch",
         "trace@ce",
         "trace@l2",

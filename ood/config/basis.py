@@ -59,6 +59,7 @@ SETTINGS = {
         *("oe", "evaluate", "report", "data.kind", "data.chain", "data.text", "detector.price"),
     ],
 }
+FEW, NAMED = 20, 3  # changes that are told one by one; stages that are named of those which a change reaches
 DEVICES = "ood/training/devices.py"  # what computes imports it, and reads `runtime`
 
 Basis = dict[str, Any]  # dotted key -> value, path of a module -> sha256
@@ -110,6 +111,24 @@ def changes(old: dict[str, Basis], new: dict[str, Basis]) -> dict[str, list[str]
                 said = key if "/" in key or key == LOCK else f"{key} {json.dumps(before.get(key))} -> {json.dumps(after.get(key))}"
                 found.setdefault(said, []).append(stage)
     return found
+
+
+def told(found: dict[str, list[str]]) -> list[str]:
+    """`changes` as sentences: one for each where they are few, else one for each section, with how many it has."""
+    if len(found) <= FEW:
+        return [f"{what} ({_some(stages)})" for what, stages in found.items()]
+    sections: dict[str, tuple[int, list[str]]] = {}
+    for what, stages in found.items():
+        key = what.split()[0]
+        section = ".".join(key.split(".")[:-1][:2]) if " -> " in what else key.rpartition("/")[0] or key
+        count, reached = sections.get(section, (0, []))
+        sections[section] = count + 1, [*reached, *(stage for stage in stages if stage not in reached)]
+    return [f"{section}: {count} changed ({_some(stages)})" for section, (count, stages) in sections.items()]
+
+
+def _some(stages: list[str]) -> str:
+    more = f" and {len(stages) - NAMED} more" if len(stages) > NAMED else ""
+    return ", ".join(stages[:NAMED]) + more
 
 
 def _given(own: Any, net: Any) -> Basis:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from ood.config.data import Data
 from ood.config.detector import AUTO, Detector
 from ood.config.evaluation import Features, Models, Report
-from ood.config.lineage import Lineage, known
+from ood.config.lineage import BRANCHES, Lineage, known
 from ood.config.methods import OE, UM, UMAP
 from ood.config.nets import Net
 from ood.config.training import Epochs, Pretrain
@@ -35,17 +35,17 @@ def comparisons(
             yield f"models.{name}: no such run. Known: {known(runs.nodes)}."
         elif score == "odin" and features.odin is None:
             yield f"models.{name}: its own score is odin, which features.odin: null leaves out. Change one of the two."
-        elif score == "confidence" and (name == ALIGNED or (runs.complete(name) and not runs.has_confidence(name))):
-            yield f"models.{name}: its own score is confidence, but its network has no such branch (pretrain.runs). Give it another."
+        elif score in BRANCHES and (name == ALIGNED or (runs.complete(name) and runs.branch(name) != score)):
+            yield f"models.{name}: its own score is {score}, but its network has no such branch (pretrain.runs). Give it another."
     if detector.model not in (None, AUTO, *models.root):
         yield f"detector.model: no model {detector.model!r}. Known: {AUTO}, {known(models.root)}; null: no detector."
     if detector.score == "odin" and features.odin is None:
         yield "detector.score: odin, which features.odin: null leaves out. Change one of the two."
     if detector.model == ALIGNED and detector.ensemble:
         yield f"detector.ensemble: {ALIGNED!r} is one network, under every seed. Set it to false."
-    unsure = detector.model == ALIGNED or (detector.model in runs and not runs.has_confidence(str(detector.model)))
-    if detector.score == "confidence" and unsure:
-        yield f"detector.score: confidence, but {detector.model!r} has no such branch (pretrain.runs). Give another score."
+    bare = detector.model == ALIGNED or (detector.model in runs and runs.branch(str(detector.model)) != detector.score)
+    if detector.score in BRANCHES and bare:
+        yield f"detector.score: {detector.score}, but {detector.model!r} has no such branch (pretrain.runs). Give another score."
     if detector.model is not None and data.id.split.calibration == 0 and data.id.calibration is None:
         yield (
             "data.id.split.calibration: 0, but a detector's threshold rests on images that nothing else was chosen on. Give it a share, "

@@ -164,18 +164,20 @@ class EmbedRun(Section):
     """Phase 2, one way to draw embeddings.
 
     mode: outlier (away from the class) or inlier (near it; trained on under its label). count: vectors per class.
-    method: knn (the paper); its ablations: noise on the token embedding, encoder_noise on what the text encoder makes of the prompt,
-    interpolation between classes, other names.
+    method: knn (the paper); crossing (BOOD, 2025); the paper's ablations: noise on the token embedding, encoder_noise on what the text
+    encoder makes of the prompt, interpolation between classes, other names.
     cosine: expected cosine of a candidate to the point that it was drawn around; stands for the spread of the Gaussian.
     k, boundary: for features_per_class features of a class, scaled in proportion to what a class has.
     seeds_per_round, candidates, keep: per round so many boundary points, candidates around each, and kept ones of each.
-    selection: farthest (as described; the nearest for inliers) or reference (the released code's indexing: a random pick around every
-    seed point, and with keep 1, as for inliers, all of a round around its first seed point).
+    selection: described (knn: the farthest, for inliers the nearest; crossing: those nearest the boundary), reference (knn: the released
+    code's indexing, a random pick around every seed point, and with keep 1, as for inliers, all of a round around its first seed point;
+    crossing: misclassified features first, vectors of the length that they have), random (crossing: any features, its control).
+    step, steps, beyond: of crossing: the length of a step among unit features, how many at most, and how many on the other side.
     names: the other names (method names).
     """
 
     mode: Literal["outlier", "inlier"] = "outlier"
-    method: Literal["knn", "noise", "encoder_noise", "interpolation", "names"] = "knn"
+    method: Literal["knn", "crossing", "noise", "encoder_noise", "interpolation", "names"] = "knn"
     count: Count
     cosine: float | None = Field(None, ge=1e-3, le=0.999999)
     k: Annotated[Limit, Field(ge=2)] = 300
@@ -184,13 +186,22 @@ class EmbedRun(Section):
     seeds_per_round: Limit = 50
     candidates: Count = 1500
     keep: Count = 2
-    selection: Literal["farthest", "reference"] = "farthest"
+    selection: Literal["described", "reference", "random"] = "described"
+    step: float | None = Field(None, gt=0, le=10)
+    steps: Limit = 100
+    beyond: int = Field(1, ge=0, le=1000)
     names: list[str] | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> "EmbedRun":
         if (self.cosine is not None) != (self.method in ("knn", "noise", "encoder_noise")):
             raise ValueError(f"cosine belongs to the methods knn, noise and encoder_noise, and only there; method is {self.method!r}")
+        if (self.step is not None) != (self.method == "crossing"):
+            raise ValueError(f"step belongs to method crossing, and only there; method is {self.method!r}")
+        if self.beyond >= self.steps:
+            raise ValueError(f"beyond ({self.beyond}) leaves none of {self.steps} steps to the boundary; lower it, or raise steps")
+        if self.selection == "random" and self.method != "crossing":
+            raise ValueError("selection 'random' is the control of method crossing; elsewhere it is described or reference")
         if (self.names is not None) != (self.method == "names") or self.names == []:
             raise ValueError("names (at least one) belong to method 'names' and only there")
         if self.names and (len({name.strip().lower() for name in self.names}) < len(self.names) or not all(map(str.strip, self.names))):

@@ -7,6 +7,8 @@ from ood.config.methods import OE, UM, UMAP, FineTune
 from ood.config.nets import Net
 from ood.config.training import Epochs, Overrides, Pretrain, PretrainRun, Training
 
+BRANCHES = ("confidence", "rotation")  # beside a head: keys of pretrain.runs, and the scores that need them
+
 
 @dataclass(frozen=True)
 class Node:
@@ -31,8 +33,8 @@ class Lineage:
         self.nodes: dict[str, Node] = {}
         self.fine_tunes: dict[str, FineTune] = {}
         self.twice: list[str] = []
-        self.confident = {name for name, run in pretrain.runs.items() if run.confidence is not None}
-        self.confident |= {name for name, epoch in epochs.root.items() if epoch.run in self.confident}
+        self.branches = {name: branch for name, run in pretrain.runs.items() for branch in BRANCHES if getattr(run, branch) is not None}
+        self.branches |= {name: self.branches[epoch.run] for name, epoch in epochs.root.items() if epoch.run in self.branches}
         self.nets = {name: run.net for name, run in pretrain.runs.items()}
         self.nets |= {name: self.nets.get(epoch.run) for name, epoch in epochs.root.items()}
         for name, run in pretrain.runs.items():
@@ -69,9 +71,9 @@ class Lineage:
         """The network of a run: that of the pretraining run which it comes from."""
         return self.nets.get(list(self.line(name))[-1]) or default
 
-    def has_confidence(self, name: str) -> bool:
-        """Whether the network of a run has a confidence branch."""
-        return list(self.line(name))[-1] in self.confident
+    def branch(self, name: str) -> str | None:
+        """The branch beside the head of a run's network (see BRANCHES), if it has one."""
+        return self.branches.get(list(self.line(name))[-1])
 
     def complete(self, name: str) -> bool:
         """Whether the run is there, and all that it comes from."""

@@ -207,7 +207,8 @@ class PretrainRun(Overrides):
     """net, augment: its own; null: the sections of that name. normalize: L2-normalise the features before the last layer (L2 paper).
 
     tau: LogitNorm instead (Wei et al. 2022): cross-entropy of normalised logits, divided by tau. confidence: a branch beside the last layer
-    that says how sure the network is (DeVries and Taylor 2018), with this budget, in nats, of hints that it may ask for. weights: of a
+    that says how sure the network is (DeVries and Taylor 2018), with this budget, in nats, of hints that it may ask for. rotation: a branch
+    that says which quarter turn an image is seen in (RotPred, Hendrycks et al. 2019), with this weight beside cross-entropy. weights: of a
     whole classifier for the data's classes, its head too: a file, as net.weights; with epochs 0 it is taken as it is.
     """
 
@@ -216,6 +217,7 @@ class PretrainRun(Overrides):
     normalize: bool = False
     tau: Temperature | None = None
     confidence: Nats | None = None
+    rotation: Annotated[float, Field(ge=0, le=1000)] | None = None
     weights: Annotated[str, AfterValidator(place)] | None = None
 
     @model_validator(mode="after")
@@ -224,6 +226,8 @@ class PretrainRun(Overrides):
             raise ValueError("normalize (features) and tau (LogitNorm) are two methods; give one of them")
         if self.confidence is not None and (self.tau is not None or self.weights is not None):
             raise ValueError("confidence has an objective of its own and a branch that no given weights have; take out tau and weights")
+        if self.rotation is not None and (self.tau is not None or self.weights is not None or self.confidence is not None):
+            raise ValueError("rotation has an objective and a branch of its own; take out tau, confidence and weights")
         return self
 
 

@@ -43,6 +43,8 @@ def unsuited(
     for key, one in strong.items():
         if one.alone or one.softens_by_mixing:
             yield f"{key}.strong: texts are neither mixed, turned nor erased (data.kind). Keep label_smoothing alone."
+    turned = [name for name, run in pretrain.runs.items() if run.rotation is not None]
+    yield from (f"pretrain.runs.{name}.rotation: texts are not turned (data.kind). Take it out." for name in turned)
     if diffusion.enabled:
         yield "diffusion.enabled: DREAM-OOD paints images, and data.kind is text. Set it to false."
     if features.odin is not None:

@@ -175,7 +175,7 @@ def _runs(*, pretrain: Pretrain, epochs: Epochs, um: UM, umap: UMAP, oe: OE, mas
                 f"from (it starts from {run.init!r}). Add a mask run with init: {run.init}, or change init."
             )
         if runs.complete(name):
-            yield from _branch(key, run, with_branch=runs.has_confidence(name))
+            yield from _branch(key, run, runs.branch(name))
     for name, forgetful in um.runs.items():
         forget, masked = forgetful.forget, mask.runs.get(forgetful.constraint)
         if forget is not None and masked is not None and forget.over_epochs and mask.masking(masked).epochs is None:
@@ -195,12 +195,15 @@ def _runs(*, pretrain: Pretrain, epochs: Epochs, um: UM, umap: UMAP, oe: OE, mas
             f"{', '.join(soft)}: b is a loss on hard labels; with soft ones the loss never falls to it. Take label_smoothing, mixup and "
             "cutmix out of the training."
         )
-    hinted = [name for name in runs.nodes if runs.complete(name) and runs.has_confidence(name)]
+    hinted = [name for name in runs.nodes if runs.complete(name) and runs.branch(name) == "confidence"]
     if soft := [name for name in hinted if (own := runs.nodes[name].recipe.strong).label_smoothing or own.softens_by_mixing]:
         yield (
             f"{', '.join(soft)}: a hint shows an image's one label; with soft ones there is none. Take label_smoothing, mixup and cutmix "
             "out of the training."
         )
+    for name, pretraining in pretrain.runs.items():
+        if pretraining.rotation is not None and runs.nodes[name].recipe.frozen:
+            yield f"pretrain.runs.{name}.rotation: freeze: backbone keeps features of images that aren't turned. Take one out."
     trained = runs.trained()
     for name, masked in mask.runs.items():
         if name == NO_CONSTRAINT:
@@ -222,12 +225,14 @@ def _runs(*, pretrain: Pretrain, epochs: Epochs, um: UM, umap: UMAP, oe: OE, mas
             yield f"trace.runs.{name}: nothing to trace, pretrain.keep_epochs is 0. Set it to 1 or more."
 
 
-def _branch(key: str, run: FineTune, *, with_branch: bool) -> Iterator[str]:
-    """A confidence branch is trained by the objectives that know it, and by no other."""
+def _branch(key: str, run: FineTune, branch: str | None) -> Iterator[str]:
+    """A branch is trained by the objectives that know it, and by no other."""
     objective = run.objective if isinstance(run, OERun) else "um"
-    if objective == "confidence" and not with_branch:
+    if objective == "confidence" and branch != "confidence":
         yield f"{key}.objective: confidence, but {run.init!r} has no such branch. Start from a run of pretrain.runs with confidence."
-    elif with_branch and (objective not in ("confidence", "none") or run.constrained):
+    elif branch == "rotation":
+        yield f"{key}.init: {run.init!r} has a rotation branch, which pretraining alone trains. Start from another run."
+    elif branch == "confidence" and (objective not in ("confidence", "none") or run.constrained):
         yield (
             f"{key}.init: {run.init!r} has a confidence branch, which is trained by runs of oe with objective confidence or none, without "
             "a constraint. Start from another run."

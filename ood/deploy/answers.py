@@ -19,11 +19,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ood.config.evaluation import Odin
 from ood.data.sets import Images, to_float
 from ood.data.views import Views
-from ood.detection.detectors import Detector, Outputs
-from ood.detection.scores import Head, odin
+from ood.detection.detectors import Detector, ImageScore, Outputs
+from ood.detection.scores import Head
 from ood.nets import Classifier
 
 BATCHES = {16: 64, 64: 16, 4096: 4}  # pixels up to which a batch is so large: few large images fill a core's cache (docs/performance.md)
@@ -56,10 +55,10 @@ class Answers(NamedTuple):
 
 @dataclass(frozen=True)
 class Member:
-    """A network with its score, fitted; for ODIN, which needs the images, its setting. temperature: that its logits are divided by."""
+    """A network with its score, fitted, or one that needs the images themselves. temperature: that its logits are divided by."""
 
     net: Classifier
-    score: Detector | Odin
+    score: Detector | ImageScore
     temperature: float
 
     def answer(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -72,7 +71,7 @@ class Member:
                 head = Head(self.net.fc.weight, self.net.fc.bias, self.net.normalize)
                 return probabilities, self.score(Outputs.of(head, logits, raw)).double(), raw
         with torch.inference_mode(False):
-            found = odin(self.net, images.clone(), self.score.temperature, self.score.epsilon)
+            found = self.score(self.net, images.clone())
         return probabilities, found.double(), raw
 
 

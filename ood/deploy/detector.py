@@ -218,8 +218,8 @@ def _member(folder: Path, bundle: Bundle, number: int, device: torch.device) -> 
     memory = torch.channels_last if bundle.channels_last else torch.contiguous_format
     net = net.to(device, memory_format=memory).eval()  # type: ignore[call-overload]  # torch's stubs lack the pair
     found = folders.tensors(folder, bundle, folders.fitted(number))
-    if bundle.odin is not None and bundle.score in detectors.FROM_IMAGES:
-        return Member(net, bundle.odin, network.temperature)
+    if bundle.score in detectors.FROM_IMAGES:
+        return Member(net, detectors.from_images(bundle.odin, turns=net.rotation is not None)[bundle.score], network.temperature)
     head = Head(net.fc.weight.detach(), net.fc.bias.detach(), net.normalize)
     try:
         fitted = detectors.restored(bundle.score, head, bundle.scores, {name: value.to(device) for name, value in found.items()})
@@ -233,7 +233,7 @@ def _filled(network: folders.Network, bundle: Bundle, state: dict[str, Tensor], 
     mean, std = (bundle.chain.mean, bundle.chain.std) if bundle.chain else ([], [])
     spec = store.Spec(
         network.net.model_dump(), bundle.classes, bundle.side, mean, std, network.normalize, vocabulary=bundle.vocabulary,
-        projection=network.projection,
+        projection=network.projection, rotation=1.0 if bundle.score == "rotation" else None,
     )  # fmt: skip
     with torch.device("meta"):
         wanted = {name: (value.shape, value.dtype) for name, value in spec.build().state_dict().items()}

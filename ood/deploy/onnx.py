@@ -1,7 +1,8 @@
 """A detector as one ONNX graph: decoded pictures in, class, probability, score, p-value and flag out; thresholds and classes as metadata.
 
 Input 'pictures': uint8 (N, H, W, 3), RGB, N of one size, any size. Outputs: 'label' int64 (N,), 'probability' float64 (N,), of it, 'score'
-float64 (N,), 'p_value' float64 (N,), 'is_ood' bool (N,), 'probabilities' float64 (N, C). Not for ODIN, which needs gradients.
+float64 (N,), 'p_value' float64 (N,), 'is_ood' bool (N,), 'probabilities' float64 (N, C). Not for ODIN and rotation, which need
+more of the network than one pass.
 """
 
 import json
@@ -80,13 +81,16 @@ def write(detector: Detector, path: Path) -> float:
     """Write the graph, one file, if it answers as the detector; the largest difference between the two (see `difference`).
 
     Raises:
-        InputError: a score that needs gradients; a library that isn't installed; as `difference`.
+        InputError: a score that needs more than one pass; a library that isn't installed; as `difference`.
     """
     chain = detector.bundle.chain
     if chain is None:
         raise InputError("ONNX graphs take pictures, and this detector reads texts. Use its folder.")
     if detector.bundle.score in detectors.FROM_IMAGES:
-        raise InputError(f"{detector.bundle.score} needs gradients, which a graph can't give. Export it with another detector.score.")
+        raise InputError(
+            f"{detector.bundle.score} needs more of the network than one pass, which a graph doesn't hold. Export it with another "
+            "detector.score."
+        )
     try:
         import onnx
         import onnxscript  # noqa: F401 - torch's exporter needs it

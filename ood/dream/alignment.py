@@ -187,6 +187,15 @@ def as_classifier(classes: list[str], folder: Path = ALIGNED) -> tuple[store.Sta
     return {"model": state}, replace(kept.spec, classes=classes, normalize=True, projection=width, trainings=1, unseen=False)
 
 
+def temperature(folder: Path = ALIGNED) -> float:
+    """What the encoder's cosines are divided by.
+
+    Raises:
+        InputError: not there yet.
+    """
+    return read_json(folder / "encoder.json", "align", Kept).temperature
+
+
 def load(folder: Path = ALIGNED) -> tuple[NDArray, NDArray, NDArray, list[str]]:
     """Features (n, d), labels (n,), anchors (C, d), class names.
 

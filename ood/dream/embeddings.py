@@ -14,7 +14,7 @@ from torch import Tensor
 from typing_extensions import TypedDict
 
 from ood.config.dream import EmbedRun
-from ood.dream import sampling
+from ood.dream import crossing, sampling
 from ood.dream.sampling import Drawn
 from ood.files import write_rows, write_sealed
 from ood.handover import read_array, read_json
@@ -28,21 +28,24 @@ EMBEDDINGS = Path("data/embeddings")
 class Space:
     """Where embeddings are drawn: features (n, d), labels (n,), anchors (C, d), class names.
 
-    names: token embeddings (m, d) of a run's own names.
+    temperature: that the encoder's cosines are divided by. names: token embeddings (m, d) of a run's own names.
     """
 
     features: NDArray
     labels: NDArray
     anchors: NDArray
     classes: list[str]
+    temperature: float
     names: Tensor | None = None
 
     def draw(self, label: int, run: EmbedRun, seed: int, device: torch.device) -> Drawn:
         """The vectors of one class."""
         key, table = (seed, label, 40), torch.from_numpy(self.anchors)
+        own, name = torch.from_numpy(self.features[self.labels == label]), self.classes[label]
         if run.method == "knn":
-            own = torch.from_numpy(self.features[self.labels == label])
-            return sampling.draw(own.to(device), table[label].to(device), run, key, self.classes[label])
+            return sampling.draw(own.to(device), table[label].to(device), run, key, name)
+        if run.method == "crossing":
+            return crossing.cross(own.to(device), table.to(device), label, self.temperature, run, key, name)
         if run.method == "noise":
             vectors = sampling.noisy_anchor(table[label], run, key)
         elif run.method == "encoder_noise":  # the prompt is painted as it is; the noise comes after the text encoder

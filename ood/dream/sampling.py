@@ -85,6 +85,19 @@ def scaled(number: int, run: EmbedRun, available: int) -> int:
     return min(available, max(1, round(number * available / run.features_per_class)))
 
 
+def directions(features: Tensor, name: str) -> Tensor:
+    """Unit features of a class.
+
+    Raises:
+        InputError: too few features, or features without a direction.
+    """
+    if len(features) < 2:
+        raise InputError(f"class {name!r} has {len(features)} training images; embeddings need at least 2.")
+    if not bool((features.norm(dim=1) > 0).all()) or not bool(features.isfinite().all()):
+        raise InputError(f"class {name!r}: a feature is zero or not finite, so it has no direction. Train `align` again, with a lower lr.")
+    return F.normalize(features, dim=1)
+
+
 def draw(features: Tensor, anchor: Tensor, run: EmbedRun, key: tuple[int, ...], name: str = "") -> Drawn:
     """`run.count` vectors of one class by the paper's method.
 
@@ -95,11 +108,7 @@ def draw(features: Tensor, anchor: Tensor, run: EmbedRun, key: tuple[int, ...], 
     Raises:
         InputError: too few features, or features without a direction.
     """
-    if len(features) < 2:
-        raise InputError(f"class {name!r} has {len(features)} training images; embeddings need at least 2.")
-    if not bool((features.norm(dim=1) > 0).all()) or not bool(features.isfinite().all()):
-        raise InputError(f"class {name!r}: a feature is zero or not finite, so it has no direction. Train `align` again, with a lower lr.")
-    unit = F.normalize(features, dim=1)
+    unit = directions(features, name)
     k = max(2, scaled(run.k, run, len(unit)))
     generator = generator_for(*key)
     score = knn_distance(unit, unit, k)
@@ -128,7 +137,7 @@ def draw(features: Tensor, anchor: Tensor, run: EmbedRun, key: tuple[int, ...], 
 def _kept(distance: Tensor, run: EmbedRun, inlier: bool) -> tuple[Tensor, Tensor]:
     """What stays of the candidates: rows and columns of their distances (seeds, candidates), (seeds, keep) each."""
     rows = torch.arange(len(distance), device=distance.device)[:, None].expand(-1, run.keep)
-    if run.selection == "farthest":
+    if run.selection == "described":
         return rows, distance.topk(run.keep, dim=1, largest=not inlier).indices
     # The released code reads a table of seeds x candidates as one of candidates x seeds: what it keeps has nothing to do with the
     # distances that won, and amounts to a random pick.

@@ -1,9 +1,9 @@
 """One forward pass per model over everything that scores and figures need; cached tensors from there on.
 
 data/features/<model>/<seed>.safetensors holds, per set: '<set>:logits' (N, C), '<set>:features' (N, D, raw), '<set>:labels' (N,), for
-all that are scored '<set>:odin' (N,) unless it is left out; and 'head:weight', 'head:bias', 'head:normalize', 'head:unseen' (whether the
-backbone has never been trained on this data), with 'head:confidence_weight' and '_bias' where there is such a branch. A net with a mask
-adds '<set>:unmasked_logits' for ID, from the dense net underneath.
+all that are scored '<set>:odin' (N,) unless it is left out, and '<set>:rotation' (N,) of a net with that branch; and 'head:weight',
+'head:bias', 'head:normalize', 'head:unseen' (whether the backbone has never been trained on this data), with 'head:confidence_weight' and
+'_bias' where there is such a branch. A net with a mask adds '<set>:unmasked_logits' for ID, from the dense net underneath.
 """
 
 from collections.abc import Callable
@@ -16,10 +16,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ood.config.evaluation import Odin
 from ood.data.batches import PlainBatches, generator_for
 from ood.data.sets import FeatureSet, Images
-from ood.detection.scores import Head, odin
+from ood.detection.detectors import ImageScore
+from ood.detection.scores import Head
 from ood.errors import InputError
 from ood.evaluation.groups import group_of
 from ood.handover import read_tensors
@@ -77,16 +77,16 @@ def extract(
     return {"logits": torch.cat(logits), "features": torch.cat(features), "labels": images.labels.cpu()}
 
 
-def extract_odin(
-    net: Classifier, images: Images, batch_size: int, setting: Odin, tick: Callable[[], None], precision: Precision = nullcontext
+def extract_score(
+    net: Classifier, images: Images, batch_size: int, score: ImageScore, tick: Callable[[], None], precision: Precision = nullcontext
 ) -> Tensor:
-    """ODIN's score of a set: it needs input gradients, so it can't be had from cached tensors."""
+    """A score of a set that can't be had from cached tensors (detectors.FROM_IMAGES), (N,)."""
     device = net.fc.weight.device
     scores = []
     with precision():
         for batch, _ in PlainBatches(images, batch_size):
             tick()
-            scores.append(odin(net, batch.to(device), setting.temperature, setting.epsilon).cpu())
+            scores.append(score(net, batch.to(device)).float().cpu())
     return torch.cat(scores)
 
 

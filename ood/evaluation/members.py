@@ -27,9 +27,9 @@ def member_of(model: str, seed: int, score: str, scores: Scores, setting: Odin |
     net, _ = store.load(store.MODELS / model / str(seed))
     placed(net, device, runtime)
     if score in detectors.FROM_IMAGES:
-        if setting is None:
+        if score == "odin" and setting is None:
             raise InputError("params.yaml: features.odin: null, but the detector's score is odin. Give it values.")
-        return Member(net, setting, temperature)
+        return Member(net, detectors.from_images(setting, turns=net.rotation is not None)[score], temperature)
     head, train = cached.head, cached.sets["id/train"]
     try:
         seen = Outputs.of(head, train["logits"], train["features"])

@@ -26,7 +26,8 @@ class Classifier(nn.Module):
         size: the H = W that it is built for.
         normalize: L2-normalise the features in front of the head, in training and testing (the L2 paper, Algorithm 1).
         mean, std: input normalisation in [0, 1] units.
-        confident: with a branch beside the head that says how sure the network is (DeVries and Taylor 2018).
+        confident: with a branch beside the head that says how sure the network is (DeVries and Taylor 2018). turns: with one that says
+            which quarter turn an image is seen in (Hendrycks et al. 2019).
         vocabulary: of one that reads texts, how many numbers words have: it takes int32 (N, size), 0 behind the end, in the images' place.
     """
 
@@ -44,6 +45,7 @@ class Classifier(nn.Module):
         mean: tuple[float, ...] | list[float] = CIFAR_MEAN,
         std: tuple[float, ...] | list[float] = CIFAR_STD,
         confident: bool = False,
+        turns: bool = False,
         vocabulary: int | None = None,
     ):
         super().__init__()
@@ -51,6 +53,7 @@ class Classifier(nn.Module):
         self.fc = nn.Linear(width, num_classes)
         nn.init.zeros_(self.fc.bias)
         self.confidence = nn.Linear(width, 1) if confident else None
+        self.rotation = nn.Linear(width, 4) if turns else None
         self.size, self.normalize, self.vocabulary = size, normalize, vocabulary
         # Not persistent: they are data facts, kept in model.json, and not learned.
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
@@ -90,6 +93,13 @@ class Classifier(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             return self.head(features), self.confidence(self._seen(features)).squeeze(1)
 
+    def with_turns(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (N, 3, size, size) -> their logits (N, C), and those of the turn that each is seen in, turn by turn (4 N, 4)."""
+        assert self.rotation is not None  # who asks has given it one
+        raw = self.features(torch.cat([torch.rot90(x, turn, (2, 3)) for turn in range(4)]))
+        with torch.autocast(raw.device.type, enabled=False):
+            return self.head(raw[: len(x)]), self.rotation(self._seen(raw))
+
     def _seen(self, features: Tensor) -> Tensor:
         exact = features if features.dtype == torch.float64 else features.float()
         return F.normalize(exact, dim=1) if self.normalize else exact
@@ -119,6 +129,7 @@ def build(
     mean: tuple[float, ...] | list[float] = CIFAR_MEAN,
     std: tuple[float, ...] | list[float] = CIFAR_STD,
     confident: bool = False,
+    turns: bool = False,
     vocabulary: int | None = None,
     projection: int | None = None,
     **options: Any,
@@ -127,7 +138,7 @@ def build(
 
     Args:
         net: its section, or its name ('wrn_40_2') with `options` (dropout, affine, stem, ...; see config.nets.Net).
-        normalize: L2-normalise features in front of the head. confident: with a confidence branch. vocabulary: of a network that reads
+        normalize: L2-normalise features in front of the head. confident, turns: with such a branch. vocabulary: of a network that reads
             texts, how many numbers words have; size is then how many words a text has. projection: a linear layer between the named network
             and the head, to so many features.
 
@@ -157,6 +168,7 @@ def build(
         mean=mean,
         std=std,
         confident=confident,
+        turns=turns,
         vocabulary=vocabulary,
     )
 

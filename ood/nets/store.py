@@ -29,8 +29,8 @@ class Spec:
     constraint: the level b of the loss constraint it was trained with. mask_keep: share of weights its mask keeps (None: no mask).
     trainings: how many it has been through; each has draws of its own. frozen: whether in the last of them its head learned alone. unseen:
     whether its backbone was trained neither in one of them nor, as far as can be known, before on these classes. confidence: the budget of
-    its confidence branch (None: it has none). vocabulary: of one that reads texts, how many numbers words have. projection: of one with a
-    linear layer in front of its head, to how many features.
+    its confidence branch, rotation: the weight of its rotation branch in training (None: it has none). vocabulary: of one that reads texts,
+    how many numbers words have. projection: of one with a linear layer in front of its head, to how many features.
     """
 
     net: dict
@@ -45,6 +45,7 @@ class Spec:
     frozen: bool = False
     unseen: bool = False
     confidence: float | None = None
+    rotation: float | None = None
     vocabulary: int | None = None
     projection: int | None = None
     history: dict = field(default_factory=dict)
@@ -63,12 +64,15 @@ class Spec:
             mean=self.mean,
             std=self.std,
             confident=self.confidence is not None,
+            turns=self.rotation is not None,
             vocabulary=self.vocabulary,
             projection=self.projection,
         )
 
 
-def spec_for(net: Net, info: Info, normalize: bool, *, whole: bool = False, confidence: float | None = None) -> Spec:
+def spec_for(
+    net: Net, info: Info, normalize: bool, *, whole: bool = False, confidence: float | None = None, rotation: float | None = None
+) -> Spec:
     """The Spec of a new network for a data set; where its weights came from is no part of it.
 
     Args:
@@ -85,6 +89,7 @@ def spec_for(net: Net, info: Info, normalize: bool, *, whole: bool = False, conf
         normalize,
         unseen=unseen,
         confidence=confidence,
+        rotation=rotation,
         vocabulary=info.vocabulary,
     )
 

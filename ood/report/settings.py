@@ -4,7 +4,7 @@ from ood.config import Params
 from ood.config.dream import Align, Embed, EmbedRun, Painting, Synthesize
 from ood.config.evaluation import Models
 from ood.config.methods import OE, UM, UMAP, FineTune, Mask, OERun, UMRun
-from ood.config.training import Epochs, Pretrain, Training
+from ood.config.training import Epochs, Pretrain, PretrainRun, Training
 from ood.dream.alignment import MODEL
 from ood.report.blocks import Table
 from ood.report.measured import level
@@ -17,7 +17,7 @@ def settings_table(params: Params, masks: dict[str, dict[str, float | None]]) ->
         masks: what the mask stage estimated, for thresholds that are null.
     """
     pretrain, mask, um, umap, oe = params[Pretrain], params[Mask], params[UM], params[UMAP], params[OE]
-    rows = [[name, f"given: {run.weights}" if run.weights else recipe(run.over(pretrain.training))] for name, run in pretrain.runs.items()]
+    rows = [[name, taught(run) + recipe(run.over(pretrain.training))] for name, run in pretrain.runs.items()]
     rows += [[name, f"epoch {epoch.epoch} of {epoch.run}"] for name, epoch in params[Epochs].root.items()]
     for name, masked in mask.runs.items():
         masking = mask.masking(masked)
@@ -39,6 +39,18 @@ def settings_table(params: Params, masks: dict[str, dict[str, float | None]]) ->
         b = f"; {held(exposed, um.threshold, masks)}" if exposed.constrained else ""
         rows.append([name, f"from {exposed.init}; {lesson(exposed)}{b}; {recipe(exposed.over(oe.training))}"])
     return Table(["run", "settings"], rows)
+
+
+def taught(run: PretrainRun) -> str:
+    """What is particular to a pretraining run, in a few words."""
+    found = {
+        f"given: {run.weights}": run.weights is not None,
+        "L2-normalised features": run.normalize,
+        f"LogitNorm, tau {run.tau}": run.tau is not None,
+        f"a confidence branch, budget {run.confidence}": run.confidence is not None,
+        f"a rotation branch x {run.rotation}": run.rotation is not None,
+    }
+    return "".join(f"{text}; " for text, there in found.items() if there)
 
 
 def lesson(run: OERun) -> str:
@@ -63,6 +75,8 @@ def drawing(run: EmbedRun) -> str:
     spread = f", cosine {run.cosine:g}" if run.cosine else ""
     edge = f" and boundary {run.boundary}" if run.mode == "outlier" else ""
     ranks = f", k {run.k}{edge} of {run.features_per_class}, {run.selection}" if run.method == "knn" else ""
+    if run.method == "crossing":
+        ranks = f", boundary {run.boundary} of {run.features_per_class}, {run.selection}, steps of {run.step:g}, {run.beyond} beyond"
     return f"{run.mode}s, {run.method}{spread}{ranks}"
 
 

@@ -75,6 +75,9 @@ class _Step(nn.Module):
         if self.objective.asks_confidence:
             assert isinstance(self.net, Classifier | Head)  # of which alone it is asked
             logits, beside["sure"] = self.net.with_confidence(images)
+        elif self.objective.asks_turns:
+            assert isinstance(self.net, Classifier)
+            logits, beside["turned"] = self.net.with_turns(images)
         else:
             logits = self.net(images)
         logits = logits if logits.dtype == torch.float64 else logits.float()

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ood.detection.scores import turn_error
 from ood.distributed import global_mean, global_rand
 
 Terms = dict[str, Tensor]
@@ -65,6 +66,7 @@ class Objective(nn.Module):
     """
 
     asks_confidence = False  # whether it wants what the network's confidence branch says, too
+    asks_turns = False  # whether it wants images seen in four turns, and what the network says of those
 
     def __init__(self, b: float | None = None):
         super().__init__()
@@ -229,6 +231,34 @@ class Confidence(Objective):
         with torch.no_grad():
             self.price.copy_(torch.where(asked < self.budget, price / 1.01, price / 0.99))
         return loss, {"loss": loss.detach(), **terms}
+
+
+class RotationPrediction(Objective):
+    """Cross-entropy + weight x that of which quarter turn an image is seen in, by a branch beside the head (Hendrycks et al. 2019).
+
+    Every image is seen in all four turns; its class is asked of the first alone. OpenOOD's recipe has weight 1.
+    """
+
+    asks_turns = True
+
+    def __init__(self, weight: float):
+        super().__init__()
+        self.weight = weight
+
+    def forward(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        outlier_logits: Tensor | None,
+        outlier_labels: Tensor | None = None,
+        turned: Tensor | None = None,
+    ) -> tuple[Tensor, Terms]:
+        """turned: logits of the turn (4 N, 4), turn by turn."""
+        assert turned is not None  # the training loop gives it
+        loss, terms = super().forward(logits, labels, outlier_logits)
+        rotation = global_mean(turn_error(turned))
+        loss = loss + self.weight * rotation
+        return loss, terms | {"loss": loss.detach(), "rotation": rotation.detach()}
 
 
 class LabelledInliers(Objective):
