@@ -1,10 +1,13 @@
-"""The aligned encoder as a classifier: class words are its head, and its maximum softmax is MCM's score."""
+"""The aligned encoder as a classifier: class words are its head. Its maximum softmax is MCM's score; NegLabel's takes other words too."""
+
+import torch
 
 from ood.config import Params
-from ood.config.dream import Diffusion
-from ood.config.training import Seeds
+from ood.config.dream import Aligned, Diffusion, Prompts
+from ood.config.training import Runtime, Seeds
 from ood.data import packed
-from ood.dream import absent, alignment
+from ood.dream import absent, alignment, pipelines, world
+from ood.dream.tokens import anchors
 from ood.files import empty, in_place_of, seal
 from ood.nets import store
 from stages.console import Console
@@ -17,9 +20,20 @@ def main() -> None:
     if not params[Diffusion].enabled:
         empty(place)
         return console.note(absent.NOTICE)
-    states, spec = alignment.as_classifier(packed.info().classes)
+    states, spec = alignment.as_classifier(packed.info().classes, negatives(params))
     with in_place_of(place, sealed=False) as folder:
         for seed in params[Seeds].root:
             store.save(folder / str(seed), states, spec)
             seal(folder / str(seed))
-    return console.note(f"cosines with {len(spec.classes)} class words in {spec.projection} dimensions")
+    return console.note(f"cosines with {len(spec.classes)} class words and {spec.negatives} others in {spec.projection} dimensions")
+
+
+def negatives(params: Params) -> torch.Tensor | None:
+    """Embeddings of words that are no class, as the text encoder has them, (M, d)."""
+    setting, prompts = params[Aligned], params[Prompts]
+    words = world.other_words(prompts) if setting.negatives == "world" else setting.negatives
+    if not words:
+        return None
+    pipeline = pipelines.load(torch.device("cpu"), params[Runtime])
+    found = anchors(pipeline.text_encoder, pipeline.tokenizer, words, prompts.pieces)
+    return alignment.least_alike(found, torch.from_numpy(alignment.load()[2]), setting.share)

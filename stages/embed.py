@@ -12,7 +12,7 @@ from ood.config.dream import Embed, Prompts
 from ood.config.training import Runtime
 from ood.dream import alignment, embeddings, pipelines
 from ood.dream.pictures import map_of_embeddings
-from ood.dream.tokens import anchor
+from ood.dream.tokens import anchors
 from ood.files import write_text
 from ood.tables import pick
 from ood.training.checkpoint import Scratch, fingerprint
@@ -29,7 +29,10 @@ def main(run: Annotated[str, typer.Argument(help="one of embed.runs")]) -> None:
     settings, inputs = [setting, embed.seed, runtime, prompts], [alignment.ALIGNED, pipelines.DIFFUSION]
     mark = fingerprint("stages/embed.py", settings, inputs, accelerator.device.type, processes=False)
     if accelerator.is_main_process:  # of several processes only one draws: it takes seconds a class
-        names = _rows(setting.names, prompts, runtime) if setting.names else None
+        names = None
+        if setting.names:  # as the text encoder that will paint has them
+            pipeline = pipelines.load(torch.device("cpu"), runtime)
+            names = anchors(pipeline.text_encoder, pipeline.tokenizer, setting.names, prompts.pieces)
         space = embeddings.Space(*alignment.load(), alignment.temperature(), names)
         outputs = [embeddings.EMBEDDINGS / run, Path(f"metrics/dream/embed-{run}.json"), Path(f"metrics/pictures/embeddings-{run}.png")]
         with Scratch(f"embed-{run}", mark, outputs) as scratch:
@@ -42,9 +45,3 @@ def main(run: Annotated[str, typer.Argument(help="one of embed.runs")]) -> None:
             scratch.publish(dict(zip((made, table, picture), outputs, strict=True)))
         console.note(", ".join(f"{key} {value:.3f}" for key, value in figures.items()))
     accelerator.end_training()
-
-
-def _rows(names: list[str], prompts: Prompts, runtime: Runtime) -> torch.Tensor:
-    """Token embeddings of the run's own names, read from the text encoder that will paint."""
-    pipeline = pipelines.load(torch.device("cpu"), runtime)
-    return torch.stack([anchor(pipeline.text_encoder, pipeline.tokenizer, name, prompts.pieces) for name in names])

@@ -10,7 +10,9 @@ from conftest import Workspace
 from safetensors.torch import load_file
 
 from ood import nets
-from ood.detection.scores import msp
+from ood.config.evaluation import Scores
+from ood.detection import detectors
+from ood.detection.scores import Head, msp
 from ood.dream import alignment
 from ood.nets import store
 
@@ -28,7 +30,7 @@ def encoder(folder: Path, width: int = 6, classes: int = 3) -> alignment.Aligned
 
 def test_its_logits_are_the_cosines_over_the_temperature_and_its_score_is_mcms(tmp_path):
     model = encoder(tmp_path / "align")
-    states, spec = alignment.as_classifier(["a", "b", "c"], tmp_path / "align")
+    states, spec = alignment.as_classifier(["a", "b", "c"], folder=tmp_path / "align")
     store.save(tmp_path / "model", states, spec)
     net, again = store.load(tmp_path / "model")
     net.eval()
@@ -39,6 +41,38 @@ def test_its_logits_are_the_cosines_over_the_temperature_and_its_score_is_mcms(t
         assert torch.allclose(net.features(images), model.encoder(images), atol=1e-6)
         assert torch.allclose(msp(net(images)), -(cosines / 0.1).softmax(1).amax(1), atol=1e-6)
     assert (again.classes, again.projection, again.normalize, again.trainings) == (["a", "b", "c"], 6, True, 1)
+
+
+def test_neglabel_is_the_share_of_class_words_under_one_softmax(tmp_path):
+    """-log-odds of the paper's S, by way of files and of a detector's own copy."""
+    model, words = encoder(tmp_path / "align"), torch.randn(7, 6, generator=torch.Generator().manual_seed(2))
+    states, spec = alignment.as_classifier(["a", "b", "c"], words, tmp_path / "align")
+    store.save(tmp_path / "model", states, spec)
+    net, again = store.load(tmp_path / "model")
+    assert again.negatives == 7
+    images = torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        raw, logits = net.features(images), net(images)
+        cosines = F.cosine_similarity(model.encoder(images)[:, None], torch.cat([model.anchors, words])[None], dim=2)
+    share = (cosines.double() / 0.1).softmax(1)[:, :3].sum(1)
+    head = Head(net.fc.weight.detach(), net.fc.bias.detach(), net.normalize, negatives=net.negatives)
+    outputs = detectors.Outputs.of(head, logits, raw)
+    assert "neglabel" in detectors.wanted(Scores(), head=head)
+    assert "neglabel" not in detectors.wanted(Scores())
+    fitted = detectors.fit(["neglabel"], head, outputs, torch.arange(5) % 3, logits, Scores())["neglabel"]
+    assert torch.allclose(fitted(outputs), ((1 - share) / share).log(), atol=1e-4)
+    bare = Head(head.weight, head.bias, head.normalize)
+    assert torch.equal(detectors.restored("neglabel", bare, Scores(), fitted.state)(outputs), fitted(outputs))
+    with pytest.raises(ValueError, match="this network has none"):
+        detectors.fit(["neglabel"], bare, outputs, torch.arange(5) % 3, logits, Scores())
+
+
+def test_words_least_like_a_class_are_kept():
+    anchors = torch.eye(4)[:2]
+    words = torch.tensor([[1.0, 0.1, 0, 0], [0, 0, 1, 0], [0.5, 0, 1, 0], [0, 0, 0, -2.0]])
+    assert torch.equal(alignment.least_alike(words, anchors, 0.5), words[[1, 3]])
+    assert torch.equal(alignment.least_alike(words, anchors, 1.0), words)
+    assert len(alignment.least_alike(words, anchors, 0.01)) == 1
 
 
 def test_a_projection_is_a_linear_layer_before_the_head():
@@ -52,6 +86,10 @@ def test_a_projection_is_a_linear_layer_before_the_head():
     [
         ({"models": {"ce": "msp", "aligned": "msp"}, "diffusion.enabled": False}, "models.aligned: needs DREAM-OOD, but"),
         ({"models": {"ce": "msp", "aligned": "confidence"}}, "models.aligned: its own score is confidence"),
+        ({"models": {"ce": "neglabel"}}, "models.ce: its own score is neglabel, which only 'aligned' has"),
+        ({"models": {"ce": "msp", "aligned": "neglabel"}, "aligned.negatives": None}, "models.aligned: neglabel needs words"),
+        ({"detector.model": "ce", "detector.score": "neglabel"}, "detector.score: neglabel, which only 'aligned' has"),
+        ({"aligned.share": 0.0}, "aligned.share"),
         ({"pretrain.runs.aligned": {}}, "'aligned' can't be a run's name"),
     ],
 )
@@ -65,6 +103,7 @@ def test_every_seed_has_the_same_one_and_without_dreams_there_is_none(tmp_path):
     workspace = Workspace(tmp_path, {"seeds": [0, 3]})
     encoder(tmp_path / "data/align")
     (tmp_path / "data/prepared/id").mkdir(parents=True)
+    (tmp_path / "data/prepared/world").mkdir()
     info = {"classes": ["a", "b", "c"], "side": 8, "mean": [0.5] * 3, "std": [0.5] * 3}
     (tmp_path / "data/prepared/id/info.json").write_text(json.dumps(info))
     workspace.stage("aligned")

@@ -107,7 +107,7 @@ def test_the_score_is_minus_the_branchs_word_of_what_the_head_sees():
     with pytest.raises(ValueError, match="doesn't have"):
         Score().fit(bare)
     assert "confidence" not in detectors.wanted(Scores(), ["confidence"])
-    assert "confidence" in detectors.wanted(Scores(), confident=True)
+    assert "confidence" in detectors.wanted(Scores(), head=head)
 
 
 OUTLIERS = {"outliers": "prepared/auxiliary"}

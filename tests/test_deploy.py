@@ -55,7 +55,7 @@ def made(folder, score="knn", net="wrn_10_1", seeds=(0,), size=8, calibration=10
             raw = model.features(images.float() / 255)
             model.fc.bias -= model.head(raw).mean(0)  # so that each class is somebody's
             branch = (torch.randn(1, model.fc.in_features) / 10, torch.zeros(1))
-            head = Head(model.fc.weight.detach(), model.fc.bias.detach(), confidence=branch)
+            head = Head(model.fc.weight.detach(), model.fc.bias.detach(), confidence=branch, negatives=torch.randn(9, len(branch[0][0])))
             outputs = Outputs.of(head, model.head(raw), raw)
         labels = torch.arange(calibration) % len(CLASSES)
         if score in detectors.FROM_IMAGES:

@@ -71,7 +71,8 @@ def test_every_score_comes_out_of_a_graph(normalize, tmp_path):
     with torch.no_grad():
         raw = net.features(images)
         branch = (torch.randn(1, net.fc.in_features), torch.zeros(1))
-        head = Head(net.fc.weight.detach(), net.fc.bias.detach(), normalize, branch)
+        words = torch.randn(9, net.fc.in_features, generator=torch.Generator().manual_seed(1))
+        head = Head(net.fc.weight.detach(), net.fc.bias.detach(), normalize, branch, words)
         outputs = Outputs.of(head, net.head(raw), raw)
     fitted = detectors.fit(names, head, outputs, labels, outputs.logits, Scores(knn_k=5))
     module, batch = EveryScore(net, fitted).eval(), torch.export.Dim("batch")

@@ -96,7 +96,8 @@ def test_what_was_fitted_makes_the_same_detector_again(cached, normalize, tmp_pa
 
     train, labels, test, plain_head, _ = cached
     branch = (torch.randn(1, train.shape[1], generator=torch.Generator().manual_seed(0)), torch.zeros(1))
-    head = Head(plain_head.weight, plain_head.bias, normalize, branch)
+    words = torch.randn(9, train.shape[1], generator=torch.Generator().manual_seed(1))
+    head = Head(plain_head.weight, plain_head.bias, normalize, branch, words)
     names = [name for name in detectors.NAMES if name not in detectors.FROM_IMAGES]
     outputs = Outputs.of(head, head.logits(head.input(test)), test)
     for name, one in fitted(names, head, train, labels, Scores()).items():

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from ood.config.data import Data
 from ood.config.detector import AUTO, Detector
+from ood.config.dream import Aligned
 from ood.config.evaluation import Features, Models, Report
 from ood.config.lineage import BRANCHES, Lineage, known
 from ood.config.methods import OE, UM, UMAP
@@ -22,6 +23,7 @@ def comparisons(
     umap: UMAP,
     oe: OE,
     models: Models,
+    aligned: Aligned,
     features: Features,
     detector: Detector,
     data: Data,
@@ -29,7 +31,7 @@ def comparisons(
     **_: object,
 ) -> Iterator[str]:
     """Models are runs, a detector is made of one of them, and a method's control trains as the method does."""
-    runs = Lineage(pretrain, epochs, um, umap, oe)
+    runs, negatives = Lineage(pretrain, epochs, um, umap, oe), aligned.negatives
     for name, score in models.root.items():
         if name not in runs and name != ALIGNED:
             yield f"models.{name}: no such run. Known: {known(runs.nodes)}."
@@ -37,6 +39,17 @@ def comparisons(
             yield f"models.{name}: its own score is odin, which features.odin: null leaves out. Change one of the two."
         elif score in BRANCHES and (name == ALIGNED or (runs.complete(name) and runs.branch(name) != score)):
             yield f"models.{name}: its own score is {score}, but its network has no such branch (pretrain.runs). Give it another."
+    if negatives is None:
+        worded = ["models.aligned"] if models.root.get(ALIGNED) == "neglabel" else []
+        worded += ["detector.score"] if detector.score == "neglabel" else []
+        yield from (f"{key}: neglabel needs words that are no class, and aligned.negatives is null. Give some." for key in worded)
+    yield from (
+        f"models.{name}: its own score is neglabel, which only {ALIGNED!r} has, whose head is made of words. Give it another."
+        for name, score in models.root.items()
+        if score == "neglabel" and name != ALIGNED
+    )
+    if detector.score == "neglabel" and detector.model not in (AUTO, ALIGNED):
+        yield f"detector.score: neglabel, which only {ALIGNED!r} has. Give another score."
     if detector.model not in (None, AUTO, *models.root):
         yield f"detector.model: no model {detector.model!r}. Known: {AUTO}, {known(models.root)}; null: no detector."
     if detector.score == "odin" and features.odin is None:

@@ -151,6 +151,17 @@ class Align(Section, key="align"):
         return self
 
 
+class Aligned(Section, key="aligned"):
+    """The encoder of phase 1 by itself, with class words as its head.
+
+    negatives: words that mean something else, for the score neglabel: world (the names of data.world), a list, or null: without that score.
+    share: of them those that stay, the ones least like a class word.
+    """
+
+    negatives: Literal["world"] | list[Annotated[str, Field(min_length=1)]] | None = "world"
+    share: Share = 1.0
+
+
 class Proofs(Section, key="proofs"):
     """ID as the pipeline renders it: `round_trip`, at most so many ID test images through its autoencoder; `samples` pictures of every
     class from its plain prompt."""

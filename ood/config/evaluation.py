@@ -10,7 +10,7 @@ from ood.config.training import Name
 
 ScoreName = Literal[
     "msp", "max_logit", "energy", "odin", "mahalanobis", "knn", "vim", "react", "feature_norm", "she", "rmd", "ash", "scale", "dice", "gen",
-    "klm", "nnguide", "xent", "fdbd", "nci", "vra", "confidence", "rotation",
+    "klm", "nnguide", "xent", "fdbd", "nci", "vra", "confidence", "rotation", "neglabel",
 ]  # fmt: skip
 LogitScore = Literal["msp", "max_logit", "energy", "feature_norm", "xent"]
 

@@ -12,7 +12,7 @@ from ood.config import Keyed, Params, spelt
 from ood.config.comparisons import ALIGNED, comparisons
 from ood.config.data import Data
 from ood.config.detector import AUTO, Detector
-from ood.config.dream import Align, Diffusion, Embed, Judge, Painting, Prompts, Proofs, Synthesize
+from ood.config.dream import Align, Aligned, Diffusion, Embed, Judge, Painting, Prompts, Proofs, Synthesize
 from ood.config.evaluation import Evaluate, Features, Models, Report, ScoreName, Scores, Trace
 from ood.config.lineage import Lineage, known
 from ood.config.look import Look
@@ -40,6 +40,7 @@ SECTIONS: dict[str, type[Keyed]] = {
         Prompts,
         Diffusion,
         Align,
+        Aligned,
         Embed,
         Painting,
         Proofs,

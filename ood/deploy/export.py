@@ -39,8 +39,8 @@ def networks(folder: Path, found: Calibrated) -> list[dict]:
         source = calibrated.CALIBRATED / str(seed)
         spec = store.load_spec(source)
         state = read_tensors(source / "model.safetensors", "calibrate")
-        # A branch is no part of the classifier. Where confidence is the score, the score has it; rotation's needs the network's own.
-        left = ("confidence.",) if found.score == "rotation" else ("confidence.", "rotation.")
+        # What stands beside the head is no part of the classifier: a score that needs it has its own copy, but for rotation's.
+        left = ("confidence.", "negatives") if found.score == "rotation" else ("confidence.", "negatives", "rotation.")
         kept = {name: value for name, value in state.items() if not name.startswith(left)}
         store.save_weights(folder / bundle.weights(number), kept)
         shutil.copyfile(checked(source / "score.safetensors", "calibrate"), folder / bundle.fitted(number))

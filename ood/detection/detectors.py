@@ -19,7 +19,7 @@ NAMES: tuple[str, ...] = get_args(ScoreName)
 ALWAYS = {"msp", "energy", "feature_norm"}  # what the tables lay beside every own score
 # ODIN needs input gradients, rotation the images turned, so they are computed where the images are.
 FROM_IMAGES = {"odin", "rotation"}
-OF_A_BRANCH = {"confidence"}  # of networks that have it
+OF_A_BRANCH = {"confidence": "confidence", "neglabel": "negatives"}  # those that a head must have something beside it for
 
 
 class Outputs(NamedTuple):
@@ -77,15 +77,16 @@ def _rotation(net: Any, images: Tensor) -> Tensor:
     return scores.rotation(logits.double(), turned.double())
 
 
-def wanted(setting: Scores, own: Iterable[str] = (), *, confident: bool = False) -> list[str]:
+def wanted(setting: Scores, own: Iterable[str] = (), *, head: Head | None = None) -> list[str]:
     """The scores to compute, in the order of NAMES: those in use, and those that tables need whatever is used.
 
     Args:
-        confident: whether the network has a confidence branch.
+        head: the network's; None: one with nothing beside it.
         own: every model's own score: methods are compared on both their own scores.
     """
     chosen = set(NAMES) if setting.used is None else {*setting.used, *ALWAYS, *own}
-    return [name for name in NAMES if name in chosen and (confident or name not in OF_A_BRANCH)]
+    missing = {name for name, part in OF_A_BRANCH.items() if getattr(head, part, None) is None}
+    return [name for name in NAMES if name in chosen and name not in missing]
 
 
 def fit(
@@ -137,7 +138,7 @@ def _fitted(kind: "_Kind | Detector", inside: Inside) -> Detector:
 def _kinds(head: Head, setting: Scores) -> dict[str, _Kind | Detector]:
     """Every score by its name, none fitted yet; those without anything to fit as they are."""
     mahalanobis, rmd, she, klm = scores.Mahalanobis(), scores.RMD(), scores.SHE(head), posthoc.KLMatching()
-    confidence = scores.Confidence()
+    confidence, neglabel = scores.Confidence(), scores.NegLabel(head)
     labelled = {"mahalanobis": mahalanobis, "rmd": rmd, "she": she}
     alone = {
         "knn": scores.KNN(setting.knn_k),
@@ -161,6 +162,7 @@ def _kinds(head: Head, setting: Scores) -> dict[str, _Kind | Detector]:
         "scale": Detector(lambda x: scale.score(x.seen)),
         "klm": _Kind(klm, lambda inside: klm.fit(inside.validation_logits), lambda x: klm.score(x.logits)),
         "confidence": _Kind(confidence, lambda _: confidence.fit(head), lambda x: confidence.score(x.seen)),
+        "neglabel": _Kind(neglabel, lambda _: neglabel.fit(head), lambda x: neglabel.score(x.seen)),
         **{name: _on_features(found, labels=True) for name, found in labelled.items()},
         **{name: _on_features(found, labels=False) for name, found in alone.items()},
     }

@@ -92,13 +92,15 @@ def rotation(logits: Tensor, turned: Tensor) -> Tensor:
 class Head:
     """The last layer, logits = W g(features) + b; `normalize`: g is division by the L2 norm.
 
-    confidence: weight (1, D) and bias (1,) of the branch beside it that says how sure the network is, where it has one.
+    confidence: weight (1, D) and bias (1,) of the branch beside it that says how sure the network is, where it has one. negatives: (M, D),
+    rows for words that are no class, of a head that is made of words.
     """
 
     weight: Tensor
     bias: Tensor
     normalize: bool = False
     confidence: tuple[Tensor, Tensor] | None = None
+    negatives: Tensor | None = None
 
     def input(self, features: Tensor) -> Tensor:
         """What the linear layer sees."""
@@ -257,6 +259,33 @@ class Confidence(Fitted):
 
     def score(self, features: Tensor) -> Tensor:
         return -torch.sigmoid(features.double() @ self.weight.T + self.bias).squeeze(1)
+
+
+class NegLabel(Fitted):
+    """Log-odds of all words that are no class against all class words, under one softmax (NegLabel, Jiang et al. 2024).
+
+    The paper's score is S = sum_i exp(l_i) / (sum_i exp(l_i) + sum_j exp(n_j)); this is log((1 - S) / S), which ranks as 1 - S, also where
+    S rounds to 1. Its groups of negative words, for thousands of them, are left out. What is fitted is those words.
+    """
+
+    kept: ClassVar = ("words",)
+
+    def __init__(self, head: Head):
+        self.head = head
+
+    def fit(self, head: Head) -> "NegLabel":
+        """From a head with such words.
+
+        Raises:
+            ValueError: it has none.
+        """
+        if head.negatives is None:
+            raise ValueError("neglabel needs words that are no class, and this network has none")
+        self.words = head.negatives.double()
+        return self
+
+    def score(self, features: Tensor) -> Tensor:
+        return (features.double() @ self.words.T).logsumexp(1) - self.head.logits(features).double().logsumexp(1)
 
 
 class KNN(Fitted):

@@ -166,14 +166,23 @@ def load_model(device: torch.device, folder: Path = ALIGNED) -> AlignedEncoder:
     return AlignedEncoder(encoder, anchors, kept.temperature).to(device).eval()
 
 
-def as_classifier(classes: list[str], folder: Path = ALIGNED) -> tuple[store.States, store.Spec]:
+def least_alike(words: Tensor, anchors: Tensor, share: float) -> Tensor:
+    """Of embeddings (M, d) the share that is least like the anchors (C, d), by the cosine that a twentieth of those exceeds: NegLabel's
+    choice of words (paper: a share of 0.15 of 70,000 nouns). In their order.
+    """
+    alike = (F.normalize(words, dim=1) @ F.normalize(anchors, dim=1).T).quantile(0.95, dim=1)
+    count = max(1, round(share * len(words)))
+    return words[alike.argsort(stable=True)[:count].sort().values]
+
+
+def as_classifier(classes: list[str], negatives: Tensor | None = None, folder: Path = ALIGNED) -> tuple[store.States, store.Spec]:
     """The trained encoder as any other classifier: its features go through L2 normalisation into a head of unit anchors over t.
 
     Its logits are the cosines over t, so minus its maximum softmax is the score of MCM (Ming et al. 2022), at the temperature that it was
     trained with.
 
     Args:
-        classes: the data's, in the anchors' order.
+        classes: the data's, in the anchors' order. negatives: embeddings of other words (M, d), M >= 1.
 
     Raises:
         InputError: not there yet.
@@ -183,8 +192,10 @@ def as_classifier(classes: list[str], folder: Path = ALIGNED) -> tuple[store.Sta
     state = {f"backbone.0.{name}": value for name, value in encoder.backbone.state_dict().items()}
     state |= {f"backbone.1.{name}": value for name, value in encoder.fc.state_dict().items()}
     state |= {"fc.weight": F.normalize(model.anchors, dim=1) / model.temperature, "fc.bias": torch.zeros(len(classes))}
-    width = model.anchors.shape[1]
-    return {"model": state}, replace(kept.spec, classes=classes, normalize=True, projection=width, trainings=1, unseen=False)
+    if negatives is not None:
+        state["negatives"] = F.normalize(negatives, dim=1) / model.temperature
+    spec = replace(kept.spec, classes=classes, normalize=True, projection=model.anchors.shape[1], trainings=1, unseen=False)
+    return {"model": state}, replace(spec, negatives=0 if negatives is None else len(negatives))
 
 
 def temperature(folder: Path = ALIGNED) -> float:

@@ -1,6 +1,6 @@
 """From class words to places in a prompt, and vectors put there before the text transformer (the paper's token injection)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -80,6 +80,11 @@ def anchor(text_encoder: TextEncoder, tokenizer: Tokenizer, word: str, pieces: s
     if pieces == "first" or len(ids) == 1:
         return rows[0].clone()
     return nn.functional.normalize(rows.mean(0), dim=0) * rows.norm(dim=1).mean()
+
+
+def anchors(text_encoder: TextEncoder, tokenizer: Tokenizer, words: Sequence[str], pieces: str = "whole") -> Tensor:
+    """Those of several words, (len(words), d)."""
+    return torch.stack([anchor(text_encoder, tokenizer, word, pieces) for word in words])
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 data/features/<model>/<seed>.safetensors holds, per set: '<set>:logits' (N, C), '<set>:features' (N, D, raw), '<set>:labels' (N,), for
 all that are scored '<set>:odin' (N,) unless it is left out, and '<set>:rotation' (N,) of a net with that branch; and 'head:weight',
 'head:bias', 'head:normalize', 'head:unseen' (whether the backbone has never been trained on this data), with 'head:confidence_weight' and
-'_bias' where there is such a branch. A net with a mask adds '<set>:unmasked_logits' for ID, from the dense net underneath.
+'_bias' where there is such a branch, 'head:negatives' where there are such words. A net with a mask adds '<set>:unmasked_logits' for ID,
+from the dense net underneath.
 """
 
 from collections.abc import Callable
@@ -105,6 +106,8 @@ def save(path: Path, tensors: dict[str, dict[str, Tensor]], net: Classifier, *, 
     if net.confidence is not None:
         flat |= {"head:confidence_weight": net.confidence.weight.detach().cpu().clone()}
         flat |= {"head:confidence_bias": net.confidence.bias.detach().cpu().clone()}
+    if net.negatives is not None:
+        flat["head:negatives"] = net.negatives.cpu().clone()
     flat["head:normalize"], flat["head:unseen"] = torch.tensor(net.normalize), torch.tensor(unseen)
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file({key: flat[key] for key in sorted(flat)}, path)
@@ -142,4 +145,5 @@ def load(model: str, seed: int) -> Cached:
         sets.setdefault(name, {})[kind] = tensor
     head = sets.pop("head")
     branch = (head["confidence_weight"], head["confidence_bias"]) if "confidence_weight" in head else None
-    return Cached(sets, Head(head["weight"], head["bias"], bool(head["normalize"]), branch), bool(head.get("unseen", False)))
+    found = Head(head["weight"], head["bias"], bool(head["normalize"]), branch, head.get("negatives"))
+    return Cached(sets, found, bool(head.get("unseen", False)))

@@ -23,7 +23,7 @@ def score_all(cached: Cached, setting: Scores, own: Iterable[str] = ()) -> Table
         InputError: a setting that these features can't serve.
     """
     head, train, validation = cached.head, cached.sets["id/train"], cached.sets["id/val"]
-    asked = detectors.wanted(setting, own, confident=head.confidence is not None)
+    asked = detectors.wanted(setting, own, head=head)
     names = [name for name in asked if name not in detectors.FROM_IMAGES or name in validation]
     cheap = [name for name in names if name not in detectors.FROM_IMAGES]
     seen = Outputs.of(head, train["logits"], train["features"])

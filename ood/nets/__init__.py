@@ -28,11 +28,13 @@ class Classifier(nn.Module):
         mean, std: input normalisation in [0, 1] units.
         confident: with a branch beside the head that says how sure the network is (DeVries and Taylor 2018). turns: with one that says
             which quarter turn an image is seen in (Hendrycks et al. 2019).
+        negatives: of one whose head is made of words, how many it has that are no class (see scores.NegLabel).
         vocabulary: of one that reads texts, how many numbers words have: it takes int32 (N, size), 0 behind the end, in the images' place.
     """
 
     mean: Tensor
     std: Tensor
+    negatives: Tensor | None
 
     def __init__(
         self,
@@ -46,6 +48,7 @@ class Classifier(nn.Module):
         std: tuple[float, ...] | list[float] = CIFAR_STD,
         confident: bool = False,
         turns: bool = False,
+        negatives: int = 0,
         vocabulary: int | None = None,
     ):
         super().__init__()
@@ -54,6 +57,7 @@ class Classifier(nn.Module):
         nn.init.zeros_(self.fc.bias)
         self.confidence = nn.Linear(width, 1) if confident else None
         self.rotation = nn.Linear(width, 4) if turns else None
+        self.register_buffer("negatives", torch.zeros(negatives, width) if negatives else None)
         self.size, self.normalize, self.vocabulary = size, normalize, vocabulary
         # Not persistent: they are data facts, kept in model.json, and not learned.
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
@@ -130,6 +134,7 @@ def build(
     std: tuple[float, ...] | list[float] = CIFAR_STD,
     confident: bool = False,
     turns: bool = False,
+    negatives: int = 0,
     vocabulary: int | None = None,
     projection: int | None = None,
     **options: Any,
@@ -138,9 +143,9 @@ def build(
 
     Args:
         net: its section, or its name ('wrn_40_2') with `options` (dropout, affine, stem, ...; see config.nets.Net).
-        normalize: L2-normalise features in front of the head. confident, turns: with such a branch. vocabulary: of a network that reads
-            texts, how many numbers words have; size is then how many words a text has. projection: a linear layer between the named network
-            and the head, to so many features.
+        normalize: L2-normalise features in front of the head. confident, turns, negatives: see `Classifier`. vocabulary: of a network that
+            reads texts, how many numbers words have; size is then how many words a text has. projection: a linear layer between the named
+            network and the head, to so many features.
 
     Raises:
         InputError: no such name, an impossible depth, an option that it doesn't know, an image size that it can't take.
@@ -169,6 +174,7 @@ def build(
         std=std,
         confident=confident,
         turns=turns,
+        negatives=negatives,
         vocabulary=vocabulary,
     )
 

@@ -30,7 +30,8 @@ class Spec:
     trainings: how many it has been through; each has draws of its own. frozen: whether in the last of them its head learned alone. unseen:
     whether its backbone was trained neither in one of them nor, as far as can be known, before on these classes. confidence: the budget of
     its confidence branch, rotation: the weight of its rotation branch in training (None: it has none). vocabulary: of one that reads texts,
-    how many numbers words have. projection: of one with a linear layer in front of its head, to how many features.
+    how many numbers words have. projection: of one with a linear layer in front of its head, to how many features. negatives: of one whose
+    head is made of words, how many it has that are no class.
     """
 
     net: dict
@@ -48,6 +49,7 @@ class Spec:
     rotation: float | None = None
     vocabulary: int | None = None
     projection: int | None = None
+    negatives: int = 0
     history: dict = field(default_factory=dict)
 
     def after(self, history: dict, *, alone: bool) -> "Spec":
@@ -67,6 +69,7 @@ class Spec:
             turns=self.rotation is not None,
             vocabulary=self.vocabulary,
             projection=self.projection,
+            negatives=self.negatives,
         )
 
 
