@@ -33,7 +33,7 @@ def main() -> None:
         write_text(counts, json.dumps({name: entry["count"] for name, entry in manifest.items()}, indent=1) + "\n")
         sheet_of_sets(picture, sets)
     if data.is_text:
-        notices += [cue.told(role) for role, cue in cues.found(PREPARED).items()]
+        notices += [*(cue.told(role) for role, cue in cues.found(PREPARED).items()), *cues.lengths(PREPARED)]
     for notice in notices:
         console.note(of_texts(notice) if data.is_text else notice)
     for name, entry in manifest.items():

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import PLAIN, PYTHON, ROOT, Workspace, parse
+from sklearn.metrics import roc_auc_score
 from torch.func import functional_call
 
 from ood import Detector, nets
 from ood.config import Params, recipes
 from ood.config.text import Documents, Lines, TextChain, Tsv
 from ood.config.whole import check
-from ood.data import cues, texts
+from ood.data import cues, packed, texts
 from ood.data.sources import texts as sources
 from ood.deploy import bundle
 from ood.deploy.sentences import Sentences
@@ -362,6 +363,25 @@ def test_a_word_that_tells_everything_is_named(tmp_path):
     assert "in 0.0% of auxiliary" in told
     assert "AUROC 100.0%" in told
     assert cues.found(tmp_path / "data/prepared").keys() == {"auxiliary", "validation"}
+    assert not [line for line in said.stderr.splitlines() + said.stdout.splitlines() if "length tells" in line]
+
+
+def test_a_length_that_tells_everything_is_named(tmp_path):
+    workspace = Workspace(tmp_path, TEXT)
+    corpus.write(tmp_path / "corpus")
+    rows = (tmp_path / "corpus/id.tsv").read_text().splitlines()
+    corpus.lines(tmp_path / "corpus/id.tsv", [f"{row} {' '.join(row.split()[1:] * 3)}" for row in rows])
+    said = workspace.stage("prepare")
+    told = [line for line in said.stderr.splitlines() + said.stdout.splitlines() if "length tells" in line]
+    assert len(told) == 2
+    inside = packed.arrays("id/test", tmp_path / "data/prepared")[0]
+    tests = [name for role in ("near", "far") for name in packed.names(role, tmp_path / "data/prepared")]
+    outside = [packed.arrays(name, tmp_path / "data/prepared")[0] for name in tests]
+    aurocs = []
+    for found in outside:
+        read = (np.concatenate([found, inside]) > 0).sum(1)
+        aurocs.append(roc_auc_score(np.repeat([0, 1], [len(found), len(inside)]), read))
+    assert f"AUROC {np.mean(aurocs):.1%}" in told[0]
 
 
 REFUSED = [

@@ -5,6 +5,7 @@ expected time and figures and where those come from. A mapping whose keys are fr
 a whole, as is a source of images; sections are merged key by key.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import StringIO
@@ -22,6 +23,8 @@ from ood.errors import InputError
 RECIPES = ROOT / "recipes"
 PRESETS = RECIPES / "presets"  # smaller overlays, on top of a recipe: the test sets of a paper
 FOR = "For: "  # a preset's line that names the recipes it goes with
+AS = "As: "  # a recipe's line that names the recipe whose values it has but for its own
+REMARK = r" +# .*$"
 MARK = "# Recipe: "  # how a params.yaml that holds a recipe begins
 
 
@@ -41,11 +44,21 @@ def header(text: str) -> list[str]:
 
 
 def overlay(name: str, folder: Path = RECIPES) -> str:
-    """A recipe's text.
+    """A recipe's text; of one that is another on other data (its line 'As:') with that one's below it.
 
     Raises:
         InputError: no such recipe.
     """
+    own = _text(name, folder)
+    base = next((line.removeprefix(AS) for line in header(own) if line.startswith(AS)), None)
+    if base is None:
+        return own
+    below = _text(base, folder)
+    values = "\n".join(re.sub(REMARK, "", line) for line in below.splitlines()[len(header(below)) :])  # they are about other data
+    return "\n".join([*(f"# {line}".rstrip() for line in header(own)), *_changed(values, own)]) + "\n"
+
+
+def _text(name: str, folder: Path) -> str:
     path = folder / f"{name}.yaml"
     if not path.is_file():
         what = "recipe" if folder == RECIPES else "preset"
