@@ -18,6 +18,7 @@ from ood.config.dream import EmbedRun, Prompts
 from ood.config.training import Runtime
 from ood.dream import pipelines, sampling
 from ood.dream.painting import paint
+from ood.dream.turning import spread_for
 
 THREADS = 2
 PAPER = EmbedRun(count=10_000, cosine=0.46, k=300, boundary=50, features_per_class=500, seeds_per_round=50, candidates=1500, keep=2)
@@ -63,7 +64,7 @@ def sample() -> None:
     torch.manual_seed(0)
     unit = F.normalize(torch.randn(WIDTH) + 0.7 * torch.randn(FEATURES, WIDTH), dim=1)
     boundary = sampling.knn_distance(unit, unit, PAPER.k).topk(PAPER.boundary).indices
-    sigma = sampling.spread_for(PAPER.cosine, WIDTH)
+    sigma = spread_for(PAPER.cosine, WIDTH)
     rounds = PAPER.count // (PAPER.seeds_per_round * PAPER.keep)
     for name, function in (("textbook loop", textbook_round), ("ood.dream.sampling", quick_round)):
         torch.manual_seed(1)

@@ -131,6 +131,11 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / "downloads").exists():
             (folder / "downloads").symlink_to(given.downloads.resolve())
+        asked = json.dumps([params, given.epochs, given.seeds])
+        before = folder / "asked.json"
+        if before.exists() and before.read_text(encoding="utf-8") != asked:
+            raise SystemExit(f"{folder} holds the figures of other settings. Name another folder.")
+        before.write_text(asked, encoding="utf-8")
         write(folder, params)
         if not (folder / "data/prepared").exists():
             stage(folder, "prepare")

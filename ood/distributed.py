@@ -69,6 +69,19 @@ def shard(total: int, rows: Tensor) -> Iterator[None]:
         _Shard.total = _Shard.rows = None
 
 
+@contextmanager
+def repeated(times: int) -> Iterator[None]:
+    """Within: the batch stands so many times behind itself, and so do its rows."""
+    before = _Shard.total, _Shard.rows
+    if _Shard.total is not None and _Shard.rows is not None:
+        _Shard.rows = torch.cat([_Shard.rows + time * _Shard.total for time in range(times)])
+        _Shard.total *= times
+    try:
+        yield
+    finally:
+        _Shard.total, _Shard.rows = before
+
+
 def global_rand(shape: torch.Size, device: torch.device) -> Tensor:
     """Uniform numbers of `shape`, drawn for the global batch and cut to this process's rows."""
     if world_size() == 1 or _Shard.total is None or _Shard.rows is None:

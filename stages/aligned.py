@@ -3,7 +3,7 @@
 import torch
 
 from ood.config import Params
-from ood.config.dream import Aligned, Diffusion, Prompts
+from ood.config.dream import Align, Aligned, Diffusion, Prompts
 from ood.config.training import Runtime, Seeds
 from ood.data import packed
 from ood.dream import absent, alignment, pipelines, world
@@ -29,11 +29,11 @@ def main() -> None:
 
 
 def negatives(params: Params) -> torch.Tensor | None:
-    """Embeddings of words that are no class, as the text encoder has them, (M, d)."""
+    """Embeddings of words that are no class, as the text encoder has them, (M, d); None: the class words come from elsewhere."""
     setting, prompts = params[Aligned], params[Prompts]
     words = world.other_words(prompts) if setting.negatives == "world" else setting.negatives
-    if not words:
+    if not words or params[Align].anchors is not None:
         return None
     pipeline = pipelines.load(torch.device("cpu"), params[Runtime])
-    found = anchors(pipeline.text_encoder, pipeline.tokenizer, words, prompts.pieces)
+    found = anchors(pipeline.text_encoder, pipeline.tokenizer, words)  # of pieces, whatever prompts say of class words: nothing is painted
     return alignment.least_alike(found, torch.from_numpy(alignment.load()[2]), setting.share)

@@ -10,7 +10,7 @@ import typer
 from ood.config import Params
 from ood.config.dream import Embed, Prompts
 from ood.config.training import Runtime
-from ood.dream import alignment, embeddings, pipelines
+from ood.dream import alignment, embeddings, pipelines, space
 from ood.dream.pictures import map_of_embeddings
 from ood.dream.tokens import anchors
 from ood.files import write_text
@@ -33,15 +33,15 @@ def main(run: Annotated[str, typer.Argument(help="one of embed.runs")]) -> None:
         if setting.names:  # as the text encoder that will paint has them
             pipeline = pipelines.load(torch.device("cpu"), runtime)
             names = anchors(pipeline.text_encoder, pipeline.tokenizer, setting.names, prompts.pieces)
-        space = embeddings.Space(*alignment.load(), alignment.temperature(), names)
+        where = space.Space(*alignment.load(), alignment.temperature(), names)
         outputs = [embeddings.EMBEDDINGS / run, Path(f"metrics/dream/embed-{run}.json"), Path(f"metrics/pictures/embeddings-{run}.png")]
         with Scratch(f"embed-{run}", mark, outputs) as scratch:
-            drawn = embeddings.draw_all(space, setting, embed.seed, accelerator.device, scratch.path / "classes", console)
-            figures = embeddings.figures(drawn, space.features, space.labels, space.anchors)
+            drawn = space.draw_all(where, setting, embed.seed, accelerator.device, scratch.path / "classes", console)
+            figures = space.figures(drawn, where, setting)
             made, table, picture = scratch.fresh("made"), scratch.path / "figures.json", scratch.path / "map.png"
             embeddings.save(made, drawn, setting)
             write_text(table, json.dumps(figures, indent=1) + "\n")
-            map_of_embeddings(picture, space.features, space.labels, space.anchors, drawn, space.classes, setting.mode)
+            map_of_embeddings(picture, where.features, where.labels, where.anchors, drawn, where.classes, setting.mode)
             scratch.publish(dict(zip((made, table, picture), outputs, strict=True)))
         console.note(", ".join(f"{key} {value:.3f}" for key, value in figures.items()))
     accelerator.end_training()

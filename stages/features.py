@@ -10,7 +10,7 @@ from ood.config.evaluation import Features
 from ood.config.training import Runtime, Seeds
 from ood.data import packed
 from ood.data.sets import Images, load
-from ood.detection.detectors import from_images
+from ood.detection.from_images import from_images
 from ood.evaluation.features import FEATURES, LABELLED, extract, extract_score, save, scored, through_head, training_part
 from ood.files import in_place_of
 from ood.nets import Classifier, store

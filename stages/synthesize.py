@@ -43,7 +43,7 @@ def main(run: Annotated[str, typer.Argument(help="one of synthesize.runs")]) -> 
         if accelerator.is_main_process:
             made = scratch.fresh("made")
             synthesis.collect(shards, wanted, painting.batch_size, made / "images.npy")
-            write_text(made / "pictures.csv", to_csv(synthesis.provenance(wanted, studio, classes)))
+            write_text(made / "pictures.csv", to_csv(synthesis.provenance(wanted, studio, classes, embedded.disturbed)))
             write_text(made / "info.json", json.dumps({"mode": embedded.mode, "classes": classes}, indent=1) + "\n")
             scratch.publish({made: PAINTED / run})
             console.note(f"{len(wanted)} pictures, {setting.count} of each class")

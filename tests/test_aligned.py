@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,10 +11,12 @@ from conftest import Workspace
 from safetensors.torch import load_file
 
 from ood import nets
+from ood.config.dream import Prompts
 from ood.config.evaluation import Scores
+from ood.data import packed
 from ood.detection import detectors
 from ood.detection.scores import Head, msp
-from ood.dream import alignment
+from ood.dream import alignment, world
 from ood.nets import store
 
 
@@ -67,6 +70,15 @@ def test_neglabel_is_the_share_of_class_words_under_one_softmax(tmp_path):
         detectors.fit(["neglabel"], bare, outputs, torch.arange(5) % 3, logits, Scores())
 
 
+def test_other_words_are_those_of_the_world_without_the_classes(monkeypatch):
+    said = {"world/a": ["Omega", "omega", "one", "pound"], "world/b": ["pound", "SEVEN", "eight", "7"]}
+    monkeypatch.setattr(packed, "names", lambda role, root: list(said))
+    monkeypatch.setattr(packed, "words", lambda name, root: said[name])
+    monkeypatch.setattr(packed, "info", lambda root: SimpleNamespace(classes=["7", "1", "8"]))
+    prompts = Prompts(template="a {name}", names={"7": "seven", "1": "number one"}, words={"1": "one"})
+    assert world.other_words(prompts) == ["omega", "pound", "eight"]
+
+
 def test_words_least_like_a_class_are_kept():
     anchors = torch.eye(4)[:2]
     words = torch.tensor([[1.0, 0.1, 0, 0], [0, 0, 1, 0], [0.5, 0, 1, 0], [0, 0, 0, -2.0]])
@@ -86,9 +98,13 @@ def test_a_projection_is_a_linear_layer_before_the_head():
     [
         ({"models": {"ce": "msp", "aligned": "msp"}, "diffusion.enabled": False}, "models.aligned: needs DREAM-OOD, but"),
         ({"models": {"ce": "msp", "aligned": "confidence"}}, "models.aligned: its own score is confidence"),
-        ({"models": {"ce": "neglabel"}}, "models.ce: its own score is neglabel, which only 'aligned' has"),
-        ({"models": {"ce": "msp", "aligned": "neglabel"}, "aligned.negatives": None}, "models.aligned: neglabel needs words"),
-        ({"detector.model": "ce", "detector.score": "neglabel"}, "detector.score: neglabel, which only 'aligned' has"),
+        ({"models": {"ce": "neglabel"}}, "models.ce: its own score is neglabel, but its network has no words that are no class"),
+        ({"models": {"ce": "msp", "aligned": "neglabel"}, "aligned.negatives": None}, "models.aligned: its own score is neglabel, but"),
+        ({"detector.model": "ce", "detector.score": "neglabel"}, "detector.score: neglabel, but 'ce' has no words"),
+        ({"models": {"ce": "msp"}, "detector.score": "neglabel"}, "detector.score: neglabel, but every model has no words"),
+        ({"aligned.negatives": []}, "aligned.negatives"),
+        ({"aligned.negatives": ["cat", "Cat"]}, "stands twice"),
+        ({"aligned.negatives": ["cat", "seven"]}, "aligned.negatives: 'seven' is an ID class"),
         ({"aligned.share": 0.0}, "aligned.share"),
         ({"pretrain.runs.aligned": {}}, "'aligned' can't be a run's name"),
     ],

@@ -122,11 +122,12 @@ def test_changes_name_the_key_with_both_values_and_the_stages():
 def test_many_changes_are_told_by_section():
     """Another recipe changes hundreds of values: nobody reads them one by one."""
     many = {f"oe.runs.run{n}.weight null -> {n}": [f"oe@run{n}", "report"] for n in range(40)} | {"ood/nets/wrn.py": ["align"]}
-    many['models.ce "a/b" -> null'] = ["evaluate"]
+    many |= {'models.ce "a/b" -> null': ["evaluate"], "seeds [0] -> [0, 1]": ["report"]}
     assert basis.told(many) == [
         "oe.runs: 40 changed (oe@run0, report, oe@run1 and 38 more)",
         "ood/nets: 1 changed (align)",
         "models: 1 changed (evaluate)",
+        "seeds: 1 changed (report)",
     ]
 
 

@@ -170,7 +170,7 @@ BAD = [
     ({"embed.runs.outliers.cosine": 1.2}, ["embed.runs.outliers.cosine", "at most 0.999999"]),
     ({"embed.runs.outliers.method": "names", "embed.runs.outliers.cosine": None}, ["embed.runs.outliers", "names (at least one)"]),
     ({"embed.runs.inliers.method": "noise"}, ["embed.runs.inliers", "needs method 'knn'"]),
-    ({"embed.runs.outliers.boundary": 2000}, ["embed.runs.outliers", "given for 1000 features"]),
+    ({"embed.runs.outliers.boundary": 2000}, ["embed.runs.outliers", "can't exceed features_per_class (1000)"]),
     ({"embed.runs.outliers.keep": 30}, ["embed.runs.outliers", "can't exceed candidates (20)"]),
     ({"judge.run": "scratch"}, ["judge.run", "'scratch'", "Known: branch, ce, l2"]),
     ({"synthesize.runs.outliers.embed": "edges"}, ["synthesize.runs.outliers.embed", "'edges'"]),

@@ -26,7 +26,7 @@ def features(count: int = 60, spread: float = 0.6, label: int = 2) -> torch.Tens
 
 
 def run(**changed: object) -> EmbedRun:
-    settings = {"method": "crossing", "count": 10, "step": 0.05, "boundary": 10, "features_per_class": 60, "k": 10}
+    settings = {"method": "crossing", "count": 10, "step": 0.05, "boundary": 10, "features_per_class": 60}
     return EmbedRun(**(settings | changed))
 
 
@@ -49,6 +49,23 @@ def test_the_direction_is_the_gradient():
     loss = F.cross_entropy(cosine_logits(z, anchors().double(), 0.1), labels, reduction="sum")
     (wanted,) = torch.autograd.grad(loss, z)
     assert torch.allclose(crossing.ascent(z.detach(), F.normalize(anchors().double(), dim=1), 2, 0.1), wanted, atol=1e-10)
+
+
+@pytest.mark.parametrize("temperature", [0.1, 0.05, 0.03])
+def test_the_direction_holds_in_single_precision_where_one_class_is_all_but_sure(temperature):
+    table = F.normalize(anchors().double(), dim=1)
+    noise = torch.randn(200, WIDTH, generator=torch.Generator().manual_seed(3), dtype=torch.float64) / WIDTH**0.5
+    z = F.normalize(table[2] + 0.3 * noise, dim=1)
+    wanted = crossing.ascent(z, table, 2, temperature).sign()
+    found = crossing.ascent(z.float(), table.float(), 2, temperature).sign()
+    assert (found == wanted).double().mean() > 0.99
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_the_last_of_the_steps_counts(beyond):
+    unit, table = F.normalize(torch.tensor([[1.0, 0.9]]), dim=1), torch.eye(2)
+    _, _, done = crossing.walked(unit, table, 0, 0.1, run(step=0.5, steps=beyond + 1, beyond=beyond))
+    assert done.all()
 
 
 def test_in_the_plane_the_number_of_steps_is_known():
@@ -106,6 +123,7 @@ def test_those_nearest_the_boundary_are_pushed_across():
     others = [i for i in range(60) if i not in drawn.seeds.tolist() and steps[i] > 0]
     assert steps[drawn.seeds].max() <= steps[others].min()
     assert torch.equal(drawn.distance, steps[drawn.seeds].float())
+    assert torch.equal(drawn.walks, steps)
     assert torch.equal(crossed(run()).vectors, drawn.vectors)
 
 
@@ -149,6 +167,7 @@ def test_what_does_not_cross_is_an_error_or_left_out():
     few = crossed(run(boundary=60, steps=8))
     assert 0 < len(few.boundary) < 60
     assert (predicted(few.vectors) != 2).all()
+    assert (few.walks < 0).any()
     with pytest.raises(InputError, match="class 'cat': a feature is zero or not finite"):
         crossing.cross(features() * 0, anchors(), 2, 0.1, run(), (0,), "cat")
 

@@ -47,6 +47,21 @@ def test_a_module_that_is_no_python_is_named(monkeypatch, tmp_path):
         _imports.__wrapped__("stages/um.py")
 
 
+@pytest.mark.parametrize(
+    ("stages", "kept_from"),
+    [
+        (("pretrain", "um", "umap", "oe", "align"), ("ood/detection/scores.py", "ood/detection/posthoc.py", "ood/dream/sampling.py")),
+        (("features", "trace"), ("ood/detection/detectors.py", "ood/detection/posthoc.py")),
+        (("synthesize", "proofs", "report", "diffusion"), ("ood/dream/crossing.py", "ood/dream/sampling.py")),
+        (("features", "evaluate"), ("ood/dream/crossing.py", "ood/training/objectives.py")),
+    ],
+)
+def test_a_formula_makes_only_its_own_users_stale(stages, kept_from):
+    """Hours of training don't hang on the code of a score that is computed in seconds, nor pictures on another way to draw."""
+    for stage in stages:
+        assert not set(kept_from) & set(closure(f"stages/{stage}.py")), stage
+
+
 def test_closure_sees_imports_inside_functions():
     assert "ood/nets/wrn.py" in closure("stages/pretrain.py")
     assert "ood/training/objectives.py" in closure("stages/um.py")

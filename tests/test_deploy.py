@@ -31,6 +31,7 @@ from ood.deploy.answers import Ensemble, Member
 from ood.deploy.verdicts import Verdict
 from ood.detection import detectors
 from ood.detection.detectors import Outputs
+from ood.detection.from_images import FROM_IMAGES, from_images
 from ood.detection.rule import Rule
 from ood.detection.scores import Head
 from ood.errors import InputError
@@ -58,8 +59,8 @@ def made(folder, score="knn", net="wrn_10_1", seeds=(0,), size=8, calibration=10
             head = Head(model.fc.weight.detach(), model.fc.bias.detach(), confidence=branch, negatives=torch.randn(9, len(branch[0][0])))
             outputs = Outputs.of(head, model.head(raw), raw)
         labels = torch.arange(calibration) % len(CLASSES)
-        if score in detectors.FROM_IMAGES:
-            fitted = detectors.from_images(odin, turns=turns is not None)[score]
+        if score in FROM_IMAGES:
+            fitted = from_images(odin, turns=turns is not None)[score]
         else:
             fitted = detectors.fit([score], head, outputs, labels, outputs.logits, scores)[score]
         store.save_weights(folder / bundle.weights(number), model.state_dict())

@@ -25,7 +25,10 @@ def test_a_launch_that_starts_one_process_only_is_an_error(prepared: Workspace, 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "processes"),
-    [("pretrain ce", 3), ("pretrain branch", 2), ("um um", 2), ("oe oe", 2), ("oe poem", 2), ("oe doe", 2), ("umap umap", 2)],
+    [
+        ("pretrain ce", 3),
+        *((run, 2) for run in ("pretrain branch", "pretrain rotation", "um um", "oe oe", "oe poem", "oe doe", "umap umap")),
+    ],
 )
 def test_several_processes_equal_one(trained: Workspace, tmp_path, command, processes):
     """Dropout, augmentation, mixed images and a last batch of two images (which leaves a third process without any) included.

@@ -21,12 +21,14 @@ from ood.data.chain import ImageChain
 from ood.data.sets import ImageSet
 from ood.dream import alignment, embeddings, judging, painting, sampling, small, synthesis, tokenizer
 from ood.dream.dreamed import Dreamed, filtered
-from ood.dream.embeddings import Embedded, Space
+from ood.dream.embeddings import Embedded
 from ood.dream.loop import Loop, one_cycle
 from ood.dream.painting import paint, round_trip
 from ood.dream.pixels import enlarge, to_signed
+from ood.dream.space import Space
 from ood.dream.studio import Studio, seed_of
 from ood.dream.tokens import anchor, encode, injected, piece_ids, place
+from ood.dream.turning import spread_for
 from ood.errors import InputError
 from ood.progress import Silent
 from ood.training.loop import Trainer
@@ -261,7 +263,7 @@ def test_distances_of_candidates_need_no_candidates():
 @pytest.mark.parametrize(("sigma", "cosine"), [(0.03, 0.769), (0.07, 0.458), (0.01, 0.964)])
 def test_published_spreads_as_cosines(sigma, cosine):
     """Sheet, 3.1 and 9.9: the expected cosine to the seed in 768 dimensions; sigma is a standard deviation."""
-    assert sampling.spread_for(cosine, 768) == pytest.approx(sigma, rel=0.01)
+    assert spread_for(cosine, 768) == pytest.approx(sigma, rel=0.01)
     unit = F.normalize(torch.randn(1, 768, generator=torch.Generator().manual_seed(0)), dim=1)
     candidates = F.normalize(unit + sigma * torch.randn(2000, 768, generator=torch.Generator().manual_seed(1)), dim=1)
     assert (candidates @ unit.T).mean().item() == pytest.approx(cosine, abs=0.01)
@@ -344,7 +346,7 @@ def test_inliers_keep_the_nearest_and_cover_all_seed_points():
     assert len(set(drawn.seeds.tolist())) == 60
     unit = F.normalize(z, dim=1)
     noise = torch.randn(300, 768, generator=torch.Generator().manual_seed(0))
-    typical = sampling.around(unit, torch.arange(60), sampling.spread_for(0.964, 768), noise, 10)
+    typical = sampling.around(unit, torch.arange(60), spread_for(0.964, 768), noise, 10)
     assert drawn.distance.mean() < typical.quantile(0.02, dim=1).mean()
 
 

@@ -22,6 +22,7 @@ from ood.deploy import onnx as graphs
 from ood.deploy.resizing import Preprocess
 from ood.detection import detectors
 from ood.detection.detectors import Outputs
+from ood.detection.from_images import FROM_IMAGES
 from ood.detection.scores import Head
 from ood.errors import InputError
 from ood.nets import store
@@ -67,7 +68,7 @@ def test_every_score_comes_out_of_a_graph(normalize, tmp_path):
     torch.manual_seed(0)
     spec = store.Spec(Net(name="resnet_8_1").model_dump(), CLASSES, 8, [0.5] * 3, [0.5] * 3, normalize)
     net, images, labels = spec.build().eval(), torch.rand(60, 3, 8, 8), torch.arange(60) % 3
-    names = [name for name in detectors.NAMES if name not in detectors.FROM_IMAGES]
+    names = [name for name in detectors.NAMES if name not in FROM_IMAGES]
     with torch.no_grad():
         raw = net.features(images)
         branch = (torch.randn(1, net.fc.in_features), torch.zeros(1))

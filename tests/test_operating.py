@@ -47,6 +47,7 @@ def test_the_best_on_validation_is_taken_and_test_figures_play_no_part():
         other = {"ce": summary("knn", {"msp": 0.7, "knn": 0.8}, test), "um": summary("vim", {"msp": 0.75, "vim": 0.78}, 1 - test)}
         assert choose(Detector(), other, MODELS)[:2] == ("ce", "knn")
     assert choose(Detector(score="msp"), RESULTS, MODELS)[:2] == ("um", "msp")
+    assert choose(Detector(score="vim"), RESULTS, MODELS)[:2] == ("um", "vim"), "of the models that have it"
     assert choose(Detector(model="um"), RESULTS, MODELS)[:2] == ("um", "vim")
     assert choose(Detector(model="ce", score="klm"), RESULTS, MODELS)[:2] == ("ce", "klm")
 

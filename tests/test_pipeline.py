@@ -83,6 +83,9 @@ def test_everything_runs(project: Project):
         assert set(figures["corrupted"]) == {"speckle", "pixelate", "jigsaw"}
         assert set(figures["own"]) == {"validation", "near", "far", "painted"}
         assert 0 <= figures["own"]["near"]["auroc"] <= 1
+    with (project.path / "metrics/scores.csv").open(newline="") as stream:
+        scored = {(row["model"], row["score"]) for row in csv.DictReader(stream)}
+    assert {model for model, score in scored if score == "neglabel"} == {"aligned"}
     assert "accuracy_unmasked" in json.loads((project.path / "metrics/umap.json").read_text())["id"]["test"]
     epochs = sorted(p.name for p in (project.path / "data/models/ce/0/epochs").iterdir())
     assert epochs == ["001.safetensors", "002.safetensors", "003.safetensors"]

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from ood.config.evaluation import Scores
 from ood.detection import detectors
 from ood.detection.detectors import Outputs
+from ood.detection.from_images import FROM_IMAGES
 from ood.detection.scores import RMD, SHE, VRA, Head, energy, gen
 
 NAMES = ("ash", "scale", "dice", "klm", "nnguide", "fdbd", "nci")
@@ -98,7 +99,7 @@ def test_what_was_fitted_makes_the_same_detector_again(cached, normalize, tmp_pa
     branch = (torch.randn(1, train.shape[1], generator=torch.Generator().manual_seed(0)), torch.zeros(1))
     words = torch.randn(9, train.shape[1], generator=torch.Generator().manual_seed(1))
     head = Head(plain_head.weight, plain_head.bias, normalize, branch, words)
-    names = [name for name in detectors.NAMES if name not in detectors.FROM_IMAGES]
+    names = [name for name in detectors.NAMES if name not in FROM_IMAGES]
     outputs = Outputs.of(head, head.logits(head.input(test)), test)
     for name, one in fitted(names, head, train, labels, Scores()).items():
         save_file(one.state, tmp_path / "score.safetensors")

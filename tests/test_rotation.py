@@ -10,11 +10,14 @@ import torch
 import torch.nn.functional as F
 from conftest import PLAIN, Workspace
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from ood import nets
 from ood.config.evaluation import Odin
-from ood.detection import detectors, scores
+from ood.config.nets import Net
+from ood.detection.from_images import FROM_IMAGES, from_images
+from ood.detection.rotation import rotation
+from ood.nets import weights
 from ood.training.objectives import RotationPrediction
 
 
@@ -42,7 +45,7 @@ def test_the_score_is_openoods():
     for image in range(6):
         errors = [-q[turn * 6 + image, turn].log2() for turn in range(4)]
         wanted = divergence[image] - sum(errors) / 4
-        assert scores.rotation(logits, turned)[image].item() == pytest.approx(-wanted.item() * math.log(2))
+        assert rotation(logits, turned)[image].item() == pytest.approx(-wanted.item() * math.log(2))
 
 
 def test_the_network_sees_every_quarter_turn():
@@ -56,10 +59,10 @@ def test_the_network_sees_every_quarter_turn():
             again = net.with_turns(torch.rot90(images, turn, (2, 3)))[1]
             assert torch.allclose(turned[turn * 3 : turn * 3 + 3], again[:3], atol=1e-5)
         assert not torch.allclose(turned[:3], turned[3:6], atol=1e-4)
-    assert detectors.from_images(None, turns=False) == {}
-    assert set(detectors.from_images(Odin(), turns=True)) == detectors.FROM_IMAGES
-    found = detectors.from_images(None, turns=True)["rotation"](net, images)
-    assert torch.allclose(found, scores.rotation(logits.double(), turned.double()))
+    assert from_images(None, turns=False) == {}
+    assert set(from_images(Odin(), turns=True)) == FROM_IMAGES
+    found = from_images(None, turns=True)["rotation"](net, images)
+    assert torch.allclose(found, rotation(logits.double(), turned.double()))
 
 
 OUTLIERS = {"outliers": "prepared/auxiliary"}
@@ -80,6 +83,16 @@ SETTINGS = {
     "detector.model": "rotation",
     "detector.score": "rotation",
 }
+
+
+def test_a_given_backbone_leaves_the_branch_as_it_is(tmp_path):
+    plain, net = (nets.build("wrn_10_1", num_classes=4, size=8, turns=turns) for turns in (False, True))
+    save_file(plain.state_dict(), tmp_path / "plain.safetensors")
+    before = net.rotation.weight.clone()
+    weights.fill(net, Net(name="wrn_10_1"), str(tmp_path / "plain.safetensors"), whole=False, classes=list("abcd"))
+    assert torch.equal(net.rotation.weight, before)
+    ours, theirs = net.backbone.state_dict(), plain.backbone.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ SETTINGS = {
     "umap": ["seeds", "augment", "umap.threshold", "umap.keep", "umap.training", "umap.runs.{run}"],
     "diffusion": ["prompts.template", "prompts.names", "diffusion"],
     "align": ["net", "augment", "prompts", "diffusion.enabled", "align"],
-    "aligned": ["seeds", "prompts", "diffusion.enabled", "aligned"],
+    "aligned": ["seeds", "runtime", "prompts", "diffusion.enabled", "align.anchors", "aligned"],
     "proofs": ["data.chain", "prompts", "diffusion.enabled", "painting", "proofs"],
     "embed": ["prompts", "embed.seed", "embed.runs.{run}"],
     "synthesize": ["data.chain", "prompts", "painting", "synthesize.seed", "synthesize.runs.{run}"],
@@ -51,6 +51,7 @@ SETTINGS = {
             "umap",
             "diffusion",
             "align",
+            "aligned",
             "embed",
             "painting",
             "synthesize",
@@ -120,7 +121,8 @@ def told(found: dict[str, list[str]]) -> list[str]:
     sections: dict[str, tuple[int, list[str]]] = {}
     for what, stages in found.items():
         key = what.split()[0]
-        section = ".".join(key.split(".")[:-1][:2]) if " -> " in what else key.rpartition("/")[0] or key
+        section = ".".join(key.split(".")[:-1][:2]) if " -> " in what else what.rpartition("/")[0]
+        section = section or key
         count, reached = sections.get(section, (0, []))
         sections[section] = count + 1, [*reached, *(stage for stage in stages if stage not in reached)]
     return [f"{section}: {count} changed ({_some(stages)})" for section, (count, stages) in sections.items()]

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from ood.config.data import Data
 from ood.config.detector import AUTO, Detector
-from ood.config.dream import Aligned
+from ood.config.dream import Align, Aligned
 from ood.config.evaluation import Features, Models, Report
 from ood.config.lineage import BRANCHES, Lineage, known
 from ood.config.methods import OE, UM, UMAP
@@ -12,6 +12,7 @@ from ood.config.nets import Net
 from ood.config.training import Epochs, Pretrain
 
 ALIGNED = "aligned"  # the encoder of DREAM-OOD as a classifier, which is no run
+NEGLABEL = "neglabel"  # the score that needs words that are no class, which that encoder alone has
 
 
 def comparisons(
@@ -23,6 +24,7 @@ def comparisons(
     umap: UMAP,
     oe: OE,
     models: Models,
+    align: Align,
     aligned: Aligned,
     features: Features,
     detector: Detector,
@@ -31,34 +33,33 @@ def comparisons(
     **_: object,
 ) -> Iterator[str]:
     """Models are runs, a detector is made of one of them, and a method's control trains as the method does."""
-    runs, negatives = Lineage(pretrain, epochs, um, umap, oe), aligned.negatives
+    runs = Lineage(pretrain, epochs, um, umap, oe)
+    words = align.anchors is None and bool(data.world if aligned.negatives == "world" else aligned.negatives)
+    lacking = dict.fromkeys(BRANCHES, "no such branch (pretrain.runs)") | {NEGLABEL: "no words that are no class (aligned.negatives)"}
+
+    def has(name: str, score: str) -> bool:
+        """Whether a model's network has what a score needs beside its head."""
+        if score in BRANCHES:
+            return name != ALIGNED and (not runs.complete(name) or runs.branch(name) == score)
+        return score != NEGLABEL or (name == ALIGNED and words)
+
     for name, score in models.root.items():
         if name not in runs and name != ALIGNED:
             yield f"models.{name}: no such run. Known: {known(runs.nodes)}."
         elif score == "odin" and features.odin is None:
             yield f"models.{name}: its own score is odin, which features.odin: null leaves out. Change one of the two."
-        elif score in BRANCHES and (name == ALIGNED or (runs.complete(name) and runs.branch(name) != score)):
-            yield f"models.{name}: its own score is {score}, but its network has no such branch (pretrain.runs). Give it another."
-    if negatives is None:
-        worded = ["models.aligned"] if models.root.get(ALIGNED) == "neglabel" else []
-        worded += ["detector.score"] if detector.score == "neglabel" else []
-        yield from (f"{key}: neglabel needs words that are no class, and aligned.negatives is null. Give some." for key in worded)
-    yield from (
-        f"models.{name}: its own score is neglabel, which only {ALIGNED!r} has, whose head is made of words. Give it another."
-        for name, score in models.root.items()
-        if score == "neglabel" and name != ALIGNED
-    )
-    if detector.score == "neglabel" and detector.model not in (AUTO, ALIGNED):
-        yield f"detector.score: neglabel, which only {ALIGNED!r} has. Give another score."
+        elif not has(name, score):
+            yield f"models.{name}: its own score is {score}, but its network has {lacking[score]}. Give it another."
+    asked = list(models.root) if detector.model == AUTO else [detector.model] if detector.model in models.root else []
     if detector.model not in (None, AUTO, *models.root):
         yield f"detector.model: no model {detector.model!r}. Known: {AUTO}, {known(models.root)}; null: no detector."
+    elif asked and not any(has(str(name), detector.score) for name in asked):
+        who = "every model" if detector.model == AUTO else repr(detector.model)
+        yield f"detector.score: {detector.score}, but {who} has {lacking[detector.score]}. Give another score."
     if detector.score == "odin" and features.odin is None:
         yield "detector.score: odin, which features.odin: null leaves out. Change one of the two."
     if detector.model == ALIGNED and detector.ensemble:
         yield f"detector.ensemble: {ALIGNED!r} is one network, under every seed. Set it to false."
-    bare = detector.model == ALIGNED or (detector.model in runs and runs.branch(str(detector.model)) != detector.score)
-    if detector.score in BRANCHES and bare:
-        yield f"detector.score: {detector.score}, but {detector.model!r} has no such branch (pretrain.runs). Give another score."
     if detector.model is not None and data.id.split.calibration == 0 and data.id.calibration is None:
         yield (
             "data.id.split.calibration: 0, but a detector's threshold rests on images that nothing else was chosen on. Give it a share, "

@@ -21,6 +21,12 @@ def _one_name(template: str) -> str:
     return template
 
 
+def _words(names: list[str]) -> list[str]:
+    if len({name.strip().lower() for name in names}) < len(names) or not all(map(str.strip, names)):
+        raise ValueError("a name is empty or stands twice; every name must be a word of its own")
+    return names
+
+
 class Naming(Section):
     """template: the prompt, {name} in it. names: class -> what stands for {name} (a class that isn't listed: its own name)."""
 
@@ -158,7 +164,7 @@ class Aligned(Section, key="aligned"):
     share: of them those that stay, the ones least like a class word.
     """
 
-    negatives: Literal["world"] | list[Annotated[str, Field(min_length=1)]] | None = "world"
+    negatives: Literal["world"] | Annotated[list[str], Field(min_length=1), AfterValidator(_words)] | None = "world"
     share: Share = 1.0
 
 
@@ -178,7 +184,7 @@ class EmbedRun(Section):
     method: knn (the paper); crossing (BOOD, 2025); the paper's ablations: noise on the token embedding, encoder_noise on what the text
     encoder makes of the prompt, interpolation between classes, other names.
     cosine: expected cosine of a candidate to the point that it was drawn around; stands for the spread of the Gaussian.
-    k, boundary: for features_per_class features of a class, scaled in proportion to what a class has.
+    k (of knn), boundary: for features_per_class features of a class, scaled in proportion to what a class has.
     seeds_per_round, candidates, keep: per round so many boundary points, candidates around each, and kept ones of each.
     selection: described (knn: the farthest, for inliers the nearest; crossing: those nearest the boundary), reference (knn: the released
     code's indexing, a random pick around every seed point, and with keep 1, as for inliers, all of a round around its first seed point;
@@ -201,7 +207,7 @@ class EmbedRun(Section):
     step: float | None = Field(None, gt=0, le=10)
     steps: Limit = 100
     beyond: int = Field(1, ge=0, le=1000)
-    names: list[str] | None = None
+    names: Annotated[list[str], AfterValidator(_words)] | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> "EmbedRun":
@@ -210,19 +216,18 @@ class EmbedRun(Section):
         if (self.step is not None) != (self.method == "crossing"):
             raise ValueError(f"step belongs to method crossing, and only there; method is {self.method!r}")
         if self.beyond >= self.steps:
-            raise ValueError(f"beyond ({self.beyond}) leaves none of {self.steps} steps to the boundary; lower it, or raise steps")
+            raise ValueError(f"beyond ({self.beyond}) leaves none of {self.steps} steps to reach the boundary; lower it, or raise steps")
         if self.selection == "random" and self.method != "crossing":
             raise ValueError("selection 'random' is the control of method crossing; elsewhere it is described or reference")
         if (self.names is not None) != (self.method == "names") or self.names == []:
             raise ValueError("names (at least one) belong to method 'names' and only there")
-        if self.names and (len({name.strip().lower() for name in self.names}) < len(self.names) or not all(map(str.strip, self.names))):
-            raise ValueError("a name is empty or stands twice; every name must be a word of its own")
         if self.mode == "inlier" and self.method != "knn":
             raise ValueError(f"mode 'inlier' needs method 'knn'; {self.method!r} draws outliers")
         if self.keep > self.candidates:
             raise ValueError(f"keep ({self.keep}) can't exceed candidates ({self.candidates})")
-        if max(self.k, self.boundary if self.mode == "outlier" else 0) > self.features_per_class:
-            raise ValueError(f"k ({self.k}) and boundary ({self.boundary}) are given for {self.features_per_class} features; lower them")
+        asked = {"k": self.k if self.method == "knn" else 0, "boundary": self.boundary if self.mode == "outlier" else 0}
+        if above := [f"{key} ({value})" for key, value in asked.items() if value > self.features_per_class]:
+            raise ValueError(f"{' and '.join(above)} can't exceed features_per_class ({self.features_per_class}), for which they are given")
         return self
 
 

@@ -217,7 +217,7 @@ class PretrainRun(Overrides):
     normalize: bool = False
     tau: Temperature | None = None
     confidence: Nats | None = None
-    rotation: Annotated[float, Field(ge=0, le=1000)] | None = None
+    rotation: Annotated[float, Field(gt=0, le=1000)] | None = None
     weights: Annotated[str, AfterValidator(place)] | None = None
 
     @model_validator(mode="after")

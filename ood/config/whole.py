@@ -293,7 +293,9 @@ def _dreams(
             yield f"oe.runs.{name}.per_class: {exposed.per_class} of each class, but {exposed.dreamed!r} paints {source.count}. Lower it."
 
 
-def _prompts(classes: list[str] | None, *, prompts: Prompts, diffusion: Diffusion, embed: Embed, **_: object) -> Iterator[str]:
+def _prompts(
+    classes: list[str] | None, *, prompts: Prompts, diffusion: Diffusion, embed: Embed, aligned: Aligned, **_: object
+) -> Iterator[str]:
     """Every class has its own name in prompts, and its word stands in what the text encoder reads."""
     if not diffusion.enabled:
         return
@@ -315,10 +317,13 @@ def _prompts(classes: list[str] | None, *, prompts: Prompts, diffusion: Diffusio
     said = [prompts.name(label).lower() for label in classes or prompts.names]
     for name in sorted({name for name in said if said.count(name) > 1}):
         yield f"prompts.names: two ID classes are called {name!r}. Give each its own name."
-    for run, setting in embed.runs.items():
-        for name in setting.names or ():
-            if name.lower() in {*said, *(label.lower() for label in classes or ())}:
-                yield f"embed.runs.{run}.names: {name!r} is an ID class; outliers need other names. Take it out."
+    given = {f"embed.runs.{run}.names": setting.names or [] for run, setting in embed.runs.items()}
+    given["aligned.negatives"] = aligned.negatives if isinstance(aligned.negatives, list) else []
+    known_words = {*said, *(prompts.word(label).lower() for label in classes or prompts.names), *(label.lower() for label in classes or ())}
+    for key, names in given.items():
+        for name in names:
+            if name.lower() in known_words:
+                yield f"{key}: {name!r} is an ID class; outliers need other names. Take it out."
 
 
 def _neighbours(

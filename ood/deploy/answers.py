@@ -21,7 +21,8 @@ from torch import Tensor
 
 from ood.data.sets import Images, to_float
 from ood.data.views import Views
-from ood.detection.detectors import Detector, ImageScore, Outputs
+from ood.detection.detectors import Detector, Outputs
+from ood.detection.from_images import ImageScore
 from ood.detection.scores import Head
 from ood.nets import Classifier
 

@@ -25,6 +25,7 @@ from ood.deploy.predictor import Predictor
 from ood.deploy.sentences import Sentences
 from ood.deploy.verdicts import Verdict, verdicts_of
 from ood.detection import detectors
+from ood.detection.from_images import FROM_IMAGES, from_images
 from ood.detection.guarantee import KINDS, Guarantee
 from ood.detection.rule import Rule
 from ood.detection.scores import Head
@@ -218,8 +219,8 @@ def _member(folder: Path, bundle: Bundle, number: int, device: torch.device) -> 
     memory = torch.channels_last if bundle.channels_last else torch.contiguous_format
     net = net.to(device, memory_format=memory).eval()  # type: ignore[call-overload]  # torch's stubs lack the pair
     found = folders.tensors(folder, bundle, folders.fitted(number))
-    if bundle.score in detectors.FROM_IMAGES:
-        return Member(net, detectors.from_images(bundle.odin, turns=net.rotation is not None)[bundle.score], network.temperature)
+    if bundle.score in FROM_IMAGES:
+        return Member(net, from_images(bundle.odin, turns=net.rotation is not None)[bundle.score], network.temperature)
     head = Head(net.fc.weight.detach(), net.fc.bias.detach(), net.normalize)
     try:
         fitted = detectors.restored(bundle.score, head, bundle.scores, {name: value.to(device) for name, value in found.items()})

@@ -24,6 +24,7 @@ from ood.deploy.resizing import Preprocess
 from ood.deploy.verdicts import Verdict, verdicts_of
 from ood.detection import detectors
 from ood.detection.detectors import Outputs
+from ood.detection.from_images import FROM_IMAGES
 from ood.detection.rule import Rule
 from ood.detection.scores import Head
 from ood.errors import InputError
@@ -86,7 +87,7 @@ def write(detector: Detector, path: Path) -> float:
     chain = detector.bundle.chain
     if chain is None:
         raise InputError("ONNX graphs take pictures, and this detector reads texts. Use its folder.")
-    if detector.bundle.score in detectors.FROM_IMAGES:
+    if detector.bundle.score in FROM_IMAGES:
         raise InputError(
             f"{detector.bundle.score} needs more of the network than one pass, which a graph doesn't hold. Export it with another "
             "detector.score."

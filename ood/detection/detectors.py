@@ -5,20 +5,16 @@ Scores that look at features see what the head sees (normalised on an L2 net); o
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
-import torch
 from torch import Tensor
 
-from ood.config.evaluation import Odin, ScoreName, Scores
+from ood.config.evaluation import ScoreName, Scores
 from ood.detection import posthoc, scores
 from ood.detection.scores import Fitted, Head
 
 NAMES: tuple[str, ...] = get_args(ScoreName)
 ALWAYS = {"msp", "energy", "feature_norm"}  # what the tables lay beside every own score
-# ODIN needs input gradients, rotation the images turned, so they are computed where the images are.
-FROM_IMAGES = {"odin", "rotation"}
 OF_A_BRANCH = {"confidence": "confidence", "neglabel": "negatives"}  # those that a head must have something beside it for
 
 
@@ -54,29 +50,6 @@ class Inside(NamedTuple):
     validation_logits: Tensor
 
 
-ImageScore = Callable[[Any, Tensor], Tensor]  # a network, images (N, 3, H, W) in [0, 1] -> (N,)
-
-
-def from_images(setting: Odin | None, *, turns: bool) -> dict[str, ImageScore]:
-    """The scores of FROM_IMAGES that a network can have.
-
-    Args:
-        setting: ODIN's; None: no ODIN. turns: whether the network has a rotation branch.
-    """
-    found: dict[str, ImageScore] = {}
-    if setting is not None:
-        found["odin"] = partial(scores.odin, temperature=setting.temperature, epsilon=setting.epsilon)
-    if turns:
-        found["rotation"] = _rotation
-    return found
-
-
-def _rotation(net: Any, images: Tensor) -> Tensor:
-    with torch.no_grad():
-        logits, turned = net.with_turns(images)
-    return scores.rotation(logits.double(), turned.double())
-
-
 def wanted(setting: Scores, own: Iterable[str] = (), *, head: Head | None = None) -> list[str]:
     """The scores to compute, in the order of NAMES: those in use, and those that tables need whatever is used.
 
@@ -92,7 +65,7 @@ def wanted(setting: Scores, own: Iterable[str] = (), *, head: Head | None = None
 def fit(
     names: Iterable[str], head: Head, train: Outputs, labels: Tensor, validation_logits: Tensor, setting: Scores
 ) -> dict[str, Detector]:
-    """The named detectors (none of FROM_IMAGES).
+    """The named detectors (none of from_images.FROM_IMAGES).
 
     Args:
         train, labels: of ID training images. validation_logits: of ID validation images, for KL matching.

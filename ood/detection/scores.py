@@ -4,7 +4,6 @@ Six need nothing but the tensor; the others are fitted on ID training features f
 On a net that normalises its features, the caller hands over what its head sees: `Head.input`.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -67,25 +66,6 @@ def odin(net: torch.nn.Module, images: Tensor, temperature: float, epsilon: floa
     step = torch.where(gradient < 0, -1.0, 1.0)
     with torch.no_grad():
         return msp(net(images - epsilon * step).float() / temperature)
-
-
-def turn_error(turned: Tensor) -> Tensor:
-    """Cross-entropy of an image's right quarter turn, the mean over its four.
-
-    Args:
-        turned: logits of the turn (4 N, 4), of all images as they are, then of all turned once, twice, three times. Returns (N,).
-    """
-    turn = torch.arange(4, device=turned.device).repeat_interleave(len(turned) // 4)
-    return F.cross_entropy(turned, turn, reduction="none").view(4, -1).mean(0)
-
-
-def rotation(logits: Tensor, turned: Tensor) -> Tensor:
-    """Mean error in telling an image's quarter turns, less KL(uniform || softmax) (RotPred, Hendrycks et al. 2019, as OpenOOD has it).
-
-    Args:
-        logits: (N, C). turned: see `turn_error`.
-    """
-    return turn_error(turned) + logits.log_softmax(1).mean(1) + math.log(logits.shape[1])
 
 
 @dataclass(frozen=True)

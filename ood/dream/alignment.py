@@ -168,7 +168,7 @@ def load_model(device: torch.device, folder: Path = ALIGNED) -> AlignedEncoder:
 
 def least_alike(words: Tensor, anchors: Tensor, share: float) -> Tensor:
     """Of embeddings (M, d) the share that is least like the anchors (C, d), by the cosine that a twentieth of those exceeds: NegLabel's
-    choice of words (paper: a share of 0.15 of 70,000 nouns). In their order.
+    choice of words. In their order.
     """
     alike = (F.normalize(words, dim=1) @ F.normalize(anchors, dim=1).T).quantile(0.95, dim=1)
     count = max(1, round(share * len(words)))

@@ -28,7 +28,8 @@ def ascent(z: Tensor, anchors: Tensor, label: int, temperature: float) -> Tensor
         z: (n, d), of any norm. anchors: (C, d), unit.
     """
     unit = F.normalize(z, dim=1)
-    pull = (unit @ anchors.T / temperature).softmax(1) @ anchors - anchors[label]
+    # The differences first: where one class is all but sure, p T less its own T would be a difference of equals.
+    pull = (unit @ anchors.T / temperature).softmax(1) @ (anchors - anchors[label])
     return (pull - (pull * unit).sum(1, keepdim=True) * unit) / (temperature * z.norm(dim=1, keepdim=True))
 
 
@@ -52,9 +53,10 @@ def walked(unit: Tensor, anchors: Tensor, label: int, temperature: float, run: E
     place, reached = unit.clone(), unit.clone()
     inside, outside = (torch.zeros(len(unit), dtype=torch.int64, device=unit.device) for _ in range(2))
     done = torch.zeros(len(unit), dtype=torch.bool, device=unit.device)
-    for _ in range(run.steps):
+    for step in range(run.steps + 1):
         own = (place @ anchors.T).argmax(1) == label
-        inside, outside = inside + (own if run.selection == "reference" else own & (outside == 0)), outside + ~own
+        counted = own & (step < run.steps) if run.selection == "reference" else own & (outside == 0)
+        inside, outside = inside + counted, outside + ~own
         arrived = ~own & ~done & (outside == run.beyond + 1)
         reached[arrived] = place[arrived]
         done |= arrived
@@ -76,6 +78,7 @@ def cross(features: Tensor, anchors: Tensor, label: int, temperature: float, run
     """
     unit, table = directions(features, name), F.normalize(anchors, dim=1)
     steps, reached, crossed = walked(unit, table, label, temperature, run)
+    walks = torch.where(crossed, steps, -1).cpu()
     chosen = _chosen(steps, crossed, distance(unit, table, label), run, key)
     if not len(chosen):
         raise InputError(
@@ -85,7 +88,7 @@ def cross(features: Tensor, anchors: Tensor, label: int, temperature: float, run
     chosen = chosen[torch.arange(run.count) % len(chosen)]
     length = reached[chosen].norm(dim=1, keepdim=True) if run.selection == "reference" else 1.0
     vectors = F.normalize(reached[chosen], dim=1) * length * anchors[label].norm()
-    return Drawn(vectors.cpu(), chosen.cpu(), steps[chosen].float().cpu(), chosen.unique().cpu())
+    return Drawn(vectors.cpu(), chosen.cpu(), steps[chosen].float().cpu(), chosen.unique().cpu(), walks)
 
 
 def _chosen(steps: Tensor, crossed: Tensor, exact: Tensor, run: EmbedRun, key: tuple[int, ...]) -> Tensor:

@@ -10,8 +10,8 @@ from torch import Tensor
 from ood.data.batches import generator_for
 from ood.dream.parts import Autoencoder, Pipeline
 from ood.dream.pixels import to_signed
-from ood.dream.sampling import turned
 from ood.dream.tokens import Placed, encode, place
+from ood.dream.turning import turned
 from ood.errors import InputError
 
 PIXELS = 2**21  # decoded at once: 8 pictures of 512 x 512

@@ -9,7 +9,7 @@ Per class, on unit features Z (n, d):
 """
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -18,18 +18,21 @@ from torch import Tensor
 
 from ood.config.dream import EmbedRun
 from ood.data.batches import generator_for
+from ood.dream.turning import spread_for, turned
 from ood.errors import InputError
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """Vectors of one class: (count, d), at the norm of the class's anchor. seeds: the feature each was drawn around (-1: none).
-    distance: to the k-th neighbour among the class's features. boundary: indices of the boundary points."""
+    """Vectors of one class: (count, d), at the norm of the class's anchor (but for crossing's reference). seeds: the feature each was drawn
+    around (-1: none). distance: of knn to the k-th neighbour among the class's features, of crossing in steps. boundary: indices of the
+    boundary points. walks: of crossing, the steps that each feature of the class takes to its boundary, -1 where it doesn't get there."""
 
     vectors: Tensor
     seeds: Tensor
     distance: Tensor
     boundary: Tensor
+    walks: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
 
     def packed(self) -> bytes:
         """As the content of a file."""
@@ -42,14 +45,6 @@ class Drawn:
         """What `packed` gave."""
         with np.load(io.BytesIO(content)) as arrays:
             return cls(**{name: torch.from_numpy(arrays[name]) for name in arrays.files})
-
-
-def spread_for(cosine: float, width: int) -> float:
-    """The standard deviation sigma at which normalise(z + sigma e) has this expected cosine to z in `width` dimensions.
-
-    cos = 1 / sqrt(1 + d sigma^2); the paper's 0.03 and 0.07 at d = 768 are cosines of 0.77 and 0.46.
-    """
-    return float(np.sqrt((1 / cosine**2 - 1) / width))
 
 
 def knn_distance(queries: Tensor, features: Tensor, k: int) -> Tensor:
@@ -152,12 +147,6 @@ def noisy_anchor(anchor: Tensor, run: EmbedRun, key: tuple[int, ...]) -> Tensor:
     """Ablation: Gaussian noise on the class's own token embedding, at the same expected cosine; (count, d)."""
     assert run.cosine is not None  # as every run of method noise has
     return turned(anchor, torch.randn(run.count, len(anchor), generator=generator_for(*key)), run.cosine)
-
-
-def turned(vectors: Tensor, noise: Tensor, cosine: float) -> Tensor:
-    """Vectors (..., d) turned by Gaussian noise (..., d) to this expected cosine, at their own norms."""
-    unit = F.normalize(vectors, dim=-1) + spread_for(cosine, vectors.shape[-1]) * noise
-    return F.normalize(unit, dim=-1) * vectors.norm(dim=-1, keepdim=True)
 
 
 def interpolated(anchors: Tensor, label: int, run: EmbedRun, key: tuple[int, ...]) -> Tensor:

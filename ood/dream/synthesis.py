@@ -92,8 +92,8 @@ def _shard(folder: Path, number: int, length: int) -> NDArray:
     return images
 
 
-def provenance(wanted: Order, studio: Studio, classes: list[str]) -> list[dict]:
-    """A row per picture: class, prompt and word, which of the class's embeddings, seed and sampler."""
+def provenance(wanted: Order, studio: Studio, classes: list[str], disturbed: float | None = None) -> list[dict]:
+    """A row per picture: class, prompt and word, which of the class's embeddings, or how far the prompt is disturbed, seed and sampler."""
     names = [classes[label] for label in wanted.labels]
     return [
         {
@@ -101,6 +101,7 @@ def provenance(wanted: Order, studio: Studio, classes: list[str]) -> list[dict]:
             "prompt": studio.prompts.prompt(name),
             "word": studio.prompts.word(name),
             "embedding": int(wanted.chosen[n]),
+            "disturbed": "" if disturbed is None else disturbed,
             "seed": wanted.seeds[n],
             "sampler": studio.painting.sampler,
             "steps": studio.painting.steps,

@@ -45,11 +45,18 @@ def choose(setting: Detector, results: Mapping[str, dict[str, Any]], models: Map
         if right[name] < max(right.values()) - setting.accuracy:
             continue
         score = summary["picked"] if setting.score == AUTO else setting.score
+        if score not in seeds[0].grid and setting.model == AUTO:
+            continue  # it needs what this network hasn't, a branch perhaps
         if score not in seeds[0].grid:
             raise InputError(f"params.yaml: detector.score: {score} isn't among those that are computed. Add it to scores.used.")
         by = sum(group_means(seed.grid[score])["validation"]["auroc"] for seed in seeds) / len(seeds)
         held = [value for seed in seeds for value in seed.held_out.get(score, {}).values()]
         found.append(Choice(name, score, AUTO == setting.model == setting.score, by, sum(held) / len(held) if held else None))
+    if not found:
+        raise InputError(
+            f"params.yaml: detector.score: {setting.score} isn't among those that are computed of a model that is right often enough. Add "
+            "it to scores.used, or name a model that has it."
+        )
     if setting.model == AUTO and setting.score in posthoc.FITTED_ON_VALIDATION:
         raise InputError(
             f"params.yaml: detector: {setting.score} is fitted on the images that validation OOD is told from, so validation can't say for "

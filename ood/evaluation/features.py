@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ood.data.batches import PlainBatches, generator_for
 from ood.data.sets import FeatureSet, Images
-from ood.detection.detectors import ImageScore
+from ood.detection.from_images import ImageScore
 from ood.detection.scores import Head
 from ood.errors import InputError
 from ood.evaluation.groups import group_of
@@ -81,7 +81,7 @@ def extract(
 def extract_score(
     net: Classifier, images: Images, batch_size: int, score: ImageScore, tick: Callable[[], None], precision: Precision = nullcontext
 ) -> Tensor:
-    """A score of a set that can't be had from cached tensors (detectors.FROM_IMAGES), (N,)."""
+    """A score of a set that can't be had from cached tensors (from_images.FROM_IMAGES), (N,)."""
     device = net.fc.weight.device
     scores = []
     with precision():

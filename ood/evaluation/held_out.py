@@ -17,6 +17,7 @@ from torch import Tensor
 from ood.config.evaluation import Scores
 from ood.detection import detectors
 from ood.detection.detectors import Outputs
+from ood.detection.from_images import FROM_IMAGES
 from ood.detection.scores import Head
 from ood.evaluation.features import Cached
 from ood.evaluation.metrics import detection_metrics
@@ -63,7 +64,7 @@ class HeldOut:
 
         inside = seen(validation["features"][~unseen])
         outside = seen(torch.cat([train["features"][~kept], validation["features"][unseen]]))
-        names = [name for name in detectors.wanted(self.scores, self.own) if name not in detectors.FROM_IMAGES]
+        names = [name for name in detectors.wanted(self.scores, self.own) if name not in FROM_IMAGES]
         most = {key: min(getattr(self.scores, key), len(features)) for key in ("knn_k", "nnguide_k")}  # there are fewer neighbours here
         fitted = detectors.fit(names, head, seen(features), relabelled, inside.logits, self.scores.model_copy(update=most))
         scored = {name: tuple(fitted[name](part).double().numpy() for part in (inside, outside)) for name in names}

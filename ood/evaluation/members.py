@@ -7,6 +7,7 @@ from ood.config.training import Runtime
 from ood.deploy.answers import Member
 from ood.detection import detectors
 from ood.detection.detectors import Outputs
+from ood.detection.from_images import FROM_IMAGES, from_images
 from ood.detection.scores import Head
 from ood.errors import InputError
 from ood.evaluation.calibration import fit_temperature
@@ -26,10 +27,10 @@ def member_of(model: str, seed: int, score: str, scores: Scores, setting: Odin |
     temperature = fit_temperature(validation["logits"].double().numpy(), validation["labels"].numpy())
     net, _ = store.load(store.MODELS / model / str(seed))
     placed(net, device, runtime)
-    if score in detectors.FROM_IMAGES:
+    if score in FROM_IMAGES:
         if score == "odin" and setting is None:
             raise InputError("params.yaml: features.odin: null, but the detector's score is odin. Give it values.")
-        return Member(net, detectors.from_images(setting, turns=net.rotation is not None)[score], temperature)
+        return Member(net, from_images(setting, turns=net.rotation is not None)[score], temperature)
     head, train = cached.head, cached.sets["id/train"]
     try:
         seen = Outputs.of(head, train["logits"], train["features"])

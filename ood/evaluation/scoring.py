@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from ood.config.evaluation import Scores
 from ood.detection import detectors
 from ood.detection.detectors import Outputs
+from ood.detection.from_images import FROM_IMAGES
 from ood.errors import InputError
 from ood.evaluation.features import Cached, scored
 
@@ -24,8 +25,8 @@ def score_all(cached: Cached, setting: Scores, own: Iterable[str] = ()) -> Table
     """
     head, train, validation = cached.head, cached.sets["id/train"], cached.sets["id/val"]
     asked = detectors.wanted(setting, own, head=head)
-    names = [name for name in asked if name not in detectors.FROM_IMAGES or name in validation]
-    cheap = [name for name in names if name not in detectors.FROM_IMAGES]
+    names = [name for name in asked if name not in FROM_IMAGES or name in validation]
+    cheap = [name for name in names if name not in FROM_IMAGES]
     seen = Outputs.of(head, train["logits"], train["features"])
     try:
         fitted = detectors.fit(cheap, head, seen, train["labels"], validation["logits"], setting)

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from ood.config.nets import FAMILIES, Net
+from ood.distributed import repeated
 from ood.errors import InputError
 
 CIFAR_MEAN = (125.3 / 255, 123.0 / 255, 113.9 / 255)  # the OE and UM papers' normalisation
@@ -100,7 +101,8 @@ class Classifier(nn.Module):
     def with_turns(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Images (N, 3, size, size) -> their logits (N, C), and those of the turn that each is seen in, turn by turn (4 N, 4)."""
         assert self.rotation is not None  # who asks has given it one
-        raw = self.features(torch.cat([torch.rot90(x, turn, (2, 3)) for turn in range(4)]))
+        with repeated(4):
+            raw = self.features(torch.cat([torch.rot90(x, turn, (2, 3)) for turn in range(4)]))
         with torch.autocast(raw.device.type, enabled=False):
             return self.head(raw[: len(x)]), self.rotation(self._seen(raw))
 

@@ -121,8 +121,8 @@ def fill(classifier: Classifier, net: Net, source: str, *, whole: bool, classes:
     if whole:
         _agree(found, source, classes, own["fc.weight"].shape[1])
     else:
-        found = {name: value for name, value in found.items() if not name.startswith("fc.")}
-    wanted = own.keys() if whole else [name for name in own if not name.startswith("fc.")]
+        found = {name: value for name, value in found.items() if name.startswith("backbone.")}
+    wanted = own.keys() if whole else [name for name in own if name.startswith("backbone.")]
     wrong = [name for name in wanted if name not in found and not name.endswith("num_batches_tracked")]
     wrong += [name for name in found if name not in own]
     wrong += [name for name in wanted if name in found and found[name].shape != own[name].shape]

@@ -1,7 +1,7 @@
 """A table of the report: every run with the settings that it was made with."""
 
 from ood.config import Params
-from ood.config.dream import Align, Embed, EmbedRun, Painting, Synthesize
+from ood.config.dream import Align, Aligned, Embed, EmbedRun, Painting, Synthesize
 from ood.config.evaluation import Models
 from ood.config.methods import OE, UM, UMAP, FineTune, Mask, OERun, UMRun
 from ood.config.training import Epochs, Pretrain, PretrainRun, Training
@@ -17,7 +17,10 @@ def settings_table(params: Params, masks: dict[str, dict[str, float | None]]) ->
         masks: what the mask stage estimated, for thresholds that are null.
     """
     pretrain, mask, um, umap, oe = params[Pretrain], params[Mask], params[UM], params[UMAP], params[OE]
-    rows = [[name, taught(run) + recipe(run.over(pretrain.training))] for name, run in pretrain.runs.items()]
+    rows: list[list[str]] = []
+    for name, run in pretrain.runs.items():
+        own = run.over(pretrain.training)
+        rows.append([name, f"given: {run.weights}" if run.weights and not own.epochs else taught(run) + recipe(own)])
     rows += [[name, f"epoch {epoch.epoch} of {epoch.run}"] for name, epoch in params[Epochs].root.items()]
     for name, masked in mask.runs.items():
         masking = mask.masking(masked)
@@ -29,7 +32,9 @@ def settings_table(params: Params, masks: dict[str, dict[str, float | None]]) ->
         rows.append([name, f"from {pruned.init}; {b}; {recipe(pruned.over(umap.training))}"])
     if MODEL in params[Models].root:
         align = params[Align]
-        told = f"cosines with class words over {align.temperature:g}; one network under every seed, so its spread says nothing"
+        words = params[Aligned].negatives
+        others = "" if words is None else ", and others (neglabel)"
+        told = f"cosines with class words{others} over {align.temperature:g}; one network under every seed, so its spread says nothing"
         rows.append([MODEL, f"{told}; {recipe(align.training)}"])
     p, embed = params[Painting], params[Embed]
     for name, painted in params[Synthesize].runs.items():
@@ -73,10 +78,11 @@ def lesson(run: OERun) -> str:
 def drawing(run: EmbedRun) -> str:
     """How an embed run draws, in a few words."""
     spread = f", cosine {run.cosine:g}" if run.cosine else ""
+    chosen = "" if run.selection == "described" else f", {run.selection}"
     edge = f" and boundary {run.boundary}" if run.mode == "outlier" else ""
-    ranks = f", k {run.k}{edge} of {run.features_per_class}, {run.selection}" if run.method == "knn" else ""
+    ranks = f", k {run.k}{edge} of {run.features_per_class}{chosen}" if run.method == "knn" else ""
     if run.method == "crossing":
-        ranks = f", boundary {run.boundary} of {run.features_per_class}, {run.selection}, steps of {run.step:g}, {run.beyond} beyond"
+        ranks = f", boundary {run.boundary} of {run.features_per_class}{chosen}, steps of {run.step:g}, {run.beyond} beyond"
     return f"{run.mode}s, {run.method}{spread}{ranks}"
 
 

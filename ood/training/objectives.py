@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ood.detection.scores import turn_error
+from ood.detection.rotation import turn_error
 from ood.distributed import global_mean, global_rand
 
 Terms = dict[str, Tensor]
