@@ -34,6 +34,6 @@ def negatives(params: Params) -> torch.Tensor | None:
     words = world.other_words(prompts) if setting.negatives == "world" else setting.negatives
     if not words or params[Align].anchors is not None:
         return None
-    pipeline = pipelines.load(torch.device("cpu"), params[Runtime])
+    pipeline = pipelines.load(torch.device("cpu"), Runtime())  # of which its text encoder knows nothing
     found = anchors(pipeline.text_encoder, pipeline.tokenizer, words)  # of pieces, whatever prompts say of class words: nothing is painted
     return alignment.least_alike(found, torch.from_numpy(alignment.load()[2]), setting.share)

@@ -27,7 +27,7 @@ SETTINGS = {
     "umap": ["seeds", "augment", "umap.threshold", "umap.keep", "umap.training", "umap.runs.{run}"],
     "diffusion": ["prompts.template", "prompts.names", "diffusion"],
     "align": ["net", "augment", "prompts", "diffusion.enabled", "align"],
-    "aligned": ["seeds", "runtime", "prompts", "diffusion.enabled", "align.anchors", "aligned"],
+    "aligned": ["seeds", "prompts", "diffusion.enabled", "align.anchors", "aligned"],
     "proofs": ["data.chain", "prompts", "diffusion.enabled", "painting", "proofs"],
     "embed": ["prompts", "embed.seed", "embed.runs.{run}"],
     "synthesize": ["data.chain", "prompts", "painting", "synthesize.seed", "synthesize.runs.{run}"],
