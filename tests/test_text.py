@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from copy import deepcopy
 from pathlib import Path
 
 import corpus
@@ -450,7 +451,7 @@ def test_whatever_is_handed_over_is_a_text_or_said_to_be_none():
 def test_the_pages_example_is_valid_in_the_recipes_place(tmp_path):
     page = (ROOT / "docs/text.md").read_text(encoding="utf-8")
     example = parse("\n".join(line[4:] for line in next(part for part in page.split("\n\n") if part.startswith("    data:")).splitlines()))
-    params = parse(recipes.apply((ROOT / "params.yaml").read_text(encoding="utf-8"), recipes.overlay("trec"), "trec"))
+    params = deepcopy(parse(recipes.apply((ROOT / "params.yaml").read_text(encoding="utf-8"), recipes.overlay("trec"), "trec")))
     params["data"] |= example["data"] | {"id": {"label_noise": params["data"]["id"]["label_noise"]} | example["data"]["id"]}
     (tmp_path / "params.yaml").write_text(json.dumps(params))
     check(Params(tmp_path / "params.yaml"))
