@@ -85,6 +85,8 @@ def test_words_least_like_a_class_are_kept():
     assert torch.equal(alignment.least_alike(words, anchors, 0.5), words[[1, 3]])
     assert torch.equal(alignment.least_alike(words, anchors, 1.0), words)
     assert len(alignment.least_alike(words, anchors, 0.01)) == 1
+    one, many = torch.tensor([1.0, 0, 0.8, 0]), torch.tensor([0.6, 0.6, 0, 0])  # very like one class of two, and somewhat like both
+    assert torch.equal(alignment.least_alike(torch.stack([one, many]), anchors, 0.5), many[None]), "the likest class counts"
 
 
 def test_a_projection_is_a_linear_layer_before_the_head():

@@ -51,6 +51,16 @@ def test_a_recipe_changes_its_values_and_keeps_every_comment_of_the_others(name)
     assert head[1].removeprefix("# ") == recipes.available()[name]
 
 
+@pytest.mark.parametrize("name", ["sst2", "newsgroups"])
+def test_a_recipe_on_other_data_has_the_others_values_without_their_reasons(name):
+    assert "As: trec" in recipes.header(recipes.overlay(name))
+    own, base = (parse(recipes.overlay(one)) for one in (name, "trec"))
+    assert own["oe"] == base["oe"]
+    assert own["data"]["auxiliary"] == base["data"]["auxiliary"]
+    assert own["data"]["near"] != base["data"]["near"]
+    assert "of these questions" not in recipes.overlay(name)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_of_a_recipe_is_lost_where_no_comment_stands_between_two_keys(name):
     """A new key right before a mapping that is replaced was overwritten with it."""

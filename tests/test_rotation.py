@@ -86,7 +86,7 @@ SETTINGS = {
 
 
 def test_a_given_backbone_leaves_the_branch_as_it_is(tmp_path):
-    plain, net = (nets.build("wrn_10_1", num_classes=4, size=8, turns=turns) for turns in (False, True))
+    plain, net = (nets.build("wrn_10_1", num_classes=4, size=8, turns=True) for _ in range(2))
     save_file(plain.state_dict(), tmp_path / "plain.safetensors")
     before = net.rotation.weight.clone()
     weights.fill(net, Net(name="wrn_10_1"), str(tmp_path / "plain.safetensors"), whole=False, classes=list("abcd"))
