@@ -60,7 +60,11 @@ class Dreams:
             judge=params[Judge].run,
             aligned=_figures("align", "align", "validation_accuracy"),
             proofs=_figures("proofs", "proofs", "prompts_agreed", "round_trip_pixels_changed"),
-            embedded={run: _figures(f"embed-{run}", f"embed {run}", "cosine_to_class", "cosine_to_other") for run in params[Embed].runs},
+            embedded={
+                run: _figures(f"embed-{run}", f"embed {run}", "cosine_to_class", "cosine_to_other")
+                for run, setting in params[Embed].runs.items()
+                if setting.method != "encoder_noise"  # its vectors aren't what is painted
+            },
             judged={run: _figures(run, f"judge {run}", "images") for run in params[Synthesize].runs},
             kept=kept,
         )
