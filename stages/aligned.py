@@ -6,8 +6,9 @@ from ood.config import Params
 from ood.config.dream import Align, Aligned, Diffusion, Prompts
 from ood.config.training import Runtime, Seeds
 from ood.data import packed
-from ood.dream import absent, alignment, pipelines, world
+from ood.dream import absent, alignment, pipelines
 from ood.dream.tokens import anchors
+from ood.dream.words import other_words
 from ood.files import empty, in_place_of, seal
 from ood.nets import store
 from stages.console import Console
@@ -31,7 +32,7 @@ def main() -> None:
 def negatives(params: Params) -> torch.Tensor | None:
     """Embeddings of words that are no class, as the text encoder has them, (M, d); None: the class words come from elsewhere."""
     setting, prompts = params[Aligned], params[Prompts]
-    words = world.other_words(prompts) if setting.negatives == "world" else setting.negatives
+    words = other_words(prompts) if setting.negatives == "world" else setting.negatives
     if not words or params[Align].anchors is not None:
         return None
     pipeline = pipelines.load(torch.device("cpu"), Runtime())  # of which its text encoder knows nothing

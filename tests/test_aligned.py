@@ -16,7 +16,8 @@ from ood.config.evaluation import Scores
 from ood.data import packed
 from ood.detection import detectors
 from ood.detection.scores import Head, msp
-from ood.dream import alignment, world
+from ood.dream import alignment
+from ood.dream.words import other_words
 from ood.nets import store
 
 
@@ -76,7 +77,7 @@ def test_other_words_are_those_of_the_world_without_the_classes(monkeypatch):
     monkeypatch.setattr(packed, "words", lambda name, root: said[name])
     monkeypatch.setattr(packed, "info", lambda root: SimpleNamespace(classes=["7", "1", "8"]))
     prompts = Prompts(template="a {name}", names={"7": "seven", "1": "number one"}, words={"1": "one"})
-    assert world.other_words(prompts) == ["omega", "pound", "eight"]
+    assert other_words(prompts) == ["omega", "pound", "eight"]
 
 
 def test_words_least_like_a_class_are_kept():

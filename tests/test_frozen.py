@@ -143,7 +143,7 @@ def test_every_method_trains_on_frozen_features(trained: Workspace, tmp_path):
     workspace = trained.copy(tmp_path)
     workspace.set({f"{key}.training.freeze": "backbone" for key in ("pretrain", "um", "umap", "oe")})
     workspace.set({"seeds": [0], "mask.layers": "head", "um.training.epochs": 1, "umap.training.epochs": 1, "oe.training.epochs": 1})
-    workspace.set({"oe.runs.poem.mine": None, "oe.runs.doe.perturb": None})  # for features that change
+    workspace.set({"oe.runs.poem.mine": None, "oe.runs.doe.perturb": None, "pretrain.runs.rotation.freeze": "none"})  # they change
     workspace.set({"pretrain.runs.given": {"net": {"name": "wrn_10_1", "weights": "data/models/ce/0/model.safetensors"}, "epochs": 2}})
     workspace.set({"mask.runs.head": {"init": "given"}, "um.runs.forgets": {"init": "given", "constraint": "head"}})
     workspace.set({"umap.runs.pruned": {"init": "given", "constraint": "head"}})

@@ -46,13 +46,6 @@ def captioned(prompts: Naming, root: Path = packed.PREPARED) -> Captioned:
     return Captioned(torch.cat(images), torch.cat(captions), [prompts.template.format(name=name) for name in names], inliers=len(inliers))
 
 
-def other_words(prompts: Prompts, root: Path = packed.PREPARED) -> list[str]:
-    """What captions of the world name, each once, without the ID classes."""
-    known = {name.lower() for label in packed.info(root).classes for name in (label, prompts.name(label), prompts.word(label))}
-    found = {word.lower(): word for name in packed.names("world", root) for word in packed.words(name, root)}
-    return [word for key, word in found.items() if key not in known]
-
-
 def everything(images: Images) -> Tensor:
     """All images of a set, uint8 (N, 3, side, side): the pipeline that is trained here is small, and so are they."""
     return images.some(torch.arange(len(images)))
