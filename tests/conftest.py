@@ -240,6 +240,16 @@ class Workspace:
         return twin
 
 
+def refusal(path: Path, settings: dict, changes: dict) -> str:
+    """What `check` says of settings with changes that it has to refuse."""
+    workspace = Workspace(path, settings)
+    workspace.set(changes)
+    result = workspace.stage("check", check=False)
+    assert result.returncode == 1, result.stdout
+    assert "Traceback" not in result.stderr
+    return result.stderr
+
+
 class Project(Workspace):
     """A workspace that is a git and DVC repository with a copy of the code, as a clone would be."""
 

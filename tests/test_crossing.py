@@ -1,5 +1,6 @@
 """BOOD: features near the boundary of their class, pushed across it."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,6 +9,7 @@ from pydantic import ValidationError
 from ood.config.dream import EmbedRun
 from ood.dream import crossing
 from ood.dream.alignment import cosine_logits
+from ood.dream.space import Space, figures
 from ood.errors import InputError
 
 WIDTH = 48
@@ -170,6 +172,22 @@ def test_what_does_not_cross_is_an_error_or_left_out():
     assert (few.walks < 0).any()
     with pytest.raises(InputError, match="class 'cat': a feature is zero or not finite"):
         crossing.cross(features() * 0, anchors(), 2, 0.1, run(), (0,), "cat")
+
+
+def test_the_figures_count_what_takes_no_part():
+    setting = run(boundary=60, steps=8)
+    drawn = crossed(setting)
+    space = Space(features().numpy(), np.zeros(60), anchors()[[2, 0, 1, 3, 4]].numpy(), list("cabde"), 0.1)  # the class comes first
+    found = figures([drawn], space, setting)
+    _, steps, _, done = walk(setting)
+    assert found["misclassified"] == pytest.approx(float((steps == 0).float().mean()))
+    assert found["not_crossing"] == pytest.approx(float((~done).float().mean()))
+    assert 0 < found["misclassified"] < 1
+    assert 0 < found["not_crossing"] < 1
+    assert found["distinct"] == len(drawn.boundary)
+    assert found["steps"] == pytest.approx(drawn.distance.mean().item())
+    assert found["nearest_is_own"] == 0
+    assert figures([drawn], space, EmbedRun(method="encoder_noise", cosine=0.5, count=10)) == {}
 
 
 @pytest.mark.parametrize(

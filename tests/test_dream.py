@@ -488,6 +488,8 @@ def test_noise_on_what_the_text_encoder_says(pipeline, tmp_path, monkeypatch):
     synthesis.paint_shards(studio, wanted, embedded, words, 2, tmp_path / "shards", Silent())
     synthesis.collect(tmp_path / "shards", wanted, 2, tmp_path / "painted.npy")
     assert np.array_equal(np.load(tmp_path / "painted.npy"), studio.paint(words, None, wanted.seeds, 0.5))
+    assert [row["disturbed"] for row in synthesis.provenance(wanted, studio, words, 0.5)] == [0.5, 0.5]
+    assert synthesis.provenance(wanted, studio, words)[0]["disturbed"] == ""
 
 
 @pytest.mark.parametrize(("sampler", "steps", "calls"), [("plms", 50, 51), ("dpm", 20, 20)])

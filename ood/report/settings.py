@@ -33,7 +33,7 @@ def settings_table(params: Params, masks: dict[str, dict[str, float | None]]) ->
     if MODEL in params[Models].root:
         align = params[Align]
         words = params[Aligned].negatives
-        others = "" if words is None else ", and others (neglabel)"
+        others = "" if words is None else f", and others ({'of data.world' if words == 'world' else len(words)}; neglabel)"
         told = f"cosines with class words{others} over {align.temperature:g}; one network under every seed, so its spread says nothing"
         rows.append([MODEL, f"{told}; {recipe(align.training)}"])
     p, embed = params[Painting], params[Embed]
