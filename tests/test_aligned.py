@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -114,6 +115,12 @@ def test_a_projection_is_a_linear_layer_before_the_head():
 )
 def test_what_it_can_not_be_is_said(tmp_path, changes, words):
     assert words in refusal(tmp_path, {}, changes)
+
+
+def test_other_words_do_not_go_with_anchors_from_elsewhere(tmp_path):
+    np.save(tmp_path / "anchors.npy", np.eye(8))
+    changes = {"align.anchors": "anchors.npy", "models": {"ce": "msp", "aligned": "neglabel"}}
+    assert "models.aligned: its own score is neglabel, but" in refusal(tmp_path, {}, changes)
 
 
 def test_every_seed_has_the_same_one_and_without_dreams_there_is_none(tmp_path):

@@ -34,7 +34,7 @@ def ascent(z: Tensor, anchors: Tensor, label: int, temperature: float) -> Tensor
 
 
 def distance(unit: Tensor, anchors: Tensor, label: int) -> Tensor:
-    """How far some coordinate moves, at least, on the way to another class: min over j of z (T_y - T_j) / |T_y - T_j|_1, (n,); both unit."""
+    """How far some coordinate moves, at least, on the way to another class: min over j of z (T_y - T_j) / |T_y - T_j|_1; (n,), unit."""
     between = anchors[label] - anchors
     between = between[torch.arange(len(anchors)) != label]
     return (unit @ between.T / between.abs().sum(1)).amin(1)
