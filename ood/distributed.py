@@ -49,6 +49,14 @@ def global_mean(values: Tensor) -> Tensor:
     return all_reduce_sum(values.sum()) / all_reduce_sum(count)
 
 
+def longest(lengths: Tensor) -> int:
+    """The largest number over the global batch, of (n_local,), at least 1; n_local may be 0 on some processes."""
+    found = torch.cat([lengths.new_ones(1), lengths]).max()
+    if world_size() > 1:
+        dist.all_reduce(found, op=dist.ReduceOp.MAX)
+    return int(found)
+
+
 def rows_of(total: int) -> Tensor:
     """Which rows of a global batch of `total` belong to this process."""
     return torch.arange(min(rank(), total), total, world_size())

@@ -40,7 +40,7 @@ def main() -> None:
     del pipeline
     settings, inputs = [setting, prompts, runtime, augment, net], [packed.PREPARED / "id", pipelines.DIFFUSION]
     inputs += [setting.anchors] if setting.anchors else []
-    inputs += [Path(net.weights)] if net.weights and Path(net.weights).is_file() else []
+    inputs += net.files
     mark = fingerprint("stages/align.py", settings, inputs, device.type)
     with Scratch("align", mark, [alignment.ALIGNED, FIGURES], owner=accelerator.is_main_process) as scratch:
         accelerator.wait_for_everyone()

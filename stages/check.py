@@ -29,15 +29,14 @@ def _given(params: Params, classes: list[str] | None) -> list[str]:
     pretrain, net, align = params[Pretrain], params[Net], params[Align]
     encoder = (align.net or net) if params[Diffusion].enabled else None
     used = [*((run.net or net) for run in pretrain.runs.values()), *([encoder] if encoder else [])]
-    if not any(one.timm or one.weights for one in used) and not any(run.weights for run in pretrain.runs.values()):
+    if not any(one.given or one.weights for one in used) and not any(run.weights for run in pretrain.runs.values()):
         return []
     from ood.nets import weights  # and with it torch, which takes seconds
 
-    chain = params[Data].chain
-    problems = [f"{params.path}: {problem}" for problem in weights.check(pretrain, net, encoder, chain, classes)]
+    problems = [f"{params.path}: {problem}" for problem in weights.check(pretrain, net, encoder, params[Data], classes)]
     if problems:
         raise InputError("\n".join(problems))
-    return list(weights.advice(pretrain, net, chain))
+    return list(weights.advice(pretrain, net, params[Data].chain))
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from ood.config.evaluation import Features, Scores
 from ood.config.training import Runtime
 from ood.data import packed
 from ood.data.sets import load
-from ood.data.texts import VOCABULARY
+from ood.data.texts import TOKENIZER
 from ood.deploy import bundle, calibrated, export
 from ood.deploy.card import card
 from ood.deploy.detector import Detector as Product
@@ -45,7 +45,7 @@ def main(
         export.calibration(folder)
         settings = params[Scores], params[Features].odin, runtime.channels_last
         if of_texts:
-            shutil.copyfile(checked(packed.PREPARED / "id" / VOCABULARY, "prepare"), folder / VOCABULARY)
+            shutil.copyfile(checked(packed.PREPARED / "id" / TOKENIZER, "prepare"), folder / TOKENIZER)
         chain = params[Data].text if of_texts else params[Data].chain
         facts = export.facts(found, packed.info(), chain, params[Data].max_pixels, entries, *settings)
         text = card(found, calibrated.load_figures(), packed.manifest(), FOLDER.as_posix(), facts["made_with"], texts=of_texts)

@@ -41,7 +41,7 @@ def main(run: Annotated[str, typer.Argument(help="one of pretrain.runs")]) -> No
 
     def start(seed: int) -> Start:
         torch.manual_seed(generator_for(seed, 0, 2).initial_seed())
-        classifier = spec.build()
+        classifier = spec.build(blank=source is not None)
         if classifier.sees:
             classifier.see(some(train))
         if source is not None:
@@ -56,7 +56,7 @@ def main(run: Annotated[str, typer.Argument(help="one of pretrain.runs")]) -> No
         recipe=recipe,
         runtime=common.runtime,
         settings=[common, net, setting, recipe],
-        inputs=[packed.PREPARED / "id", *([Path(source)] if source and Path(source).is_file() else [])],
+        inputs=[packed.PREPARED / "id", *net.files, *(path for path in [Path(setting.weights or "")] if path.is_file())],
         keep=lambda epoch: pretrain.keeps(epoch, recipe.epochs),
     ).train(
         start,

@@ -1,6 +1,7 @@
 """A small corpus from what every installation has: sentences of docstrings, Python's topics of help, scikit-learn's descriptions."""
 
 import ast
+import json
 import re
 import sysconfig
 from pathlib import Path
@@ -8,6 +9,10 @@ from pydoc_data import topics
 
 import matplotlib
 import sklearn
+import torch
+from conftest import PLAIN
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import BertConfig, BertModel
 
 LIBRARY = (Path(sysconfig.get_path("stdlib")), Path(matplotlib.__file__).parent)
 CLASSES = {
@@ -16,6 +21,41 @@ CLASSES = {
     "testing": ["unittest/case.py", "unittest/mock.py", "doctest.py"],
 }
 NEAR = ["logging/__init__.py", "logging/handlers.py", "email/message.py", "email/header.py", "argparse.py"]
+
+OUTLIERS = PLAIN | {"outliers": "prepared/auxiliary"}
+TEXT = {
+    "data.kind": "text",
+    "data.duplicates": "drop",
+    "data.text": {"length": 24, "words": 2000},
+    "data.id.images": {"source": "tsv", "path": "corpus/id.tsv"},
+    "data.auxiliary": {"topics": {"source": "lines", "path": "corpus/topics.txt"}},
+    "data.validation": {"spoilt": {"source": "lines", "path": "corpus/spoilt.txt"}},
+    "data.near": {"logging": {"source": "lines", "path": "corpus/near.txt"}},
+    "data.far": {"descriptions": {"source": "documents", "path": "corpus/descriptions"}},
+    "data.corrupted": {},
+    "data.world": {},
+    "net": {"name": "gru_2_16", "embedding": 12},
+    "pretrain.training": {"epochs": 8, "batch_size": 16, "lr": 0.02, "optimizer": "adamw", "weight_decay": 0.0},
+    "pretrain.runs": {"ce": {}, "scratch": {"epochs": 0}},
+    "trace.runs": {"ce": "energy"},
+    "epochs": {},
+    "mask.runs": {"um": {"init": "ce", "epochs": 1}},
+    "um.runs": {"um": {"init": "ce", "constraint": "um"}, "control": PLAIN},
+    "umap.runs": {"umap": {"init": "ce", "constraint": "um"}},
+    "prompts.names": {},
+    "diffusion.enabled": False,
+    "embed.runs": {},
+    "synthesize.runs": {},
+    "oe.outlier_batch": 64,
+    "oe.training": {"epochs": 8, "batch_size": 16, "lr": 0.02, "optimizer": "adamw", "weight_decay": 0.0},
+    "oe.runs": {"oe": OUTLIERS | {"objective": "uniform", "weight": 1.0}, "no-outliers": OUTLIERS | {"objective": "none"}},
+    "models": {"ce": "msp", "um": "energy", "control": "energy", "umap": "energy", "oe": "msp", "no-outliers": "msp"},
+    "report.pairs": {"um": "control", "oe": "no-outliers"},
+    "features.odin": None,
+    "detector.thumbnails": 0,
+    "detector.model": "oe",
+    "detector.guarantee": "marginal",
+}
 
 
 def sentences(text: str) -> list[str]:
@@ -66,3 +106,28 @@ def _letters(text: str) -> str:
 def lines(path: Path, texts: list[str]) -> None:
     """A text a line."""
     path.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+
+
+def encoder(folder: Path, texts: list[str], **changes: object) -> Path:
+    """A small BERT with random weights and a tokenizer that has learned these texts, as sentence-transformers writes them."""
+    torch.manual_seed(0)
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    marks = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    tokenizer.train_from_iterator(texts, trainers.WordPieceTrainer(vocab_size=400, special_tokens=marks, show_progress=False))
+    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    tokenizer.enable_padding(length=99)
+    tokenizer.enable_truncation(7)  # what its authors did is no business of ours
+    sizes = {
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "max_position_embeddings": 40,
+        "initializer_range": 0.3,
+    }
+    BertModel(BertConfig(vocab_size=tokenizer.get_vocab_size(), **sizes | changes)).save_pretrained(folder)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling/config.json").write_text(json.dumps({"pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True}))
+    return folder

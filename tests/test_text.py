@@ -11,7 +11,8 @@ import corpus
 import numpy as np
 import pytest
 import torch
-from conftest import PLAIN, PYTHON, ROOT, Workspace, parse
+from conftest import PYTHON, ROOT, Workspace, parse
+from corpus import TEXT
 from sklearn.metrics import roc_auc_score
 from torch.func import functional_call
 
@@ -42,19 +43,19 @@ DIFFERENT = [("What is C# ?", "What is C++ ?"), ("it is -5", "it is 5"), ("x<y &
 
 
 def fitted(corpus: list[str], chain: TextChain):
-    """A tokenizer with the vocabulary of a few texts."""
-    return texts.tokenizer_of(texts.learned(corpus, chain), chain)
+    """Words of a few texts."""
+    return texts.Words.learned(corpus, chain)
 
 
 @pytest.mark.parametrize(("one", "other"), WRITTEN)
 def test_ways_of_writing_are_one_text(one, other):
     chain = TextChain()
     tokenizer = fitted([one, other], chain)
-    first, second = texts.tokens(tokenizer, [one, other])
+    first, second = tokenizer.numbers([one, other])
     assert first.tolist() == second.tolist()
     assert len(set(texts.Texts([one, other], chain).digests())) == 1
     kept = TextChain(lower=False, conventions="keep")
-    first, second = texts.tokens(fitted([one, other], kept), [one, other])
+    first, second = fitted([one, other], kept).numbers([one, other])
     assert first.tolist() != second.tolist(), "the chain is what makes them one"
 
 
@@ -65,13 +66,13 @@ def test_other_texts_are_others(one, other):
 
 @pytest.mark.parametrize("text", ["x<y && y>z", "if x <y then a long text ends at z> ok", "List<String> of 3 < 4", "C# & C++"])
 def test_ordinary_text_is_left_alone(text):
-    kept = "".join(fitted([text], TextChain()).encode(text).tokens).replace(texts.PAD, "")
+    kept = "".join(fitted([text], TextChain()).tokenizer.encode(text).tokens)
     assert kept == text.lower().replace(" ", "")
 
 
 def test_punctuation_may_be_dropped():
     chain = TextChain(punctuation="drop")
-    assert texts.learned(["What's that, then?"], chain)[2:] == ["s", "that", "then", "what"]
+    assert fitted(["What's that, then?"], chain).names[2:] == ["s", "that", "then", "what"]
     assert len(set(texts.Texts(["One?", "one"], chain).digests())) == 1
 
 
@@ -81,18 +82,18 @@ def test_case_is_no_cue_for_outliers():
     outside = [text.lower() for text in inside]
     gone = fitted(inside, TextChain())
     there = fitted(inside, TextChain(lower=False))
-    assert (texts.tokens(gone, inside) == texts.tokens(gone, outside)).all()
-    assert (texts.tokens(there, outside) == 1).sum() == 6, "their words are unknown, though ID has them"
-    assert not (texts.tokens(there, inside) == 1).any()
+    assert (gone.numbers(inside) == gone.numbers(outside)).all()
+    assert (there.numbers(outside) == 1).sum() == 6, "their words are unknown, though ID has them"
+    assert not (there.numbers(inside) == 1).any()
 
 
 def test_the_vocabulary_is_the_most_frequent_words_and_the_rest_are_one():
     chain = TextChain(words=2, length=5)
     tokenizer = fitted(["a a a b b c"], chain)
-    assert texts.tokens(tokenizer, ["a b c d", "a a a a a a a"]).tolist() == [[2, 3, 1, 1, 0], [2, 2, 2, 2, 2]]
-    assert texts.tokens(tokenizer, ["<pad> a <unk> b"]).tolist() == [[1, 1, 1, 2, 1]], "no text can end itself"
-    assert texts.tokens(tokenizer, [""]).tolist() == [[1, 0, 0, 0, 0]], "nothing at all is one unknown word"
-    assert texts.learned(["a b b"], TextChain(least=2)) == [texts.PAD, texts.UNKNOWN, "b"]
+    assert tokenizer.numbers(["a b c d", "a a a a a a a"]).tolist() == [[2, 3, 1, 1, 0], [2, 2, 2, 2, 2]]
+    assert tokenizer.numbers(["<pad> a <unk> b"]).tolist() == [[1, 1, 1, 2, 1]], "no text can end itself"
+    assert tokenizer.numbers([""]).tolist() == [[1, 0, 0, 0, 0]], "nothing at all is one unknown word"
+    assert fitted(["a b b"], TextChain(least=2)).names == [texts.PAD, texts.UNKNOWN, "b"]
 
 
 def reader(size: int = 12) -> nets.Classifier:
@@ -188,42 +189,6 @@ def _many(folder: Path) -> Path:
     return path
 
 
-OUTLIERS = PLAIN | {"outliers": "prepared/auxiliary"}
-TEXT = {
-    "data.kind": "text",
-    "data.duplicates": "drop",
-    "data.text": {"length": 24, "words": 2000},
-    "data.id.images": {"source": "tsv", "path": "corpus/id.tsv"},
-    "data.auxiliary": {"topics": {"source": "lines", "path": "corpus/topics.txt"}},
-    "data.validation": {"spoilt": {"source": "lines", "path": "corpus/spoilt.txt"}},
-    "data.near": {"logging": {"source": "lines", "path": "corpus/near.txt"}},
-    "data.far": {"descriptions": {"source": "documents", "path": "corpus/descriptions"}},
-    "data.corrupted": {},
-    "data.world": {},
-    "net": {"name": "gru_2_16", "embedding": 12},
-    "pretrain.training": {"epochs": 8, "batch_size": 16, "lr": 0.02, "optimizer": "adamw", "weight_decay": 0.0},
-    "pretrain.runs": {"ce": {}, "scratch": {"epochs": 0}},
-    "trace.runs": {"ce": "energy"},
-    "epochs": {},
-    "mask.runs": {"um": {"init": "ce", "epochs": 1}},
-    "um.runs": {"um": {"init": "ce", "constraint": "um"}, "control": PLAIN},
-    "umap.runs": {"umap": {"init": "ce", "constraint": "um"}},
-    "prompts.names": {},
-    "diffusion.enabled": False,
-    "embed.runs": {},
-    "synthesize.runs": {},
-    "oe.outlier_batch": 64,
-    "oe.training": {"epochs": 8, "batch_size": 16, "lr": 0.02, "optimizer": "adamw", "weight_decay": 0.0},
-    "oe.runs": {"oe": OUTLIERS | {"objective": "uniform", "weight": 1.0}, "no-outliers": OUTLIERS | {"objective": "none"}},
-    "models": {"ce": "msp", "um": "energy", "control": "energy", "umap": "energy", "oe": "msp", "no-outliers": "msp"},
-    "report.pairs": {"um": "control", "oe": "no-outliers"},
-    "features.odin": None,
-    "detector.thumbnails": 0,
-    "detector.model": "oe",
-    "detector.guarantee": "marginal",
-}
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Workspace:
     """A workspace after every stage; don't write into it."""
@@ -249,9 +214,10 @@ def test_prepared_texts_are_numbers_and_are_still_there(made):
     assert info["side"] == 24
     assert values.max() < info["vocabulary"] <= 2002
     own = json.loads((folder / "id/train.texts.json").read_text())
-    words, chain = json.loads((folder / "id/vocabulary.json").read_text()), TextChain(length=24, words=2000)
-    assert (texts.tokens(texts.tokenizer_of(words, chain), own) == values).all()
-    assert words == texts.learned(own, chain), "from training alone"
+    words, chain = texts.Words.read((folder / "id/tokenizer.json").read_bytes(), 24), TextChain(length=24, words=2000)
+    assert (words.numbers(own) == values).all()
+    assert words.names == fitted(own, chain).names, "from training alone"
+    assert words.count == info["vocabulary"]
 
 
 def test_no_text_plays_two_roles(tmp_path):
@@ -341,16 +307,22 @@ def test_the_command_reads_texts_and_lines(made):
 
 def test_a_detector_whose_words_were_changed_is_refused(made, tmp_path):
     folder = shutil.copytree(made.path / "data/detector", tmp_path / "detector")
-    words = json.loads((folder / "vocabulary.json").read_text())
-    for changed in (words[:-1], [*words[:-1], words[2]], ["x", *words[1:]], {"a": 1}, [*words[:-1], 3], "x"):
-        (folder / "vocabulary.json").write_text(json.dumps(changed))
+    written = json.loads((folder / "tokenizer.json").read_text())
+    words = written["model"]["vocab"]
+    fewer = {word: number for word, number in words.items() if number < len(words) - 1}
+    shifted = {word: number + 1 for word, number in words.items()}
+    wrong = [
+        written | {"model": written["model"] | {"vocab": vocabulary}} for vocabulary in (fewer, shifted, words | {"x": len(words)}, {})
+    ]
+    for changed in (*wrong, {"a": 1}, "x", []):
+        (folder / "tokenizer.json").write_text(json.dumps(changed))
         with pytest.raises(InputError, match="is not what was written there"):
             Detector.load(folder)
         config = json.loads((folder / "config.json").read_text())
-        config["files"]["vocabulary.json"] = sha256(folder / "vocabulary.json")
+        config["files"]["tokenizer.json"] = sha256(folder / "tokenizer.json")
         config["sha256"] = bundle._digest(config)
         (folder / "config.json").write_text(bundle._text(config))
-        with pytest.raises(InputError, match="isn't the vocabulary of this detector's networks"):
+        with pytest.raises(InputError, match=r"is no tokenizer|isn't the tokenizer of this detector's networks"):
             Detector.load(folder)
 
 
@@ -393,7 +365,8 @@ REFUSED = [
     ({"detector.thumbnails": 9}, "there are none of texts"),
     ({"runtime.precision": "bf16"}, "was never tried with texts"),
     ({"runtime.compile": True}, "would be compiled anew"),
-    ({"pretrain.runs": {"ce": {"weights": "x.pt"}, "scratch": {"epochs": 0}}}, "begin untrained here"),
+    ({"pretrain.runs": {"ce": {"weights": "x.pt"}, "scratch": {"epochs": 0}}}, "finished classifiers of texts aren't taken"),
+    ({"net": {"name": "gru_2_16", "weights": "x.pt"}}, "net.weights: gru_2_16 can't begin with a file of weights"),
     ({"look.runs": {"x": {"path": "images"}}}, "looks at folders of pictures"),
     ({"net": {"name": "wrn_10_1"}}, "wrn_10_1 takes images, and data.kind is text (data.kind)"),
     ({"pretrain.runs": {"ce": {"strong": {"pixmix": {}}}}}, "pretrain.runs.ce.strong: texts are neither mixed"),

@@ -8,6 +8,7 @@ from typing import Any
 from ood.closure import LOCK, hashes
 from ood.config import Params
 from ood.config.methods import NO_CONSTRAINT, UM, UMAP
+from ood.config.nets import Net
 from ood.config.training import Runtime
 from ood.config.whole import SECTIONS
 from ood.files import sha256, write_text
@@ -77,7 +78,8 @@ def bases(params: Params) -> dict[str, Basis]:
         if DEVICES in code:  # all but what no result depends on
             settings |= _leaves("runtime", params[Runtime].model_dump(mode="json", exclude={"workers"}))
         if shared == listed:
-            found[stage] = settings | code | (_given(_at(whole, stage), whole["net"]) if "net" in listed else {})
+            files = _given(_at(whole, stage), whole["net"]) if "net" in listed else {}
+            found[stage] = settings | code | (_tokenizer(whole["data"]["text"]) if stage == "prepare" else files)
         for section in (key.removesuffix(".{run}") for key in listed if "{run}" in key):
             for run, own in _at(whole, section).items():
                 basis = _counting(settings, section.split(".")[0], own) | _leaves(f"{section}.{run}", own) | code
@@ -134,9 +136,17 @@ def _some(stages: list[str]) -> str:
 
 
 def _given(own: Any, net: Any) -> Basis:
-    """The file of weights that a training starts from, if any, with its hash: another under the same name is another start."""
-    source = own.get("weights") or (own.get("net") or net)["weights"]
-    return {source: sha256(Path(source))} if source and Path(source).is_file() else {}
+    """The files that a training starts from, if any, with their hashes: others under the same names are another start."""
+    files = Net(**own.get("net") or net).files
+    files += [Path(own["weights"])] if own.get("weights") and Path(own["weights"]).is_file() else []
+    return {path.as_posix(): sha256(path) for path in files}
+
+
+def _tokenizer(text: Any) -> Basis:
+    """A tokenizer from elsewhere, if it is here, with its hash."""
+    place = Path(text["tokenizer"] or "")
+    found = [path for path in (place, place / "tokenizer.json") if text["tokenizer"] and path.is_file()]
+    return {path.as_posix(): sha256(path) for path in found}
 
 
 def _at(tree: Any, key: str) -> Any:

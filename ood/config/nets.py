@@ -1,6 +1,7 @@
 """The networks by name: which there are, which image sizes they take, which options they know. Imports neither torch nor timm."""
 
 import re
+from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field, model_validator
@@ -43,6 +44,7 @@ _PLAIN = frozenset({"dropout", "affine"})
 _SHAPED = frozenset({"affine", "spectral", "slope", "shortcut"})
 LITE0, PUBLISHED = "lite0", "published"  # weights that are no file
 BROADEST = 2048  # channels
+NAMED = ("timm", "transformers")  # families whose nets are others', by their names
 DEEPEST = 1300  # of published nets one has more than a thousand layers
 FAMILIES = {
     "wrn": Family(r"wrn_(\d{1,4})_(\d{1,4})", "wrn_<depth>_<width>", 4, 8, None, _PLAIN, 4, 64),
@@ -56,15 +58,18 @@ FAMILIES = {
     "convnext": Family(r"convnext_tiny", "convnext_tiny", 32, 32, None, frozenset({"drop_path"})),
     "timm": Family(r"timm/([\w.\-]+)", "timm/<any of timm's names>", 1, 4, None, frozenset({"dropout", "drop_path"})),
     "gru": Family(r"gru_(\d{1,4})_(\d{1,4})", "gru_<layers>_<width>", 1, 1, None, frozenset({"embedding"}), None, 2048, reads=True),
+    "transformers": Family(
+        r"transformers/(.+)", "transformers/<folder, or name on the hub>", 1, 1, None, frozenset({"dropout", "pooling"}), reads=True
+    ),
     "mnist_convnet": Family(r"mnist_convnet", "mnist_convnet", 28, 28, 28, frozenset({"dropout"})),
 }
 
 
 def _parsed(name: str) -> tuple[str, list[int | str]]:
-    """The key of a network's Family, and what its name says beside (numbers, timm's name); a ValueError where there is none."""
+    """The key of a network's Family, and what its name says beside (numbers, another's name); a ValueError where there is none."""
     for key, family in FAMILIES.items():
         if found := re.fullmatch(family.pattern, name):
-            return key, [part if key == "timm" else int(part) for part in found.groups()]
+            return key, [part if key in NAMED else int(part) for part in found.groups()]
     raise ValueError(f"no such network. Known: {', '.join(family.shown for family in FAMILIES.values())}")
 
 
@@ -90,9 +95,10 @@ class Net(Section, key="net"):
 
     stem: of resnet18, 34, 50: small (3x3, stride 1, no pooling) or imagenet (7x7, stride 2, pooling). spectral: largest spectral norm of
     every convolution (null: not held); slope: of Leaky ReLU (0: ReLU); shortcut: where ResNets change shape, a 1x1 convolution or average
-    pooling with zero-padded channels (the L2 paper's nets). embedding: numbers that gru knows of a word. drop_path: largest rate of
-    stochastic depth. weights: what the backbone starts from; null: untrained. A file (safetensors, or a state dict that torch.save wrote),
-    published (timm's hub), or lite0 (of timm/tf_efficientnet_lite0, from a package, without any hub).
+    pooling with zero-padded channels (the L2 paper's nets). embedding: numbers that gru knows of a word. pooling: how an
+    encoder's states of words become one of a text: their mean, or the first one's. drop_path: largest rate of stochastic depth. weights:
+    what the backbone starts from; null: untrained. A file (safetensors, or a state dict that torch.save wrote), published (timm's hub, or
+    what lies beside an encoder's config.json), or lite0 (of timm/tf_efficientnet_lite0, from a package, without any hub).
     """
 
     name: Annotated[str, AfterValidator(_makes_a_network)]
@@ -104,6 +110,7 @@ class Net(Section, key="net"):
     shortcut: Literal["convolution", "average"] = "convolution"
     drop_path: Below = 0.0
     embedding: int = Field(50, ge=1, le=BROADEST)
+    pooling: Literal["mean", "first"] = "mean"
     weights: Annotated[str, AfterValidator(place)] | None = None
 
     @property
@@ -122,10 +129,27 @@ class Net(Section, key="net"):
         return str(self.arguments[0]) if self.family == "timm" else None
 
     @property
+    def transformers(self) -> str | None:
+        """Its folder, or its name on the hub, if it is one of transformers' encoders."""
+        return str(self.arguments[0]) if self.family == "transformers" else None
+
+    @property
+    def given(self) -> bool:
+        """Whether others say what it is."""
+        return self.family in NAMED
+
+    @property
+    def files(self) -> list[Path]:
+        """The files here that it is made of, or begins with."""
+        named = Path(self.transformers or "")
+        found = [path for path in sorted(named.glob("*")) if path.suffix in (".json", ".safetensors", ".bin")] if self.transformers else []
+        return [*found, *([Path(self.weights)] if self.weights and Path(self.weights).is_file() else [])]
+
+    @property
     def features(self) -> int | None:
-        """How many features its head sees; None: only timm knows."""
+        """How many features its head sees; None: only its authors know."""
         match self.family, self.arguments:
-            case "timm", _:
+            case (("timm" | "transformers"), _):
                 return None
             case "wrn" | "cifar_resnet", [_, int(width)]:
                 return 64 * width

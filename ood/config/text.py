@@ -2,9 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
-from ood.config import Place, Section, distinct
+from ood.config import Place, Section, distinct, place
 from ood.config.bounds import Count, Limit
 
 Length = Annotated[int, Field(ge=1, le=4096)]  # tokens of a text; transformers' encoders read 512, the longest published ones 4096
@@ -18,7 +18,8 @@ class TextChain(Section):
     -LRB-, @-@): undo, or keep; <unk> and the like become an unknown word. punctuation: keep, or drop: a mark at the end, or quotes that one
     corpus has lost, tell it from the others. length: words that the network sees of a text, from its beginning. words: the vocabulary is
     the most frequent so many words of the ID training texts, of those that stand in them `least` times; every other word is one and the
-    same.
+    same. tokenizer: instead of such a vocabulary that of a given network: its tokenizer.json (of the library tokenizers), the folder where
+    that lies, or a name on the hub; what else stands here is done to a text before.
     """
 
     lower: bool = True
@@ -27,6 +28,14 @@ class TextChain(Section):
     length: Length = 64
     words: Count = 10_000
     least: Count = 1
+    tokenizer: Annotated[str, AfterValidator(place)] | None = None
+
+    @model_validator(mode="after")
+    def _one_vocabulary(self) -> "TextChain":
+        own = {"words": 10_000, "least": 1}
+        if self.tokenizer is not None and (wrong := [name for name, plain in own.items() if getattr(self, name) != plain]):
+            raise ValueError(f"{wrong[0]}: a given tokenizer has a vocabulary of its own. Set it to {own[wrong[0]]:_}")
+        return self
 
 
 class Tsv(Section):

@@ -8,7 +8,7 @@ from ood.config.dream import Diffusion
 from ood.config.evaluation import Features
 from ood.config.look import Look
 from ood.config.methods import OE, UM, UMAP
-from ood.config.nets import Net
+from ood.config.nets import PUBLISHED, Net
 from ood.config.training import Augment, Pretrain, Runtime
 
 
@@ -57,7 +57,14 @@ def unsuited(
         yield f"runtime.precision: {runtime.precision} was never tried with texts (data.kind). Set it to fp32."
     if runtime.compile:
         yield "runtime.compile: every batch of texts has another length and would be compiled anew (data.kind). Set it to false."
-    given = {"net.weights": net.weights}
-    given |= {f"pretrain.runs.{name}.weights": run.weights for name, run in pretrain.runs.items()}
-    given |= {f"pretrain.runs.{name}.net.weights": run.net.weights for name, run in pretrain.runs.items() if run.net}
-    yield from (f"{key}: networks that read texts begin untrained here. Set it to null." for key, source in given.items() if source)
+    for name, run in pretrain.runs.items():
+        if run.weights:
+            yield f"pretrain.runs.{name}.weights: finished classifiers of texts aren't taken (data.kind). Set it to null."
+    nets = {f"pretrain.runs.{name}.net": run.net for name, run in pretrain.runs.items() if run.net}
+    nets |= {"net": net} if len(nets) < len(pretrain.runs) else {}
+    for key, used in nets.items():
+        if used.transformers and data.text.tokenizer is None:
+            yield f"{key}.name: {used.name} knows its own tokenizer's words. Set data.text.tokenizer to {used.transformers}."
+        if used.weights not in (None, *([PUBLISHED] if used.transformers else [])):
+            wanted = "null, or published" if used.transformers else "null"
+            yield f"{key}.weights: {used.name} can't begin with a file of weights (data.kind). Set it to {wanted}."

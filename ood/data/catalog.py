@@ -16,6 +16,7 @@ from ood.data import label_noise, near, roles
 from ood.data.chain import ImageChain
 from ood.data.items import ItemSet, Sets, rng_for
 from ood.data.sources import arrays, corruptions, digits, folders, glyphs, noise, photos, texts, vision
+from ood.data.texts import Words
 from ood.errors import InputError
 
 WATCHED = Path("images")  # a dependency of `prepare`
@@ -138,6 +139,11 @@ def _problems(data: Data, listings: Listings) -> Iterator[str]:
                 yield f"{key}.root: {source.root}: no such folder, and download is false. Put the files there, or set download to true."
         except InputError as error:
             yield f"{key}.path: {error}"
+    if data.is_text and data.text.tokenizer is not None:
+        try:
+            Words.given(data.text)
+        except InputError as error:
+            yield str(error)
     images, own = data.id.images, listings.get("data.id.images")
     if own is not None and isinstance(images, Folder | Tsv | Documents) and len(own) < 2:
         yield f"data.id.images.path: {images.path} holds one class; a classifier needs at least two."

@@ -1,6 +1,5 @@
 """What one word tells, or how many there are: a text benchmark may be solved by a mark that stands in every ID text and in few others."""
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,15 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ood.data import packed
-from ood.data.texts import UNKNOWN, VOCABULARY
+from ood.data.texts import TOKENIZER, Words
 
 TELLING = 0.75  # AUROC from which a word alone is worth a line
 
 
 class Cue(NamedTuple):
-    """A word. inside, outside: shares of ID validation texts and of outliers that have it; tests: test set -> AUROC of its presence."""
+    """A word, None: any that isn't in the vocabulary. inside, outside: shares of ID validation texts and of outliers that have it; tests:
+    test set -> AUROC of its presence."""
 
-    word: str
+    word: str | None
     inside: float
     outside: float
     tests: dict[str, float]
@@ -24,8 +24,10 @@ class Cue(NamedTuple):
     def told(self, role: str) -> str:
         """In a line."""
         mean = float(np.mean(list(self.tests.values())))
-        word = "any word that isn't in the vocabulary" if self.word == UNKNOWN else repr(self.word)
-        remedy = "" if any(c.isalnum() for c in self.word) else ". data.text.punctuation: drop takes marks out of all sets"
+        word = "any word that isn't in the vocabulary" if self.word is None else repr(self.word)
+        remedy = (
+            "" if self.word is None or any(c.isalnum() for c in self.word) else ". data.text.punctuation: drop takes marks out of all sets"
+        )
         return (
             f"one word tells: {word} stands in {self.inside:.1%} of id/val and in {self.outside:.1%} of {role}; whether it is there "
             f"tells the OOD test sets from ID with AUROC {mean:.1%}{remedy}"
@@ -37,17 +39,19 @@ def found(root: Path) -> dict[str, Cue]:
 
     Of ID the validation texts: in those for training there is no word that isn't in the vocabulary, unless data.text cuts it.
     """
-    words = json.loads((root / "id" / VOCABULARY).read_text(encoding="utf-8"))
-    inside, cues = _shares(root, ["id/val"], len(words)), {}
+    words = Words.read((root / "id" / TOKENIZER).read_bytes(), packed.info(root).side)
+    names = words.names
+    inside, cues = _shares(root, ["id/val"], len(names)), {}
     for role in ("auxiliary", "validation"):
-        outside = _shares(root, packed.names(role, root), len(words))
+        outside = _shares(root, packed.names(role, root), len(names))
         best = int(np.abs(inside - outside)[1:].argmax()) + 1  # what stands behind an end is no word
         if 0.5 + abs(inside[best] - outside[best]) / 2 >= TELLING:
             sign = np.sign(inside[best] - outside[best])
-            known = _shares(root, ["id/test"], len(words))[best]
+            known = _shares(root, ["id/test"], len(names))[best]
             tested = [name for group in ("near", "far") for name in packed.names(group, root)]
-            tests = {name: float(0.5 + sign * (known - _shares(root, [name], len(words))[best]) / 2) for name in tested}
-            cues[role] = Cue(words[best], float(inside[best]), float(outside[best]), tests)
+            tests = {name: float(0.5 + sign * (known - _shares(root, [name], len(names))[best]) / 2) for name in tested}
+            word = None if best == words.unknown else names[best]
+            cues[role] = Cue(word, float(inside[best]), float(outside[best]), tests)
     return cues
 
 

@@ -4,7 +4,7 @@ data/prepared/id/{train,val,test}.npy        uint8 (N, H, W, 3), with .labels.np
 data/prepared/id/train.true.npy              int64 (N,): true labels, where some are wrong on purpose (data.id.label_noise); for evaluation
 data/prepared/id/train.files.json            in place of the array where data.stream left the pictures in their files: paths, chain, hashes
 data/prepared/id/info.json                   classes, side, mean, std; of texts how many words the vocabulary has
-data/prepared/id/vocabulary.json             of texts, whose arrays are int32 (N, side): numbers of words, 0 behind the end; the texts
+data/prepared/id/tokenizer.json              of texts, whose arrays are int32 (N, side): numbers of words, 0 behind the end; the texts
                                              themselves are in <set>.texts.json
 data/prepared/calibration/id.npy             ID images on which nothing is chosen or fitted but thresholds; a folder of its own, for only
                                              `features` depends on it

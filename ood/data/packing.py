@@ -12,7 +12,7 @@ from ood.data.chain import ImageChain
 from ood.data.items import Sets
 from ood.data.packed import Entry, Origin, path_of
 from ood.data.streamed import FileImages
-from ood.data.texts import VOCABULARY, Texts, learned, tokenizer_of, tokens
+from ood.data.texts import TOKENIZER, Texts, Words
 from ood.files import seal
 
 
@@ -20,8 +20,9 @@ def save(sets: Sets, data: Data, dropped: dict[str, int], root: Path) -> dict[st
     """Enlarge (or give words their numbers), write every set and the manifest below `root`; returns the manifest."""
     chain = ImageChain(data.chain)
     training = sets["id/train"].images
-    vocabulary = learned(training, data.text) if isinstance(training, Texts) else None
-    tokenizer = None if vocabulary is None else tokenizer_of(vocabulary, data.text)
+    words = None
+    if isinstance(training, Texts):
+        words = Words.learned(training, data.text) if data.text.tokenizer is None else Words.given(data.text)
     for role in ("test/corrupted", "world", "calibration"):  # folders that other stages depend on, also when no set is in them
         (root / role).mkdir(parents=True, exist_ok=True)
     manifest: dict[str, Entry] = {}
@@ -29,8 +30,8 @@ def save(sets: Sets, data: Data, dropped: dict[str, int], root: Path) -> dict[st
         if isinstance(items.images, FileImages):
             target, content = save_files(root, name, items.images, items.labels), "".join(items.hashes()).encode()
         elif isinstance(items.images, Texts):
-            assert tokenizer is not None  # all sets are of one kind
-            numbers = tokens(tokenizer, items.images)
+            assert words is not None  # all sets are of one kind
+            numbers = words.numbers(items.images)
             target, content = save_images(root, name, numbers, items.labels), numbers.tobytes()
             target.with_name(f"{target.name}.texts.json").write_text(json.dumps(items.images.texts), encoding="utf-8")
         else:
@@ -55,9 +56,9 @@ def save(sets: Sets, data: Data, dropped: dict[str, int], root: Path) -> dict[st
             "sha256": hashlib.sha256(content + items.labels.tobytes()).hexdigest(),
         }
     info: dict[str, Any] = {"classes": sets["id/train"].classes, "side": data.side, "mean": data.chain.mean, "std": data.chain.std}
-    if vocabulary is not None:
-        (root / "id" / VOCABULARY).write_text(json.dumps(vocabulary, ensure_ascii=False), encoding="utf-8")
-        info |= {"mean": [], "std": [], "vocabulary": len(vocabulary)}
+    if words is not None:
+        words.write(root / "id" / TOKENIZER)
+        info |= {"mean": [], "std": [], "vocabulary": words.count}
     (root / "id" / "info.json").write_text(json.dumps(info, indent=1) + "\n", encoding="utf-8")
     (root / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     for folder in (path for path in root.iterdir() if path.is_dir()):  # each is an output by itself, which DVC restores without the others

@@ -1,23 +1,27 @@
 """Texts and the one chain that every text goes through: from characters to the numbers of words.
 
-The chain is a tokenizer of the library `tokenizers`; of it only the vocabulary is kept, as data/prepared/id/vocabulary.json, the rest is
-data.text. Whoever has these two makes the same of a text.
+The chain is a tokenizer of the library `tokenizers`, with words that are learned here or given, kept as data/prepared/id/tokenizer.json.
+Whoever has that makes the same of a text.
 """
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 from ood.config.text import TextChain
+from ood.errors import InputError
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else it takes every core
 PAD, UNKNOWN = "<pad>", "<unk>"  # behind a text that is shorter than others; for every word that isn't in the vocabulary
-VOCABULARY = "vocabulary.json"  # the words by their numbers
+TOKENIZER = "tokenizer.json"  # by the library's convention
+REMEDY = f"Give a {TOKENIZER}, a folder that has one, or a name on the hub."
 MISSING = "\ue000"  # of private use: what stands for a word that a corpus has taken out
 TAGS = "a|b|i|u|p|br|hr|em|strong|div|span|font|img|ul|ol|li|h[1-6]|table|tr|td|th|blockquote|pre|code"
 # What corpora do to characters: it says where a text was published, not what it says.
@@ -75,35 +79,127 @@ def plain(texts: Texts) -> Iterator[str]:
 
 
 @cache
-def _normalizer(undo: bool, lower: bool) -> normalizers.Normalizer:
+def _normalizer(undo: bool, lower: bool, drop: bool = False) -> normalizers.Normalizer:
+    """drop: blanks in the place of marks of punctuation."""
     steps: list[normalizers.Normalizer] = [normalizers.NFC()]
     if undo:
         steps += [normalizers.Replace(Regex(pattern), plain) for pattern, plain in CONVENTIONS]
+    if drop:
+        steps.append(normalizers.Replace(Regex(r"[\p{P}$+<=>^`|~]"), " "))  # as the library's Punctuation has them
     return normalizers.Sequence([*steps, *([normalizers.Lowercase()] if lower else [])])
 
 
-def learned(texts: Iterable[str], chain: TextChain) -> list[str]:
-    """The words of these texts (of ID training), by their numbers: what stands behind an end, what stands for others, the most frequent."""
-    learner = _splitting(models.WordLevel(unk_token=UNKNOWN), chain)
-    learner.train_from_iterator(
-        texts,
-        trainers.WordLevelTrainer(
-            vocab_size=chain.words + 2, min_frequency=chain.least, special_tokens=[PAD, UNKNOWN], show_progress=False
-        ),
-    )
-    words = learner.get_vocab()
-    return sorted(words, key=lambda word: words[word])
+class Words:
+    """From texts to the numbers of their words: int32, 0 behind a text's end, a word's number one more than the tokenizer's.
 
+    Args:
+        tokenizer: splits a text and knows the words, marks of its own at a text's ends among them. length: words that are read of a text.
 
-def tokenizer_of(vocabulary: Sequence[str], chain: TextChain) -> Tokenizer:
-    """The chain as a tokenizer.
-
-    None of its words is special: special ones are found in a text before anything else, and a <pad> would end it.
+    Raises:
+        ValueError: those marks leave no room for a word.
     """
-    tokenizer = _splitting(models.WordLevel({word: number for number, word in enumerate(vocabulary)}, unk_token=UNKNOWN), chain)
-    tokenizer.enable_truncation(chain.length)
-    tokenizer.enable_padding(pad_id=0, pad_token=PAD, length=chain.length)
-    return tokenizer
+
+    def __init__(self, tokenizer: Tokenizer, length: int):
+        if (marks := tokenizer.num_special_tokens_to_add(False)) >= length:
+            raise ValueError(f"{marks} marks at a text's ends leave no room for a word among {length}")
+        self.tokenizer, self.length = tokenizer, length
+        tokenizer.encode_special_tokens = True  # what looks like such a mark inside a text is only text
+        tokenizer.no_padding()
+        tokenizer.enable_truncation(length)
+
+    @classmethod
+    def learned(cls, texts: Iterable[str], chain: TextChain) -> "Words":
+        """Those of these texts (of ID training): one that stands for all others, then the most frequent."""
+        learner = _splitting(models.WordLevel(unk_token=UNKNOWN), chain)
+        size, least = chain.words + 1, chain.least
+        learner.train_from_iterator(
+            texts, trainers.WordLevelTrainer(vocab_size=size, min_frequency=least, special_tokens=[UNKNOWN], show_progress=False)
+        )
+        return cls(_splitting(models.WordLevel(learner.get_vocab(), unk_token=UNKNOWN), chain), chain.length)  # now none of them is special
+
+    @classmethod
+    def given(cls, chain: TextChain) -> "Words":
+        """Those of `chain.tokenizer`.
+
+        Raises:
+            InputError: there is none, it can't be read, or isn't for texts of this length.
+        """
+        assert chain.tokenizer is not None  # who asks has looked
+        try:
+            tokenizer = Tokenizer.from_file(os.fspath(_file(chain.tokenizer)))
+        except InputError:
+            raise
+        except Exception as error:  # of the hub's library and of Rust, each with errors of its own
+            said = " ".join(str(error).split())[:200]
+            raise InputError(f"data.text.tokenizer: {chain.tokenizer}: can't be read ({said}). {REMEDY}") from None
+        ours = _normalizer(chain.conventions == "undo", chain.lower, chain.punctuation == "drop")
+        tokenizer.normalizer = ours if tokenizer.normalizer is None else normalizers.Sequence([ours, tokenizer.normalizer])
+        try:
+            return cls(tokenizer, chain.length)
+        except ValueError as error:
+            raise InputError(f"data.text.length: {error}. Raise it.") from None
+
+    @classmethod
+    def read(cls, content: bytes, length: int) -> "Words":
+        """What `write` wrote.
+
+        Raises:
+            ValueError: it is no tokenizer, or none for texts of this length.
+        """
+        try:
+            tokenizer = Tokenizer.from_str(content.decode())
+        except Exception as error:  # of Rust
+            raise ValueError(str(error)) from None
+        return cls(tokenizer, length)
+
+    def write(self, path: Path) -> None:
+        """All of it but the length."""
+        path.write_text(self.tokenizer.to_str(), encoding="utf-8")
+
+    @property
+    def count(self) -> int:
+        """How many numbers there are, that behind an end among them."""
+        return 2 + max(self.tokenizer.get_vocab().values(), default=-1)
+
+    @property
+    def names(self) -> list[str]:
+        """The words by their numbers."""
+        words = {number: word for word, number in self.tokenizer.get_vocab().items()}
+        return [PAD, *(words.get(number, "") for number in range(self.count - 1))]
+
+    @property
+    def unknown(self) -> int:
+        """The number of what stands for words that aren't known."""
+        mark = getattr(self.tokenizer.model, "unk_token", None)
+        found = None if mark is None else self.tokenizer.token_to_id(mark)
+        return 1 + (found or 0)
+
+    def numbers(self, texts: Iterable[str]) -> NDArray[np.int32]:
+        """Numbers of words int32 (N, length); a text without any is one unknown word."""
+        rows = self.tokenizer.encode_batch(list(texts))
+        found = np.zeros((len(rows), self.length), np.int32)
+        for target, row in zip(found, rows, strict=True):
+            target[: len(row.ids)] = np.array(row.ids, np.int32) + 1
+        found[found[:, 0] == 0, 0] = self.unknown
+        return found
+
+    def has_any(self, text: str) -> bool:
+        """Whether there is a word in it."""
+        return bool(self.tokenizer.encode(text, add_special_tokens=False).ids)
+
+
+def _file(source: str) -> Path:
+    """Where a tokenizer is, brought from the hub if need be."""
+    place = Path(source)
+    if place.is_dir() and not (place / TOKENIZER).is_file():
+        raise InputError(f"data.text.tokenizer: {place} has no {TOKENIZER}. {REMEDY}")
+    if place.exists():
+        return place / TOKENIZER if place.is_dir() else place
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", source) or place.suffix == ".json":
+        raise InputError(f"data.text.tokenizer: {place}: no such file. {REMEDY}")
+    from huggingface_hub import hf_hub_download
+
+    return Path(hf_hub_download(source, TOKENIZER))
 
 
 def _splitting(model: models.Model, chain: TextChain) -> Tokenizer:
@@ -113,11 +209,3 @@ def _splitting(model: models.Model, chain: TextChain) -> Tokenizer:
     marks = pre_tokenizers.Punctuation("isolated" if chain.punctuation == "keep" else "removed")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), marks])
     return tokenizer
-
-
-def tokens(tokenizer: Tokenizer, texts: Iterable[str]) -> NDArray[np.int32]:
-    """Numbers of words int32 (N, length), 0 behind a text's end; a text without any word is one unknown word."""
-    rows = tokenizer.encode_batch(list(texts), add_special_tokens=False)
-    found = np.array([row.ids for row in rows], np.int32).reshape(len(rows), -1)
-    found[found[:, 0] == 0, 0] = 1
-    return found

@@ -1,7 +1,7 @@
 """The folder that a detector is handed on in: safetensors, JSON, a README. Nothing in it is code, and nothing is used before it is checked.
 
 config.json               Bundle: classes, networks, the image chain, the score, the rule, versions, the hashes of all files
-vocabulary.json           of texts, which have no image chain: words by their numbers
+tokenizer.json            of texts, which have no image chain: what gives their words numbers (of the library tokenizers)
 network-<n>.safetensors   weights of each network; score-<n>.safetensors: what its score fitted
 calibration.safetensors   'scores' and 'predicted' (n,) of the calibration images, 'probe' (batch,): scores of noise (Ensemble.probe)
 thumbnails.safetensors    'images' uint8 (k, side, side, 3), 'features' (k, D), 'labels' (k,) of some training images; not there where none
@@ -14,7 +14,7 @@ Hashes find damage and changes by hand; who can write into the folder can also w
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 from safetensors import SafetensorError
@@ -28,7 +28,7 @@ from ood.config.detector import Rejected, Sureness
 from ood.config.evaluation import Odin, ScoreName, Scores
 from ood.config.nets import Net
 from ood.config.text import TextChain
-from ood.data.texts import PAD, UNKNOWN, VOCABULARY
+from ood.data.texts import TOKENIZER, Words
 from ood.deploy.answers import BATCHES
 from ood.errors import InputError
 from ood.files import sha256, write_text
@@ -43,13 +43,14 @@ ClassName = Annotated[str, Field(min_length=1, max_length=1000)]
 class Network(Section):
     """One network: what to build, whether its head normalises, and the temperature that its logits are divided by.
 
-    projection: of one with a linear layer in front of its head, to how many features.
+    projection: of one with a linear layer in front of its head, to how many features. config: of an encoder of transformers, what it is.
     """
 
     net: Net
     normalize: bool
     temperature: Temperature
     projection: Annotated[int, Field(ge=1, le=2**14)] | None = None
+    config: dict[str, Any] | None = None
 
 
 class Rule(Section):
@@ -105,7 +106,7 @@ class Bundle(Section):
         numbers = range(len(self.networks))
         wanted = {CARD, CALIBRATION, *(weights(n) for n in numbers), *(fitted(n) for n in numbers)}
         wanted |= {THUMBNAILS} if self.thumbnails else set()
-        wanted |= {VOCABULARY} if self.is_text else set()
+        wanted |= {TOKENIZER} if self.is_text else set()
         if self.files.keys() != wanted:
             raise ValueError(f"files: {', '.join(sorted(self.files.keys() ^ wanted))} must be listed, or must not")
         if (self.chain is None) != self.is_text or (self.vocabulary is None) == self.is_text:
@@ -197,21 +198,21 @@ def _content(folder: Path, bundle: Bundle, name: str) -> bytes:
     return content
 
 
-def vocabulary(folder: Path, bundle: Bundle) -> list[str]:
-    """The words of a detector of texts, by their numbers.
+def words(folder: Path, bundle: Bundle) -> Words:
+    """What gives a detector's texts numbers.
 
     Raises:
         InputError: it isn't what `read` found, or isn't that of its networks.
     """
-    path = folder / VOCABULARY
+    assert bundle.text is not None  # who asks has looked
+    path = folder / TOKENIZER
     try:
-        words = json.loads(_content(folder, bundle, VOCABULARY))
-    except (ValueError, RecursionError):
-        words = None
-    plain = isinstance(words, list) and all(isinstance(word, str) for word in words)
-    if not plain or len(words) != bundle.vocabulary or len(set(words)) != len(words) or words[:2] != [PAD, UNKNOWN]:
-        raise InputError(f"{path}: isn't the vocabulary of this detector's networks. Run `export` again.")
-    return words
+        found = Words.read(_content(folder, bundle, TOKENIZER), bundle.text.length)
+    except ValueError as error:
+        raise InputError(f"{path}: is no tokenizer ({str(error)[:200]}). Run `export` again.") from None
+    if found.count != bundle.vocabulary:
+        raise InputError(f"{path}: isn't the tokenizer of this detector's networks. Run `export` again.")
+    return found
 
 
 def tensors(folder: Path, bundle: Bundle, name: str) -> dict[str, Tensor]:

@@ -46,7 +46,7 @@ def card(
         USE.format(folder=folder, example='"a text"' if texts else '"photo.jpg"'),
         "A verdict has the likeliest class and its probability, the score (larger is stranger), a p-value, and `is_ood`. "
         + (
-            "Texts go through `vocabulary.json`, the same as in training; what is known of their words comes from there."
+            "Texts go through `tokenizer.json`, the same as in training; what is known of their words comes from there."
             if texts
             else "Pictures of any size go through the chain in `config.json`, the same as in training."
         ),

@@ -16,7 +16,6 @@ from torch import Tensor
 from ood.config.detector import Rejected
 from ood.data.chain import ImageChain
 from ood.data.reading import UnreadableError
-from ood.data.texts import tokenizer_of
 from ood.deploy import bundle as folders
 from ood.deploy.answers import Answers, Ensemble, Member
 from ood.deploy.bundle import Bundle
@@ -128,7 +127,7 @@ class Detector(Predictor):
 def _reader(folder: Path, bundle: Bundle) -> Reader:
     """What takes pictures, or texts."""
     if bundle.text is not None:
-        return Sentences(tokenizer_of(folders.vocabulary(folder, bundle), bundle.text))
+        return Sentences(folders.words(folder, bundle))
     assert bundle.chain is not None  # a bundle has one of the two
     return Pictures(bundle.max_pixels, ImageChain(bundle.chain))
 
@@ -234,12 +233,12 @@ def _filled(network: folders.Network, bundle: Bundle, state: dict[str, Tensor], 
     mean, std = (bundle.chain.mean, bundle.chain.std) if bundle.chain else ([], [])
     spec = store.Spec(
         network.net.model_dump(), bundle.classes, bundle.side, mean, std, network.normalize, vocabulary=bundle.vocabulary,
-        projection=network.projection, rotation=1.0 if bundle.score == "rotation" else None,
+        projection=network.projection, config=network.config, rotation=1.0 if bundle.score == "rotation" else None,
     )  # fmt: skip
     with torch.device("meta"):
         wanted = {name: (value.shape, value.dtype) for name, value in spec.build().state_dict().items()}
     if wanted != {name: (value.shape, value.dtype) for name, value in state.items()}:
         raise InputError(f"{path}: weights of another network than {network.net.name}. Run `export` again.")
-    net = spec.build()
+    net = spec.build(blank=True)
     net.load_state_dict(state)
     return net

@@ -23,7 +23,7 @@ from ood.errors import InputError
 from ood.handover import checked, read_tensors
 from ood.nets import store
 
-LIBRARIES = ("torch", "torchvision", "timm", "numpy", "pillow", "safetensors")
+LIBRARIES = ("torch", "torchvision", "timm", "transformers", "tokenizers", "numpy", "pillow", "safetensors")
 THUMBNAIL = 64  # pixels along a side, at most
 
 
@@ -44,8 +44,8 @@ def networks(folder: Path, found: Calibrated) -> list[dict]:
         kept = {name: value for name, value in state.items() if not name.startswith(left)}
         store.save_weights(folder / bundle.weights(number), kept)
         shutil.copyfile(checked(source / "score.safetensors", "calibrate"), folder / bundle.fitted(number))
-        before = {} if spec.projection is None else {"projection": spec.projection}
-        entries.append({"net": spec.net, "normalize": spec.normalize, "temperature": temperature} | before)
+        more = {key: value for key, value in (("projection", spec.projection), ("config", spec.config)) if value is not None}
+        entries.append({"net": spec.net, "normalize": spec.normalize, "temperature": temperature} | more)
     return entries
 
 

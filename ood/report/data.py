@@ -31,7 +31,8 @@ def blocks(manifest: dict[str, Entry], params: Params) -> list[Block]:
     if params[Data].kind == "text":
         text = params[Data].text
         case = "in lower case" if text.lower else "with their capitals"
-        told = f"All go through one chain to the first {text.length} words, {case}, of a vocabulary from the ID training images."
+        whose = "the ID training images" if text.tokenizer is None else f"`{text.tokenizer}`"
+        told = f"All go through one chain to the first {text.length} words, {case}, of a vocabulary from {whose}."
     rows = [
         [f"{name}{' †' if name in siblings else ''}", str(one["count"]), origin(one), str(one["dropped"]), left_out(one)]
         for name, one in manifest.items()
