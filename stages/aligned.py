@@ -10,7 +10,7 @@ from ood.dream import absent, alignment, pipelines
 from ood.dream.tokens import anchors
 from ood.dream.words import other_words
 from ood.files import empty, in_place_of, seal
-from ood.nets import store
+from ood.nets import store, worded
 from stages.console import Console
 
 
@@ -37,4 +37,4 @@ def negatives(params: Params) -> torch.Tensor | None:
         return None
     pipeline = pipelines.load(torch.device("cpu"), Runtime())  # of which its text encoder knows nothing
     found = anchors(pipeline.text_encoder, pipeline.tokenizer, words)  # of pieces, whatever prompts say of class words: nothing is painted
-    return alignment.least_alike(found, torch.from_numpy(alignment.load()[2]), setting.share)
+    return worded.least_alike(found, torch.from_numpy(alignment.load()[2]), setting.share)

@@ -12,7 +12,7 @@ from ood.config.training import Common, Pretrain, PretrainRun
 from ood.data import packed
 from ood.data.batches import TrainingBatches, generator_for
 from ood.data.sets import load, some
-from ood.nets import weights
+from ood.nets import weights, worded
 from ood.nets.store import spec_for
 from ood.tables import pick
 from ood.training.objectives import Confidence, LogitNorm, Objective, RotationPrediction
@@ -29,6 +29,20 @@ def objective_for(setting: PretrainRun) -> Objective:
     return Objective() if setting.tau is None else LogitNorm(setting.tau)
 
 
+def words_of(net: Net, setting: PretrainRun, classes: list[str]) -> worded.Words | None:
+    """The head that a run's words are, as its own text tower reads them; None: it has another."""
+    own = setting.words
+    if own is None or net.clip is None:
+        return None
+    from ood.nets import clip
+
+    others = [own.template.format(name=word) for word in own.negatives or []]
+    found = clip.sayings(net.clip, [*map(own.prompt, classes), *others])
+    anchors, rest = found.embeddings[: len(classes)], found.embeddings[len(classes) :]
+    negatives = worded.least_alike(rest, anchors, own.share) if others else None
+    return worded.Words(anchors, negatives, own.temperature or found.temperature)
+
+
 def main(run: Annotated[str, typer.Argument(help="one of pretrain.runs")]) -> None:
     """Train every seed of a run; keeps the weights of its epochs."""
     params = Params()
@@ -37,7 +51,10 @@ def main(run: Annotated[str, typer.Argument(help="one of pretrain.runs")]) -> No
     net, recipe = setting.net or params[Net], setting.over(pretrain.training)
     info, source = packed.info(), setting.weights or net.weights
     whole = setting.weights is not None
-    spec = spec_for(net, info, setting.normalize, whole=whole, confidence=setting.confidence, rotation=setting.rotation)
+    said = words_of(net, setting, info.classes)
+    count = 0 if said is None or said.negatives is None else len(said.negatives)
+    normal = setting.normalize or said is not None
+    spec = spec_for(net, info, normal, whole=whole, confidence=setting.confidence, rotation=setting.rotation, negatives=count)
 
     def start(seed: int) -> Start:
         torch.manual_seed(generator_for(seed, 0, 2).initial_seed())
@@ -46,6 +63,8 @@ def main(run: Annotated[str, typer.Argument(help="one of pretrain.runs")]) -> No
             classifier.see(some(train))
         if source is not None:
             weights.fill(classifier, net, source, whole=whole, classes=info.classes)
+        if said is not None:
+            worded.put(classifier, *said)
         return Start(classifier, spec, objective_for(setting))
 
     train = load("id/train", workers=common.runtime.workers)

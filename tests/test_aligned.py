@@ -19,7 +19,7 @@ from ood.detection import detectors
 from ood.detection.scores import Head, msp
 from ood.dream import alignment
 from ood.dream.words import other_words
-from ood.nets import store
+from ood.nets import store, worded
 
 
 def encoder(folder: Path, width: int = 6, classes: int = 3) -> alignment.AlignedEncoder:
@@ -84,11 +84,11 @@ def test_other_words_are_those_of_the_world_without_the_classes(monkeypatch):
 def test_words_least_like_a_class_are_kept():
     anchors = torch.eye(4)[:2]
     words = torch.tensor([[1.0, 0.1, 0, 0], [0, 0, 1, 0], [0.5, 0, 1, 0], [0, 0, 0, -2.0]])
-    assert torch.equal(alignment.least_alike(words, anchors, 0.5), words[[1, 3]])
-    assert torch.equal(alignment.least_alike(words, anchors, 1.0), words)
-    assert len(alignment.least_alike(words, anchors, 0.01)) == 1
+    assert torch.equal(worded.least_alike(words, anchors, 0.5), words[[1, 3]])
+    assert torch.equal(worded.least_alike(words, anchors, 1.0), words)
+    assert len(worded.least_alike(words, anchors, 0.01)) == 1
     one, many = torch.tensor([1.0, 0, 0.8, 0]), torch.tensor([0.6, 0.6, 0, 0])  # very like one class of two, and somewhat like both
-    assert torch.equal(alignment.least_alike(torch.stack([one, many]), anchors, 0.5), many[None]), "the likest class counts"
+    assert torch.equal(worded.least_alike(torch.stack([one, many]), anchors, 0.5), many[None]), "the likest class counts"
 
 
 def test_a_projection_is_a_linear_layer_before_the_head():

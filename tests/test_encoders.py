@@ -205,7 +205,7 @@ def test_what_is_given_must_fit(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", unreachable)
     with pytest.raises(InputError, match=r"data.text.tokenizer: some/one: can't be read \(no route to host\)"):
         words(Path("some/one"))
-    refused(r"transformers/some/one: can't be had \(no route to host\)", "some/one")
+    refused(r"some/one: can't be had \(no route to host\)", "some/one")
 
 
 def test_another_tokenizer_or_other_weights_are_another_start(folder, tmp_path):

@@ -15,7 +15,7 @@ from sklearn.datasets import load_sample_image
 
 from ood import nets
 from ood.config import Params
-from ood.config.data import Chain
+from ood.config.data import Chain, Data
 from ood.config.nets import Net
 from ood.config.training import Pretrain, PretrainRun
 from ood.data.chain import ImageChain
@@ -240,7 +240,8 @@ def test_files_that_do_not_fit_are_named_with_what_differs(tmp_path):
 def checked(chain: Chain, runs: dict, net: Net, classes: list[str] | None = TEN) -> list[str]:
     pretrain = Params(ROOT / "params.yaml")[Pretrain]
     pretrain = pretrain.model_copy(update={"runs": {name: PretrainRun(**run) for name, run in runs.items()}})
-    return list(weights.check(pretrain, net, None, chain, classes))
+    data = Params(ROOT / "params.yaml")[Data].model_copy(update={"chain": chain})
+    return list(weights.check(pretrain, net, None, data, classes))
 
 
 def test_check_finds_what_does_not_go_together(tmp_path):

@@ -12,7 +12,7 @@ from ood.config.nets import Net
 from ood.config.training import Epochs, Pretrain
 
 ALIGNED = "aligned"  # the encoder of DREAM-OOD as a classifier, which is no run
-NEGLABEL = "neglabel"  # the score that needs words that are no class, which that encoder alone has
+NEGLABEL = "neglabel"  # the score that needs words that are no class, which that encoder has, and a CLIP may have
 
 
 def comparisons(
@@ -35,13 +35,15 @@ def comparisons(
     """Models are runs, a detector is made of one of them, and a method's control trains as the method does."""
     runs = Lineage(pretrain, epochs, um, umap, oe)
     words = align.anchors is None and bool(data.world if aligned.negatives == "world" else aligned.negatives)
-    lacking = dict.fromkeys(BRANCHES, "no such branch (pretrain.runs)") | {NEGLABEL: "no words that are no class (aligned.negatives)"}
+    lacking = dict.fromkeys(BRANCHES, "no such branch (pretrain.runs)") | {
+        NEGLABEL: "no words that are no class (aligned.negatives, or a run's words.negatives)"
+    }
 
     def has(name: str, score: str) -> bool:
         """Whether a model's network has what a score needs beside its head."""
         if score in BRANCHES:
             return name != ALIGNED and (not runs.complete(name) or runs.branch(name) == score)
-        return score != NEGLABEL or (name == ALIGNED and words)
+        return score != NEGLABEL or (words if name == ALIGNED else not runs.complete(name) or runs.has_words(name))
 
     for name, score in models.root.items():
         if name not in runs and name != ALIGNED:

@@ -1,45 +1,14 @@
 """Sections of DREAM-OOD: prompts, the diffusion model, aligned features, outlier embeddings, painting."""
 
-from string import Formatter
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from ood.config import Place, Section, place
 from ood.config.bounds import Batch, Below, Count, Limit, Rate, Seed, Share, Steps, Temperature
+from ood.config.naming import Naming, OtherNames
 from ood.config.nets import Net
 from ood.config.training import Name, Training
-
-
-def _one_name(template: str) -> str:
-    try:
-        fields = [field[1:] for field in Formatter().parse(template) if field[1] is not None]
-    except ValueError as error:
-        raise ValueError(f"not a template: {error}") from None
-    if fields != [("name", "", None)]:
-        raise ValueError("the template must hold {name} exactly once, and no other braces")
-    return template
-
-
-def _words(names: list[str]) -> list[str]:
-    if len({name.strip().lower() for name in names}) < len(names) or not all(map(str.strip, names)):
-        raise ValueError("a name is empty or stands twice; every name must be a word of its own")
-    return names
-
-
-class Naming(Section):
-    """template: the prompt, {name} in it. names: class -> what stands for {name} (a class that isn't listed: its own name)."""
-
-    template: Annotated[str, AfterValidator(_one_name)]
-    names: dict[str, Annotated[str, Field(min_length=1)]]
-
-    def name(self, label: str) -> str:
-        """What the prompt calls a class."""
-        return self.names.get(label, label)
-
-    def prompt(self, label: str) -> str:
-        """The whole prompt of a class."""
-        return self.template.format(name=self.name(label))
 
 
 class Prompts(Naming, key="prompts"):
@@ -164,7 +133,7 @@ class Aligned(Section, key="aligned"):
     share: of them those that stay, the ones least like a class word.
     """
 
-    negatives: Literal["world"] | Annotated[list[str], Field(min_length=1), AfterValidator(_words)] | None = "world"
+    negatives: Literal["world"] | Annotated[OtherNames, Field(min_length=1)] | None = "world"
     share: Share = 1.0
 
 
@@ -207,7 +176,7 @@ class EmbedRun(Section):
     step: float | None = Field(None, gt=0, le=10)
     steps: Limit = 100
     beyond: int = Field(1, ge=0, le=1000)
-    names: Annotated[list[str], AfterValidator(_words)] | None = None
+    names: OtherNames | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> "EmbedRun":

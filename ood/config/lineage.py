@@ -13,7 +13,8 @@ BRANCHES = ("confidence", "rotation")  # beside a head: keys of pretrain.runs, a
 @dataclass(frozen=True)
 class Node:
     """A run. key: its section's ('um.runs'). init: the run whose weights it starts from, None where it starts untrained. recipe: how it
-    is trained; of a kept epoch its run's. given: whether it starts from the weights of a finished classifier.
+    is trained; of a kept epoch its run's. given: whether it starts from a finished classifier: its weights, or a
+    head of words.
     """
 
     key: str
@@ -35,6 +36,8 @@ class Lineage:
         self.twice: list[str] = []
         self.branches = {name: branch for name, run in pretrain.runs.items() for branch in BRANCHES if getattr(run, branch) is not None}
         self.branches |= {name: self.branches[epoch.run] for name, epoch in epochs.root.items() if epoch.run in self.branches}
+        self.worded = {name for name, run in pretrain.runs.items() if run.words and run.words.negatives}
+        self.worded |= {name for name, epoch in epochs.root.items() if epoch.run in self.worded}
         self.nets = {name: run.net for name, run in pretrain.runs.items()}
         self.nets |= {name: self.nets.get(epoch.run) for name, epoch in epochs.root.items()}
         for name, run in pretrain.runs.items():
@@ -49,7 +52,7 @@ class Lineage:
     def _add(self, name: str, key: str, init: str | None, run: Overrides, training: Training) -> None:
         if name in self.nodes:
             self.twice.append(name)
-        self.nodes[name] = Node(key, init, run.over(training), getattr(run, "weights", None) is not None)
+        self.nodes[name] = Node(key, init, run.over(training), bool(getattr(run, "weights", None) or getattr(run, "words", None)))
 
     def __contains__(self, name: object) -> bool:
         return name in self.nodes
@@ -74,6 +77,10 @@ class Lineage:
     def branch(self, name: str) -> str | None:
         """The branch beside the head of a run's network (see BRANCHES), if it has one."""
         return self.branches.get(list(self.line(name))[-1])
+
+    def has_words(self, name: str) -> bool:
+        """Whether beside the head of a run's network there are words that are no class."""
+        return list(self.line(name))[-1] in self.worded
 
     def complete(self, name: str) -> bool:
         """Whether the run is there, and all that it comes from."""

@@ -40,11 +40,24 @@ class Family(NamedTuple):
         return f"a multiple of {self.step} pixels from {self.least}" + (f" to {self.most}" if self.most else "")
 
 
+class Proposed(NamedTuple):
+    """What a net's published weights were trained with. side: pixels; short: to which the short side is resized before the cut; fixed:
+    whether it takes no other size without being told; head: what its last layer is called there."""
+
+    mean: list[float]
+    std: list[float]
+    side: int
+    short: int
+    resize: str
+    fixed: bool
+    head: str
+
+
 _PLAIN = frozenset({"dropout", "affine"})
 _SHAPED = frozenset({"affine", "spectral", "slope", "shortcut"})
 LITE0, PUBLISHED = "lite0", "published"  # weights that are no file
 BROADEST = 2048  # channels
-NAMED = ("timm", "transformers")  # families whose nets are others', by their names
+NAMED = ("timm", "transformers", "clip")  # families whose nets are others', by their names
 DEEPEST = 1300  # of published nets one has more than a thousand layers
 FAMILIES = {
     "wrn": Family(r"wrn_(\d{1,4})_(\d{1,4})", "wrn_<depth>_<width>", 4, 8, None, _PLAIN, 4, 64),
@@ -61,6 +74,7 @@ FAMILIES = {
     "transformers": Family(
         r"transformers/(.+)", "transformers/<folder, or name on the hub>", 1, 1, None, frozenset({"dropout", "pooling"}), reads=True
     ),
+    "clip": Family(r"clip/(.+)", "clip/<folder, or name on the hub>", 1, 4, None, frozenset()),
     "mnist_convnet": Family(r"mnist_convnet", "mnist_convnet", 28, 28, 28, frozenset({"dropout"})),
 }
 
@@ -98,7 +112,7 @@ class Net(Section, key="net"):
     pooling with zero-padded channels (the L2 paper's nets). embedding: numbers that gru knows of a word. pooling: how an
     encoder's states of words become one of a text: their mean, or the first one's. drop_path: largest rate of stochastic depth. weights:
     what the backbone starts from; null: untrained. A file (safetensors, or a state dict that torch.save wrote), published (timm's hub, or
-    what lies beside an encoder's config.json), or lite0 (of timm/tf_efficientnet_lite0, from a package, without any hub).
+    what lies beside an encoder's or a CLIP's config.json), or lite0 (of timm/tf_efficientnet_lite0, from a package, without any hub).
     """
 
     name: Annotated[str, AfterValidator(_makes_a_network)]
@@ -134,6 +148,11 @@ class Net(Section, key="net"):
         return str(self.arguments[0]) if self.family == "transformers" else None
 
     @property
+    def clip(self) -> str | None:
+        """Its folder, or its name on the hub, if it is a CLIP."""
+        return str(self.arguments[0]) if self.family == "clip" else None
+
+    @property
     def given(self) -> bool:
         """Whether others say what it is."""
         return self.family in NAMED
@@ -141,15 +160,16 @@ class Net(Section, key="net"):
     @property
     def files(self) -> list[Path]:
         """The files here that it is made of, or begins with."""
-        named = Path(self.transformers or "")
-        found = [path for path in sorted(named.glob("*")) if path.suffix in (".json", ".safetensors", ".bin")] if self.transformers else []
+        named = self.transformers or self.clip
+        beside = sorted(Path(named).glob("*")) if named else []
+        found = [path for path in beside if path.suffix in (".json", ".txt", ".safetensors", ".bin")]
         return [*found, *([Path(self.weights)] if self.weights and Path(self.weights).is_file() else [])]
 
     @property
     def features(self) -> int | None:
         """How many features its head sees; None: only its authors know."""
         match self.family, self.arguments:
-            case (("timm" | "transformers"), _):
+            case (("timm" | "transformers" | "clip"), _):
                 return None
             case "wrn" | "cifar_resnet", [_, int(width)]:
                 return 64 * width

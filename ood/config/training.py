@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, RootModel, create_model, model_valid
 from ood.config import STRICT, Keyed, Params, Section, distinct, place
 from ood.config.bounds import Batch, Below, Cores, Nats, Rate, Seed, Share, Temperature, Unit
 from ood.config.bounds import Epochs as EpochCount
+from ood.config.naming import Naming, OtherNames, Template
 from ood.config.nets import Net
 
 NAME = r"[a-z0-9][a-z0-9-]{0,59}"  # longer ones, with what stages put around them, no file could be called
@@ -203,13 +204,28 @@ class Overrides(create_model("Optional", __base__=Section, **_OPTIONAL)):  # typ
         return Training(**training.model_dump() | own)
 
 
+class Words(Naming):
+    """A head made of words, as CLIP's text tower reads them, instead of a learned one: zero-shot.
+
+    temperature: that cosines are divided by; null: the network's own (CLIP's is 0.01; MCM's authors take 1). negatives: words that mean
+    something else, for the score neglabel, in the same template; share: of them those that stay, the ones least like a class.
+    """
+
+    template: Template = "a photo of a {name}"
+    names: dict[str, Annotated[str, Field(min_length=1)]] = Field(default_factory=dict)
+    temperature: Temperature | None = None
+    negatives: Annotated[OtherNames, Field(min_length=1)] | None = None
+    share: Share = 1.0
+
+
 class PretrainRun(Overrides):
     """net, augment: its own; null: the sections of that name. normalize: L2-normalise the features before the last layer (L2 paper).
 
     tau: LogitNorm instead (Wei et al. 2022): cross-entropy of normalised logits, divided by tau. confidence: a branch beside the last layer
     that says how sure the network is (DeVries and Taylor 2018), with this budget, in nats, of hints that it may ask for. rotation: a branch
     that says which quarter turn an image is seen in (RotPred, Hendrycks et al. 2019), with this weight beside cross-entropy. weights: of a
-    whole classifier for the data's classes, its head too: a file, as net.weights; with epochs 0 it is taken as it is.
+    whole classifier for the data's classes, its head too: a file, as net.weights; with epochs 0 it is taken as it is. words: of a CLIP: its
+    head is the class names; with epochs 0 it learns nothing from the images.
     """
 
     net: Net | None = None
@@ -219,6 +235,7 @@ class PretrainRun(Overrides):
     confidence: Nats | None = None
     rotation: Annotated[float, Field(gt=0, le=1000)] | None = None
     weights: Annotated[str, AfterValidator(place)] | None = None
+    words: Words | None = None
 
     @model_validator(mode="after")
     def _one_norm(self) -> "PretrainRun":
@@ -228,6 +245,10 @@ class PretrainRun(Overrides):
             raise ValueError("confidence has an objective of its own and a branch that no given weights have; take out tau and weights")
         if self.rotation is not None and (self.tau is not None or self.weights is not None or self.confidence is not None):
             raise ValueError("rotation has an objective and a branch of its own; take out tau, confidence and weights")
+        if self.words is not None and (self.normalize or {self.tau, self.weights, self.confidence, self.rotation} != {None}):
+            raise ValueError(
+                "words is a head of its own, on normalised features; take out normalize, tau, weights, confidence and rotation"
+            )
         return self
 
 

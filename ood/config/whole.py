@@ -129,6 +129,10 @@ def _recipes(
     nets = {f"pretrain.runs.{name}.net": run.net for name, run in pretrain.runs.items() if run.net}
     nets |= {"align.net": align.net} if diffusion.enabled and align.net else {}
     nets |= {"net": net} if len(nets) < len(pretrain.runs) + diffusion.enabled else {}
+    for name, run in pretrain.runs.items():
+        reads = run.net or net
+        if run.words is not None and not (reads.clip and reads.weights):
+            yield f"pretrain.runs.{name}.words: a CLIP with its weights reads them, no {reads.name}. Take clip/<name>, weights: published."
     misfits: dict[str, list[str]] = {}
     for key, used in nets.items():
         if reason := used.misfit(data.side, text=data.is_text):

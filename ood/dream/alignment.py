@@ -25,7 +25,7 @@ from ood.dream.parts import TextEncoder, Tokenizer
 from ood.dream.tokens import anchor, piece_ids, place
 from ood.errors import InputError
 from ood.handover import read_array, read_json
-from ood.nets import Classifier, store
+from ood.nets import Classifier, store, worded
 
 ALIGNED = Path("data/align")
 MODEL = "aligned"  # below data/models
@@ -166,15 +166,6 @@ def load_model(device: torch.device, folder: Path = ALIGNED) -> AlignedEncoder:
     return AlignedEncoder(encoder, anchors, kept.temperature).to(device).eval()
 
 
-def least_alike(words: Tensor, anchors: Tensor, share: float) -> Tensor:
-    """Of embeddings (M, d) the share that is least like the anchors (C, d), by the cosine that a twentieth of those exceeds: NegLabel's
-    choice of words. In their order.
-    """
-    alike = (F.normalize(words, dim=1) @ F.normalize(anchors, dim=1).T).quantile(0.95, dim=1)
-    count = max(1, round(share * len(words)))
-    return words[alike.argsort(stable=True)[:count].sort().values]
-
-
 def as_classifier(classes: list[str], negatives: Tensor | None = None, folder: Path = ALIGNED) -> tuple[store.States, store.Spec]:
     """The trained encoder as any other classifier: its features go through L2 normalisation into a head of unit anchors over t.
 
@@ -191,9 +182,9 @@ def as_classifier(classes: list[str], negatives: Tensor | None = None, folder: P
     encoder = model.encoder
     state = {f"backbone.0.{name}": value for name, value in encoder.backbone.state_dict().items()}
     state |= {f"backbone.1.{name}": value for name, value in encoder.fc.state_dict().items()}
-    state |= {"fc.weight": F.normalize(model.anchors, dim=1) / model.temperature, "fc.bias": torch.zeros(len(classes))}
+    state |= {"fc.weight": worded.over(model.anchors, model.temperature), "fc.bias": torch.zeros(len(classes))}
     if negatives is not None:
-        state["negatives"] = F.normalize(negatives, dim=1) / model.temperature
+        state["negatives"] = worded.over(negatives, model.temperature)
     spec = replace(kept.spec, classes=classes, normalize=True, projection=model.anchors.shape[1], trainings=1, unseen=False)
     return {"model": state}, replace(spec, negatives=0 if negatives is None else len(negatives))
 

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from ood.config import Params
-from ood.config.dream import Naming, Prompts
+from ood.config.dream import Prompts
+from ood.config.naming import Naming
 from ood.data import packed
 from ood.data.sets import Images, load
 from ood.dream.small import Captioned

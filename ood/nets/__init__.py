@@ -149,8 +149,8 @@ def build(
         net: its section, or its name ('wrn_40_2') with `options` (dropout, affine, stem, ...; see config.nets.Net).
         normalize: L2-normalise features in front of the head. confident, turns, negatives: see `Classifier`. vocabulary: of a network that
             reads texts, how many numbers words have; size is then how many words a text has. projection: a linear layer between the named
-            network and the head, to so many features. config: what an encoder is (see ood.nets.transformer); None: its name leads there.
-        blank: leave out an encoder's first weights.
+            network and the head, to so many features. config: what an encoder or a CLIP is (its module's `described`); None: its name
+            leads there. blank: leave out the first weights of such a one.
 
     Raises:
         InputError: no such name, an impossible depth, an option that it doesn't know, an image size that it can't take.
@@ -166,7 +166,7 @@ def build(
     given = {name: getattr(spec, name) for name in FAMILIES[spec.family].options}
     if vocabulary is not None:
         given["vocabulary"] = vocabulary
-    if spec.transformers:
+    if spec.transformers or spec.clip:
         given |= {"config": config, "blank": blank}
     backbone, width = constructor(spec.family)(*spec.arguments, size=size, **given)
     if projection is not None:
@@ -233,6 +233,10 @@ def constructor(family: str) -> Callable[..., tuple[nn.Module, int]]:
             from ood.nets import transformer
 
             return transformer.backbone
+        case "clip":
+            from ood.nets import clip
+
+            return clip.backbone
         case "timm":
             from ood.nets import given
 

@@ -5,30 +5,18 @@ of our own networks, or a frozen backbone.
 """
 
 import difflib
-from typing import Any, NamedTuple
+from typing import Any
 
 import timm
 import torch
 from timm.layers.drop import DropPath as TimmDropPath
 from torch import Tensor, nn
 
+from ood.config.nets import Proposed
 from ood.errors import InputError
 from ood.nets.layers import Dropout, DropPath, replace
 
 PREFIX = "net."  # of the names of timm's tensors in a Timm backbone
-
-
-class Proposed(NamedTuple):
-    """What a net's published weights were trained with. side: pixels; short: to which the short side is resized before the cut; fixed:
-    whether it takes no other size without being told."""
-
-    mean: list[float]
-    std: list[float]
-    side: int
-    short: int
-    resize: str
-    fixed: bool
-    head: str
 
 
 def proposed(name: str) -> Proposed:

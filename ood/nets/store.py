@@ -31,7 +31,8 @@ class Spec:
     whether its backbone was trained neither in one of them nor, as far as can be known, before on these classes. confidence: the budget of
     its confidence branch, rotation: the weight of its rotation branch in training (None: it has none). vocabulary: of one that reads texts,
     how many numbers words have. projection: of one with a linear layer in front of its head, to how many features. negatives: of one whose
-    head is made of words, how many it has that are no class. config: of an encoder of transformers, what it is.
+    head is made of words, how many it has that are no class. config: of an encoder of
+    transformers, or a CLIP, what it is.
     """
 
     net: dict
@@ -77,19 +78,31 @@ class Spec:
 
 
 def spec_for(
-    net: Net, info: Info, normalize: bool, *, whole: bool = False, confidence: float | None = None, rotation: float | None = None
+    net: Net,
+    info: Info,
+    normalize: bool,
+    *,
+    whole: bool = False,
+    confidence: float | None = None,
+    rotation: float | None = None,
+    negatives: int = 0,
 ) -> Spec:
     """The Spec of a new network for a data set; where its weights came from is no part of it.
 
     Args:
+        negatives: how many words that are no class its head of words has.
         whole: whether it is someone's finished classifier for this data. What a backbone out of a file has learned, nobody knows either.
     """
     plain = net.model_copy(update={"weights": None}).model_dump()
     config = None
-    if net.transformers:
-        from ood.nets import transformer  # and with it its library, which only such nets need
+    if net.transformers:  # only such nets need their library
+        from ood.nets import transformer
 
         config = transformer.described(net.transformers)
+    elif net.clip:
+        from ood.nets import clip
+
+        config = clip.described(net.clip)
     unseen = not whole and net.weights in (None, PUBLISHED, LITE0)
     return Spec(
         plain,
@@ -103,6 +116,7 @@ def spec_for(
         rotation=rotation,
         vocabulary=info.vocabulary,
         config=config,
+        negatives=negatives,
     )
 
 

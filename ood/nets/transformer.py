@@ -5,24 +5,20 @@ hub is.
 """
 
 import re
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoConfig, AutoModel
-from transformers.utils import logging
 
 from ood.distributed import longest
 from ood.errors import InputError
+from ood.nets import hub
 from ood.nets.layers import Dropout, replace
 
 PREFIX = "net."  # of the names of its tensors in a Transformer backbone
-CONFIG, POOLING = "config.json", "1_Pooling/config.json"  # the second where sentence-transformers has written the folder
-# Of config.json: where it came from, what code its authors would like to be run with it, other heads' classes.
-LEFT_OUT = ("_name_or_path", "transformers_version", "auto_map", "dtype", "torch_dtype", "architectures", "id2label", "label2id")
+POOLING = "1_Pooling/config.json"  # where sentence-transformers has written the folder
 Pooling = Literal["mean", "first"]
 
 
@@ -32,18 +28,7 @@ def described(name: str) -> dict[str, Any]:
     Raises:
         InputError: there is none, or none that transformers knows; the hub can't be reached.
     """
-    folder = Path(name)
-    if folder.is_dir() and not (folder / CONFIG).is_file():
-        raise InputError(
-            f"net.name: {folder} has no {CONFIG}. Give a folder that transformers' save_pretrained wrote, or a name on the hub."
-        )
-    try:
-        found = AutoConfig.from_pretrained(name, local_files_only=folder.is_dir(), trust_remote_code=False)
-    except Exception as error:  # the hub's and the library's own
-        raise InputError(
-            f"net.name: transformers/{name}: can't be had ({_said(error)}). Give a folder, or a name that the hub has."
-        ) from None
-    return {key: value for key, value in found.to_dict().items() if key not in LEFT_OUT}
+    return hub.kept(hub.had("net.name", name, AutoConfig.from_pretrained))
 
 
 def published(name: str) -> dict[str, Tensor]:
@@ -52,21 +37,7 @@ def published(name: str) -> dict[str, Tensor]:
     Raises:
         InputError: there are none, or not all of them; the hub can't be reached.
     """
-    logging.disable_progress_bar()
-    try:
-        net, found = AutoModel.from_pretrained(
-            name, local_files_only=Path(name).is_dir(), trust_remote_code=False, output_loading_info=True, dtype=torch.float32
-        )
-    except Exception as error:
-        raise InputError(
-            f"net.weights: published weights of transformers/{name} can't be had ({_said(error)}). Is the hub reachable?"
-        ) from None
-    state = {key: value for key, value in net.state_dict().items() if not key.startswith("pooler.")}
-    if missing := sorted(state.keys() & set(found["missing_keys"])):
-        raise InputError(
-            f"net.weights: {len(missing)} tensors of transformers/{name} are nowhere (first: {missing[0]}). Give a whole network."
-        )
-    return state
+    return hub.whole(name, AutoModel, lambda key: not key.startswith("pooler."))[1]
 
 
 def pooling(name: str) -> Pooling | None:
@@ -98,14 +69,6 @@ class Transformer(nn.Module):
         return self.dropout((states * counted).sum(1) / counted.sum(1))
 
 
-class _Undrawn(TorchDispatchMode):
-    """Within: no random number is drawn into a tensor, which takes seconds for what is filled from a file at once."""
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        drawn = func in (torch.ops.aten.normal_.default, torch.ops.aten.uniform_.default)
-        return args[0] if drawn else func(*args, **kwargs or {})
-
-
 def backbone(
     name: str,
     *,
@@ -134,7 +97,7 @@ def backbone(
         if (count := known.vocab_size) < vocabulary - 1:
             wrong = f"has {vocabulary - 1:,} words, transformers/{name} {count:,}"
             raise InputError(f"data.text.tokenizer: {wrong}. Give the one that belongs to it.")
-        with _Undrawn() if blank else nullcontext():
+        with hub.drawing(first=not blank):
             net = AutoModel.from_config(known, dtype=torch.float32, trust_remote_code=False)
         net.pooler = None  # what some have for tasks of their own
         replace(net, nn.Dropout, lambda layer: Dropout(layer.p))
@@ -146,11 +109,7 @@ def backbone(
         raise
     except Exception as error:
         raise InputError(
-            f"net.name: transformers/{name}: can't be built for texts of {size} words ({_said(error)}). Lower data.text.length, or take an "
-            "encoder such as BERT."
+            f"net.name: transformers/{name}: can't be built for texts of {size} words ({hub.said(error)}). Lower data.text.length, or "
+            "take an encoder such as BERT."
         ) from None
     return made.train(), known.hidden_size
-
-
-def _said(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

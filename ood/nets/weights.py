@@ -5,7 +5,6 @@ import pickle
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
@@ -13,15 +12,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ood.config.data import Chain, Data
-from ood.config.nets import LITE0, PUBLISHED, Net
+from ood.config.nets import LITE0, PUBLISHED, Net, Proposed
 from ood.config.training import Pretrain
 from ood.data.texts import Words
 from ood.errors import InputError
 from ood.files import sha256
 from ood.nets import Classifier, build
-
-if TYPE_CHECKING:
-    from ood.nets import given
 
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 INSIDE = ("state_dict", "model_state_dict", "model")  # where checkpoints keep what a network learned
@@ -90,10 +86,14 @@ def _published(net: Net) -> State:
         from ood.nets import transformer
 
         return transformer.published(net.transformers)
+    if net.clip:
+        from ood.nets import clip
+
+        return clip.published(net.clip)
     if net.timm is None:
         raise InputError(
             f"net.weights: {PUBLISHED} are those of timm's hub, or of transformers'; {net.name} is none of their nets. Take timm/<name>, "
-            "transformers/<name>, or a file."
+            "transformers/<name>, clip/<name>, or a file."
         )
     import timm
 
@@ -129,6 +129,10 @@ def fill(classifier: Classifier, net: Net, source: str, *, whole: bool, classes:
         from ood.nets import transformer
 
         prefix, heads = f"backbone.{transformer.PREFIX}", []
+    elif net.clip:
+        from ood.nets import clip
+
+        prefix, heads = f"backbone.{clip.PREFIX}", []
     found = _ours(state, prefix, heads)
     if whole:
         _agree(found, source, classes, own["fc.weight"].shape[1])
@@ -202,11 +206,10 @@ def check(pretrain: Pretrain, net: Net, encoder: Net | None, data: Data, classes
         except InputError as error:
             yield f"{key}: {error}"
             continue
-        if own.timm and source in (LITE0, PUBLISHED):
-            right = _proposed(own.timm)
-            if any(abs(a - b) > 0.01 for a, b in zip([*right.mean, *right.std], [*chain.mean, *chain.std], strict=True)):
-                wanted = f"mean {right.mean} and std {right.std}"
-                yield f"data.chain: {own.name} has learned with {wanted}. Set data.chain.mean and std to these."
+        right = _proposed(own, source)
+        if right and any(abs(a - b) > 0.01 for a, b in zip([*right.mean, *right.std], [*chain.mean, *chain.std], strict=True)):
+            wanted = f"mean {right.mean} and std {right.std}"
+            yield f"data.chain: {own.name} has learned with {wanted}. Set data.chain.mean and std to these."
 
 
 def advice(pretrain: Pretrain, net: Net, chain: Chain) -> Iterator[str]:
@@ -217,13 +220,19 @@ def advice(pretrain: Pretrain, net: Net, chain: Chain) -> Iterator[str]:
 
             if (right := transformer.pooling(own.transformers)) not in (own.pooling, None):
                 yield f"{own.name} has learned with pooling: {right} (net)"
-        if own.timm and own.weights in (LITE0, PUBLISHED):
-            learned = _proposed(own.timm)
-            if (chain.side, chain.short or chain.size, chain.resize) != (learned.side, learned.short, learned.resize):
-                yield f"{own.name} has learned with size: {learned.side}, short: {learned.short}, resize: {learned.resize} (data.chain)"
+        learned = _proposed(own, own.weights)
+        if learned and (chain.side, chain.short or chain.size, chain.resize) != (learned.side, learned.short, learned.resize):
+            yield f"{own.name} has learned with size: {learned.side}, short: {learned.short}, resize: {learned.resize} (data.chain)"
 
 
-def _proposed(name: str) -> "given.Proposed":
-    from ood.nets import given
+def _proposed(net: Net, source: str | None) -> Proposed | None:
+    """What the weights of a given net of images were trained with, where that is known."""
+    if net.timm and source in (LITE0, PUBLISHED):
+        from ood.nets import given
 
-    return given.proposed(name)
+        return given.proposed(net.timm)
+    if net.clip and source == PUBLISHED:
+        from ood.nets import clip
+
+        return clip.proposed(net.clip)
+    return None

@@ -51,6 +51,7 @@ def taught(run: PretrainRun) -> str:
     found = {
         f"given: {run.weights}": run.weights is not None,
         "L2-normalised features": run.normalize,
+        "a head of class words": run.words is not None,
         f"LogitNorm, tau {run.tau}": run.tau is not None,
         f"a confidence branch, budget {run.confidence}": run.confidence is not None,
         f"a rotation branch x {run.rotation}": run.rotation is not None,

@@ -1,0 +1,98 @@
+"""CLIP: `clip/<folder>`, or `clip/<name on the hub>`; images through its one tower, the words of a head through the other.
+
+A model keeps what its image tower is in its own model.json, so that it can be built where neither folder nor hub is.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoTokenizer, CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPVisionConfig, CLIPVisionModelWithProjection
+
+from ood.config.nets import Proposed
+from ood.errors import InputError
+from ood.nets import hub
+
+PREFIX = "net."  # of the names of its tensors in a Clip backbone
+TOWER = ("vision_model.", "visual_projection.")
+
+
+class Sayings(NamedTuple):
+    """What the text tower makes of sentences, (n, d), and the temperature that CLIP was trained to divide cosines by."""
+
+    embeddings: Tensor
+    temperature: float
+
+
+def described(name: str) -> dict[str, Any]:
+    """What its image tower is.
+
+    Raises:
+        InputError: no CLIP there; the hub can't be reached.
+    """
+    whole = hub.had("net.name", name, CLIPConfig.from_pretrained)
+    return hub.kept(whole.vision_config) | {"projection_dim": whole.projection_dim, "attention_dropout": 0.0}
+
+
+def proposed(name: str) -> Proposed:
+    """What its weights were trained with.
+
+    Raises:
+        InputError: its folder doesn't say; the hub can't be reached.
+    """
+    known = hub.had("net.name", name, CLIPImageProcessor.from_pretrained)
+    side, short = int(known.crop_size["height"]), int(known.size["shortest_edge"])
+    return Proposed(list(known.image_mean), list(known.image_std), side, short, "bicubic", True, "")
+
+
+def published(name: str) -> dict[str, Tensor]:
+    """The weights of its image tower.
+
+    Raises:
+        InputError: there are none, or not all of them; the hub can't be reached.
+    """
+    return hub.whole(name, CLIPModel, lambda key: key.startswith(TOWER))[1]
+
+
+@torch.no_grad()
+def sayings(name: str, sentences: list[str]) -> Sayings:
+    """What its text tower makes of sentences, cut where it reads no further.
+
+    Raises:
+        InputError: as `published`; no tokenizer there.
+    """
+    whole: Any = hub.whole(name, CLIPModel, lambda key: True)[0]
+    tokenizer = hub.had("net.weights", name, AutoTokenizer.from_pretrained)
+    length = whole.config.text_config.max_position_embeddings
+    rows = []
+    for sentence in sentences:  # one by one: what is made of a sentence doesn't depend on its company
+        given = tokenizer(sentence, truncation=True, max_length=length, return_tensors="pt")
+        rows.append(whole.text_projection(whole.text_model(**given).pooler_output)[0])
+    return Sayings(torch.stack(rows), float(1 / whole.logit_scale.exp()))
+
+
+class Clip(nn.Module):
+    """Normalised images (N, 3, H, W) -> their embeddings (N, d), of whatever length."""
+
+    def __init__(self, net: nn.Module):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(pixel_values=x).image_embeds
+
+
+def backbone(name: str, *, size: int, config: dict[str, Any] | None = None, blank: bool = False) -> tuple[nn.Module, int]:
+    """Its image tower, and how many numbers an embedding has.
+
+    Args:
+        size: pixels along a side. config: what it is; None: that which its name leads to. blank: leave out its first weights.
+
+    Raises:
+        InputError: no such CLIP, or one for images of another size.
+    """
+    known = CLIPVisionConfig(**described(name) if config is None else config)
+    if known.image_size != size:
+        raise InputError(f"net.name: clip/{name} takes images of {known.image_size} pixels; these have {size}. Change data.chain.size.")
+    with hub.drawing(first=not blank):
+        return Clip(CLIPVisionModelWithProjection(known).train()), known.projection_dim

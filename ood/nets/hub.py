@@ -1,0 +1,74 @@
+"""Networks of the library transformers, from a folder that it wrote or from its hub: what they are, and weights; never their own code."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers.utils import logging
+
+from ood.errors import InputError
+
+CONFIG = "config.json"
+# Of it: where it came from, what code its authors would like to be run with it, other heads' classes.
+LEFT_OUT = ("_name_or_path", "transformers_version", "auto_map", "dtype", "torch_dtype", "architectures", "id2label", "label2id")
+Had = TypeVar("Had")
+
+
+def had(key: str, name: str, get: Callable[..., Had], **options: Any) -> Had:
+    """What a `from_pretrained` gives for a name, of params.yaml's key.
+
+    Raises:
+        InputError: there is none, or none that the library knows; the hub can't be reached.
+    """
+    folder = Path(name)
+    if folder.is_dir() and not (folder / CONFIG).is_file():
+        raise InputError(f"{key}: {folder} has no {CONFIG}. Give a folder that transformers' save_pretrained wrote, or a name on the hub.")
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # what it would say of loading, the refusals here say
+    try:
+        return get(name, local_files_only=folder.is_dir(), trust_remote_code=False, **options)
+    except Exception as error:  # the hub's, and the library's own
+        raise InputError(f"{key}: {name}: can't be had ({said(error)}). Give a folder, or a name that the hub has.") from None
+
+
+def whole(name: str, kind: Any, wanted: Callable[[str], bool]) -> tuple[nn.Module, dict[str, Tensor]]:
+    """A network with its weights, and those tensors that are wanted.
+
+    Raises:
+        InputError: as `had`; some of them are nowhere.
+    """
+    net, found = had("net.weights", name, kind.from_pretrained, output_loading_info=True, dtype=torch.float32)
+    state = {key: value for key, value in net.state_dict().items() if wanted(key)}
+    if missing := sorted(state.keys() & set(found["missing_keys"])):
+        raise InputError(f"net.weights: {len(missing)} tensors of {name} are nowhere (first: {missing[0]}). Give a whole network.")
+    return net.eval(), state
+
+
+def kept(config: Any) -> dict[str, Any]:
+    """What is kept of a configuration: what to build."""
+    return {key: value for key, value in config.to_dict().items() if key not in LEFT_OUT}
+
+
+def said(error: Exception) -> str:
+    """An error of others, in a line."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+class _Undrawn(TorchDispatchMode):
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        drawn = func in (torch.ops.aten.normal_.default, torch.ops.aten.uniform_.default)
+        return args[0] if drawn else func(*args, **kwargs or {})
+
+
+@contextmanager
+def drawing(first: bool) -> Iterator[None]:
+    """Within, where a network's first weights aren't wanted: none are drawn, which takes seconds for what is filled from a file at once."""
+    if first:
+        yield
+        return
+    with _Undrawn():
+        yield

@@ -1,0 +1,40 @@
+"""Heads made of words: a class's weights are the direction of its name, so that logits are cosines over a temperature."""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ood.nets import Classifier
+
+
+def least_alike(words: Tensor, anchors: Tensor, share: float) -> Tensor:
+    """Of embeddings (M, d) the share that is least like the anchors (C, d), by the cosine that a twentieth of those exceeds: NegLabel's
+    choice of words. In their order.
+    """
+    alike = (F.normalize(words, dim=1) @ F.normalize(anchors, dim=1).T).quantile(0.95, dim=1)
+    count = max(1, round(share * len(words)))
+    return words[alike.argsort(stable=True)[:count].sort().values]
+
+
+def over(words: Tensor, temperature: float) -> Tensor:
+    """Embeddings (M, d) as rows of a head on L2-normalised features."""
+    return F.normalize(words, dim=1) / temperature
+
+
+class Words(NamedTuple):
+    """Embeddings of the classes (C, d) and of words that are no class (M, d), and what their cosines are divided by."""
+
+    anchors: Tensor
+    negatives: Tensor | None
+    temperature: float
+
+
+@torch.no_grad()
+def put(classifier: Classifier, anchors: Tensor, negatives: Tensor | None, temperature: float) -> None:
+    """Give a network that normalises its features the head that `Words` are."""
+    classifier.fc.weight.copy_(over(anchors, temperature))
+    classifier.fc.bias.zero_()
+    if negatives is not None and classifier.negatives is not None:
+        classifier.negatives.copy_(over(negatives, temperature))
