@@ -36,7 +36,7 @@ def _given(params: Params, classes: list[str] | None) -> list[str]:
     problems = [f"{params.path}: {problem}" for problem in weights.check(pretrain, net, encoder, params[Data], classes)]
     if problems:
         raise InputError("\n".join(problems))
-    return list(weights.advice(pretrain, net, params[Data].chain))
+    return list(weights.advice(pretrain, net, params[Data]))
 
 
 def main() -> None:
@@ -54,7 +54,9 @@ def main() -> None:
     for notice in _given(params, facts.classes):
         console.note(notice)
     looked = {f"look.runs.{name}": run.path for name, run in params[Look].runs.items()}
-    for notice in catalog.unwatched(params[Data], looked):
+    nets = {"net": params[Net]} | {f"pretrain.runs.{name}.net": run.net for name, run in params[Pretrain].runs.items() if run.net}
+    networks = {key: path for key, net in nets.items() if (path := net.place)}
+    for notice in catalog.unwatched(params[Data], looked, networks):
         console.note(notice)
     old, new = basis.read(BASIS), basis.bases(params)
     with in_place_of(BASIS, sealed=False) as folder:

@@ -10,21 +10,26 @@ import numpy as np
 import pytest
 import torch
 from conftest import Workspace
+from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch.func import functional_call
-from transformers import AutoConfig, AutoModel, DistilBertConfig, PreTrainedTokenizerFast, RobertaConfig, ViTConfig
+from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast, ViTConfig
 
 from ood import Detector
 from ood.config import Params, basis
 from ood.config.nets import Net
 from ood.config.text import TextChain
 from ood.data import packed
+from ood.data.sets import ImageSet
 from ood.data.texts import Words
+from ood.deploy import bundle
 from ood.errors import InputError
 from ood.nets import build, store, transformer, weights
-from ood.nets.layers import Dropout
+from ood.training.frozen import _key
 from ood.unmask import masks
 
+PANIC = r"(x|x)*[^x!]"  # on which the library gives up, and panics
 SOME = ["What is the length of a line?", "Draw a circle, then another one.", "assert nothing", "It's a [SEP] mark"]
 CLASSES = ["a", "b", "c"]
 
@@ -68,21 +73,15 @@ def test_features_are_the_librarys_states_pooled(folder, pooling):
         assert not torch.allclose(found[0], found[1], atol=1e-2)
 
 
-def test_training_reads_no_more_than_a_batch_has(folder):
-    """And its dropout is ours, which draws for the global batch."""
-    net, spec = filled(folder)
+def test_training_reads_no_more_than_a_batch_has_and_draws_nothing(folder):
+    net, _ = filled(folder)
     numbers = torch.from_numpy(words(folder).numbers(SOME))
     seen: list[int] = []
     net.backbone.net.register_forward_pre_hook(lambda _m, _a, given: seen.append(given["input_ids"].shape[1]), with_kwargs=True)
-    net.features(numbers)
-    net.train().features(numbers)
-    assert seen == [20, int((numbers != 0).sum(1).max())]
-    assert 0.1 in {layer.p for layer in net.modules() if isinstance(layer, Dropout)}
-    assert not any(isinstance(layer, torch.nn.Dropout) for layer in net.modules())
-    still = store.Spec(**{**spec.__dict__, "config": spec.config | {"hidden_dropout_prob": 0.0}}).build()
-    still.load_state_dict(net.state_dict())
     with torch.no_grad():
-        assert torch.allclose(still.train().features(numbers), net.eval().features(numbers), atol=1e-5), "attention has none either"
+        assert torch.allclose(net.features(numbers), net.train().features(numbers), atol=1e-5)
+    assert seen == [20, int((numbers != 0).sum(1).max())]
+    assert json.loads((folder / "config.json").read_text())["hidden_dropout_prob"] == 0.1, "which its authors trained with"
 
 
 def test_words_are_the_tokenizers_own_but_for_marks_inside_a_text(folder):
@@ -118,7 +117,7 @@ def test_a_model_needs_its_encoders_folder_no_more(folder, tmp_path):
     with torch.no_grad():
         assert torch.equal(again.features(numbers), net.features(numbers))
     assert read.config == spec.config
-    assert not any(str(tmp_path) in str(value) for value in spec.config.values()), "no paths in a model"
+    assert str(tmp_path) not in (tmp_path / "model/model.json").read_text(), "no paths in a model"
     with torch.device("meta"):
         shapes = {name: value.shape for name, value in read.build().state_dict().items()}
     assert shapes == {name: value.shape for name, value in net.state_dict().items()}
@@ -128,9 +127,7 @@ def test_weights_that_others_replace_are_not_drawn(folder):
     _, spec = filled(folder)
     torch.manual_seed(0)
     before = torch.random.get_rng_state()
-    transformer.backbone(
-        spec.net["name"].partition("/")[2], size=20, vocabulary=spec.vocabulary, pooling="mean", dropout=0.0, config=spec.config, blank=True
-    )
+    transformer.backbone("bert", size=20, vocabulary=spec.vocabulary, pooling="mean", dropout=0.0, config=spec.config, blank=True)
     assert torch.equal(torch.random.get_rng_state(), before)
     first, second = (spec.build().state_dict() for _ in range(2))
     name = "backbone.net.encoder.layer.0.output.dense.weight"
@@ -138,22 +135,82 @@ def test_weights_that_others_replace_are_not_drawn(folder):
     assert first[name].std() == pytest.approx(0.3, rel=0.2), "its library's own first weights"
 
 
-@pytest.mark.parametrize("kind", [DistilBertConfig, RobertaConfig])
-def test_other_encoders_are_read_as_well(kind, tmp_path):
-    """RoBERTa counts places from its number for padding."""
+@pytest.mark.parametrize("kind", transformer.ENCODERS)
+def test_every_kind_is_read_as_its_library_reads_a_text_alone(kind, tmp_path):
+    """RoBERTa, for one, counts places from its number for padding. And no tensor of theirs stands for two."""
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 40}
+    sizes |= {"dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 32} if kind == "distilbert" else {}
+    sizes |= {"embedding_size": 16} if kind in ("albert", "electra") else {}
+    marks = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2, "mask_token_id": 3}
+    sizes |= marks if kind in ("modernbert", "eurobert") else {}
     torch.manual_seed(0)
-    sizes = {"dim": 16, "n_layers": 1, "n_heads": 2, "hidden_dim": 32} if kind is DistilBertConfig else {
-        "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32,
-    }  # fmt: skip
-    theirs = AutoModel.from_config(kind(vocab_size=60, max_position_embeddings=40, **sizes)).eval()
+    theirs = AutoModel.from_config(AutoConfig.for_model(kind, vocab_size=60, **sizes)).eval()
     theirs.save_pretrained(tmp_path / "net")
     net = net_of(tmp_path / "net")
-    classifier = build(net, num_classes=3, size=20, vocabulary=61)
+    spec = store.spec_for(net, packed.Info(CLASSES, 20, [], [], 61), False)
+    classifier = spec.build()
     weights.fill(classifier, net, "published", whole=False, classes=CLASSES)
     ids = torch.tensor([[4, 9, 11, 5]])
+    padded = torch.nn.functional.pad(ids + 1, (0, 16)).int()
     with torch.no_grad():
-        found = classifier.eval().features(torch.nn.functional.pad(ids + 1, (0, 16)).int())
-        assert torch.allclose(found[0], theirs(input_ids=ids).last_hidden_state[0].mean(0), atol=1e-5)
+        found = classifier.eval().features(padded)
+        assert torch.allclose(found[0], theirs(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state[0].mean(0), atol=1e-5)
+        assert torch.allclose(classifier.train().features(padded), found, atol=1e-5)
+    store.save(tmp_path / "model", {"model": classifier.state_dict()}, spec)
+    shutil.rmtree(tmp_path / "net")
+    with torch.no_grad():
+        assert torch.equal(store.load(tmp_path / "model")[0].features(padded), found)
+    assert len(list(masks.maskable(classifier))) > 7
+
+
+def bytewise() -> Tokenizer:
+    found = Tokenizer(models.BPE())
+    found.pre_tokenizer = pre_tokenizers.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    found.train_from_iterator(SOME * 3, trainers.BpeTrainer(vocab_size=300, initial_alphabet=alphabet, show_progress=False))
+    return found
+
+
+def unigram() -> Tokenizer:
+    found = Tokenizer(models.Unigram())
+    found.pre_tokenizer = pre_tokenizers.Metaspace()
+    marks = ["<s>", "<unk>"]
+    found.train_from_iterator(
+        SOME * 3, trainers.UnigramTrainer(vocab_size=60, special_tokens=marks, unk_token="<unk>", show_progress=False)
+    )
+    return found
+
+
+@pytest.mark.parametrize(("made", "unknown"), [(bytewise, None), (unigram, "<unk>")])
+def test_other_tokenizers_know_what_they_do_not_know(made, unknown, tmp_path):
+    made().save(str(tmp_path / "tokenizer.json"))
+    own = words(tmp_path, lower=False)
+    assert own.unknown == (None if unknown is None else own.names.index(unknown))
+    assert own.has_any("Draw")
+    assert not any(own.has_any(text) for text in ("", "  ", "<br />", "&nbsp;"))
+    assert own.numbers(["Draw a line"]).max() < own.count
+    assert own.numbers([""]).tolist() == [[own.unknown or 1] + [0] * 19]
+    assert own.knows_capitals
+
+
+def test_a_tokenizer_that_draws_or_cannot_read_is_none(tmp_path):
+    written = json.loads(bytewise().to_str())
+    (tmp_path / "tokenizer.json").write_text(json.dumps(written | {"model": written["model"] | {"dropout": 0.9}}))
+    assert len({words(tmp_path).numbers(["what is the length of a line"]).tobytes() for _ in range(9)}) == 1
+    lacking = json.loads(unigram().to_str())
+    (tmp_path / "tokenizer.json").write_text(json.dumps(lacking | {"model": lacking["model"] | {"unk_id": None}}))
+    with pytest.raises(InputError, match="take another tokenizer"):
+        words(tmp_path)
+    beyond = {"single": [{"SpecialToken": {"id": "[X]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}], "pair": []}
+    marks = {"type": "TemplateProcessing", **beyond, "special_tokens": {"[X]": {"id": "[X]", "ids": [5000], "tokens": ["[X]"]}}}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(written | {"post_processor": marks}))
+    with pytest.raises(InputError, match="none of its words"):
+        words(tmp_path)
+    (tmp_path / "tokenizer.json").write_text(
+        json.dumps(written | {"normalizer": {"type": "Replace", "pattern": {"Regex": PANIC}, "content": ""}})
+    )
+    with pytest.raises(ValueError, match="limit"):
+        words(tmp_path).has_any("x" * 60 + "!")
 
 
 def test_masks_cover_its_linear_layers_and_not_its_words(folder):
@@ -183,7 +240,7 @@ def test_what_is_given_must_fit(folder, tmp_path, monkeypatch):
     refused("can't be had", tmp_path / "broken")
     seeing = tmp_path / "seeing"
     ViTConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1).save_pretrained(seeing)
-    refused("can't be built", seeing)
+    refused("is of the kind vit. Known as encoders: albert", seeing)
     code = json.loads((folder / "config.json").read_text()) | {"model_type": "own", "auto_map": {"AutoConfig": "own.Own"}}
     (tmp_path / "broken/config.json").write_text(json.dumps(code))
     (tmp_path / "broken/own.py").write_text("raise SystemExit('its code ran')")
@@ -229,17 +286,32 @@ def test_another_tokenizer_or_other_weights_are_another_start(folder, tmp_path):
 def settings(folder: Path) -> dict:
     """The small corpus on an encoder: a head alone, all of it tuned, and what starts from the head."""
     frozen = {"epochs": 20, "batch_size": 16, "lr": 0.1, "freeze": "backbone"}
+    tuned = {"freeze": "none", "epochs": 1, "lr": 0.001, "optimizer": "adamw", "weight_decay": 0.0}
     return corpus.TEXT | {
         "data.text": {"length": 24, "tokenizer": str(folder)},
         "net": {"name": f"transformers/{folder}", "weights": "published"},
         "pretrain.training": frozen,
-        "pretrain.runs": {"ce": {}, "tuned": {"freeze": "none", "epochs": 1, "lr": 0.001, "optimizer": "adamw", "weight_decay": 0.0}},
+        "pretrain.runs": {"ce": {}, "tuned": tuned},
         "trace.runs": {},
         "mask.layers": "head",
+        "mask.runs": {"um": {"init": "ce", "epochs": 1}, "um-all": {"init": "tuned", "layers": "all"}},
         "um.training": frozen,
+        "um.runs": corpus.TEXT["um.runs"] | {"um-tuned": {"init": "tuned", "constraint": "um-all"} | tuned},
         "umap.training": frozen,
+        "umap.runs": corpus.TEXT["umap.runs"] | {"umap-tuned": {"init": "tuned", "constraint": "um-all"} | tuned},
         "oe.training": frozen,
-        "models": {"ce": "knn", "tuned": "msp", "um": "energy", "control": "energy", "umap": "energy", "oe": "msp", "no-outliers": "msp"},
+        "oe.runs": corpus.TEXT["oe.runs"] | {"oe-tuned": corpus.TEXT["oe.runs"]["oe"] | {"init": "tuned"} | tuned},
+        "models": {
+            "ce": "knn",
+            "tuned": "msp",
+            "um": "energy",
+            "control": "energy",
+            "umap": "energy",
+            "umap-tuned": "energy",
+            "oe-tuned": "msp",
+            "oe": "msp",
+            "no-outliers": "msp",
+        },
     }
 
 
@@ -248,22 +320,12 @@ def test_every_stage_runs_on_an_encoder_and_its_detector_needs_none(tmp_path):
     corpus.write(tmp_path / "corpus")
     own = corpus.encoder(tmp_path / "bert", [row.partition("\t")[2] for row in (tmp_path / "corpus/id.tsv").read_text().splitlines()])
     workspace = Workspace(tmp_path, settings(Path("bert")))
+    own_runs = settings(own)
     for command in (
-        *(
-            "check",
-            "prepare",
-            "pretrain ce",
-            "pretrain tuned",
-            "mask um",
-            "um um",
-            "um control",
-            "umap umap",
-            "diffusion",
-            "align",
-            "proofs",
-        ),
-        *("oe oe", "oe no-outliers"),
-        *(f"features {model}" for model in settings(own)["models"]),
+        *("check", "prepare"),
+        *(f"{stage} {run}" for stage in ("pretrain", "mask", "um", "umap", "oe") for run in own_runs[f"{stage}.runs"]),
+        *("diffusion", "align", "proofs"),
+        *(f"features {model}" for model in own_runs["models"]),
         *("evaluate", "calibrate", "export", "report"),
     ):
         workspace.stage(command)
@@ -295,10 +357,11 @@ REFUSED = [
     ({"data.text": {"length": 24, "tokenizer": "corpus/none.json"}}, "data.text.tokenizer: corpus/none.json: no such file"),
     ({"data.text": {"length": 24, "tokenizer": "corpus/id.tsv"}}, "data.text.tokenizer: corpus/id.tsv: can't be read"),
     ({"data.text": {"length": 24, "tokenizer": "corpus"}}, "data.text.tokenizer: corpus has no tokenizer.json"),
-    ({"data.text": {"length": 2, "tokenizer": "bert"}}, "data.text.length: 2 marks at a text's ends leave no room"),
+    ({"data.text": {"length": 2, "tokenizer": "bert"}}, "data.text.length: 2 marks at a text's ends leave no room for a word among 2"),
     ({"data.text": {"length": 41, "tokenizer": "bert"}}, "can't be built for texts of 41 words"),
     ({"net": {"name": "transformers/bert", "weights": "bert/model.safetensors"}}, "Set it to null, or published"),
     ({"net": {"name": "transformers/corpus", "weights": "published"}}, "corpus has no config.json"),
+    ({"pretrain.runs": {"ce": {}, "tuned": {"net": {"name": "transformers/other", "weights": "published"}}}}, "knows other words than"),
     ({"net": {"name": "transformers/bert", "embedding": 9}}, "has no option embedding"),
     ({"pretrain.runs": {"ce": {"weights": "bert/model.safetensors"}, "tuned": {}}}, "finished classifiers of texts aren't taken"),
 ]
@@ -309,6 +372,9 @@ def place(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("refused")
     corpus.write(path / "corpus")
     corpus.encoder(path / "bert", SOME)
+    corpus.encoder(
+        path / "other", ["Zebras quiver when jackdaws love my big sphinx of black quartz; pack 5 dozen jugs, waltz vexed nymphs"] * 3
+    )
     return path
 
 
@@ -321,9 +387,26 @@ def test_what_does_not_fit_is_refused_before_anything_is_touched(place, changes,
     assert not (place / "data/prepared").exists()
 
 
-def test_another_pooling_than_it_has_learned_with_is_said(place):
-    result = Workspace(place, settings(Path("bert")) | {"net.pooling": "first"}).stage("check")
-    assert "transformers/bert has learned with pooling: mean (net)" in result.stderr + result.stdout
+def test_what_may_be_lost_is_said(place):
+    first = {"name": "transformers/bert", "weights": "published", "pooling": "first"}
+    result = Workspace(place, settings(Path("bert")) | {"pretrain.runs": {"ce": {}, "tuned": {"net": first}}}).stage("check")
+    said = result.stderr + result.stdout
+    assert "transformers/bert has learned with pooling: mean (net)" in said
+    assert "net.path: bert lies outside images/, which DVC watches. After a change there run `dvc repro -f check`" in said
+    assert "data.text.tokenizer.path: bert lies outside images/" in said
+    assert "knows capitals" not in said
+
+
+def test_two_ways_to_read_one_encoder_have_features_of_their_own(folder):
+    """Frozen features are kept by what they depend on, and weights alone don't say that."""
+    images = ImageSet(torch.from_numpy(words(folder).numbers(SOME)), torch.zeros(len(SOME), dtype=torch.int64))
+    found = {_key(filled(folder, pooling=pooling)[0], images, torch.device("cpu")) for pooling in ("mean", "first")}
+    assert len(found) == 2
+    net, spec = filled(folder)
+    heads = store.Spec(**{**spec.__dict__, "config": spec.config | {"num_attention_heads": 4}}).build()
+    heads.load_state_dict(net.state_dict())
+    assert _key(heads, images, torch.device("cpu")) not in found
+    assert _key(filled(folder)[0], images, torch.device("cpu")) in found
 
 
 def test_an_encoder_is_refused_for_images(workspace):
@@ -334,13 +417,15 @@ def test_an_encoder_is_refused_for_images(workspace):
 @pytest.mark.slow
 @pytest.mark.parametrize("reads", ["gru", "encoder"])
 def test_two_processes_equal_one_on_texts(tmp_path, reads):
-    """Each has a longest text of its own, an encoder draws dropout, and a last batch of one text leaves the second process without any."""
+    """Each has a longest text of its own, an encoder has dropout behind it; a last batch of one text leaves the second none."""
     one = Workspace(tmp_path, corpus.TEXT | {"seeds": [0], "runtime.precision": "fp64"})
     corpus.write(tmp_path / "corpus")
     if reads == "encoder":
         rows = [row.partition("\t")[2] for row in (tmp_path / "corpus/id.tsv").read_text().splitlines()]
-        corpus.encoder(tmp_path / "bert", rows, hidden_dropout_prob=0.2, max_position_embeddings=99)
-        one.set({"data.text": {"length": 99, "tokenizer": "bert"}, "net": {"name": "transformers/bert", "weights": "published"}})
+        corpus.encoder(tmp_path / "bert", rows, max_position_embeddings=99)
+        one.set(
+            {"data.text": {"length": 99, "tokenizer": "bert"}, "net": {"name": "transformers/bert", "weights": "published", "dropout": 0.2}}
+        )
     one.stage("prepare")
     read = np.load(tmp_path / "data/prepared/id/train.npy")
     count = len(read)
@@ -356,3 +441,24 @@ def test_two_processes_equal_one_on_texts(tmp_path, reads):
     assert moved > 1e-3, "training must have moved the weights far more than the tolerance"
     for key in first:
         assert torch.allclose(first[key].double(), second[key].double(), rtol=1e-7, atol=1e-9), key
+
+
+def test_a_detectors_folder_asks_nobody_and_builds_nothing_huge(folder, tmp_path):
+    """It may come from anybody."""
+    _, spec = filled(folder)
+    sizes = {"size": 20, "vocabulary": spec.vocabulary, "pooling": "mean", "dropout": 0.0}
+    for changes, said in (
+        ({"num_hidden_layers": 10**8}, "more than any network has"),
+        ({"hidden_size": 10**9}, "more than any network has"),
+        ({"model_type": "timm_backbone", "backbone": "hf-hub:no/body"}, "is of the kind timm_backbone"),
+        ({"model_type": None}, "is of the kind None"),
+    ):
+        with pytest.raises(InputError, match=said):
+            transformer.backbone("bert", config=spec.config | changes, **sizes)
+    made, _ = transformer.backbone("bert", config=spec.config | {"attn_implementation": "kernels-community/flash-attn"}, **sizes)
+    assert made.net.config._attn_implementation == "eager", "no library of kernels is asked"
+    net = {"name": "transformers/bert", "weights": None}
+    with pytest.raises(ValidationError, match="a network of transformers has it, and no other"):
+        bundle.Network.model_validate({"net": net, "normalize": False, "temperature": 1.0})
+    with pytest.raises(ValidationError, match="a network of transformers has it, and no other"):
+        bundle.Network.model_validate({"net": {"name": "wrn_10_1"}, "normalize": False, "temperature": 1.0, "config": spec.config})

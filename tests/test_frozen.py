@@ -190,3 +190,10 @@ def test_every_method_trains_on_frozen_features(trained: Workspace, tmp_path):
     assert torch.allclose(head, heads["exposed"], atol=1e-4), "two processes find what one does"
     workspace.set({"align.training.freeze": "backbone"})
     assert "align: training.freeze" in workspace.stage("check", check=False).stderr
+
+
+def test_texts_go_through_a_frozen_backbone_as_numbers():
+    torch.manual_seed(0)
+    reader = nets.build("gru_2_16", num_classes=3, size=12, embedding=8, vocabulary=50).eval()
+    texts = ImageSet(torch.randint(1, 50, (9, 12)).int(), torch.zeros(9, dtype=torch.int64))
+    assert torch.equal(frozen.features(reader, texts, CPU, Silent()).values, reader.features(texts.images).detach())

@@ -255,7 +255,8 @@ def test_check_finds_what_does_not_go_together(tmp_path):
     assert "no such file" in said
     (said,) = checked(chain, {"a": {"net": Net(name="timm/resnet_18")}}, LITE0)
     assert "timm has no 'resnet_18'" in said
-    advice = list(weights.advice(Params(ROOT / "params.yaml")[Pretrain], LITE0, chain))
+    data = Params(ROOT / "params.yaml")[Data].model_copy(update={"chain": chain})
+    advice = list(weights.advice(Params(ROOT / "params.yaml")[Pretrain], LITE0, data))
     assert advice == ["timm/tf_efficientnet_lite0 has learned with size: 224, short: 256, resize: bicubic (data.chain)"]
 
 

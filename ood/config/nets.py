@@ -57,6 +57,8 @@ _PLAIN = frozenset({"dropout", "affine"})
 _SHAPED = frozenset({"affine", "spectral", "slope", "shortcut"})
 LITE0, PUBLISHED = "lite0", "published"  # weights that are no file
 BROADEST = 2048  # channels
+SAYING = ("config.json", "tokenizer.json", "vocab.json", "merges.txt")  # files that say what a network of transformers is, and reads
+WEIGHING = (".safetensors", ".bin")
 NAMED = ("timm", "transformers", "clip")  # families whose nets are others', by their names
 DEEPEST = 1300  # of published nets one has more than a thousand layers
 FAMILIES = {
@@ -158,11 +160,17 @@ class Net(Section, key="net"):
         return self.family in NAMED
 
     @property
+    def place(self) -> Path | None:
+        """The folder or file here that it is made of, or begins with, if there is one."""
+        named = next((Path(name) for name in (self.transformers, self.clip, self.weights) if name), None)
+        return named if named is not None and named.exists() else None
+
+    @property
     def files(self) -> list[Path]:
         """The files here that it is made of, or begins with."""
         named = self.transformers or self.clip
         beside = sorted(Path(named).glob("*")) if named else []
-        found = [path for path in beside if path.suffix in (".json", ".txt", ".safetensors", ".bin")]
+        found = [path for path in beside if path.name in SAYING or (self.weights and path.suffix in WEIGHING)]
         return [*found, *([Path(self.weights)] if self.weights and Path(self.weights).is_file() else [])]
 
     @property

@@ -102,17 +102,19 @@ def check(data: Data) -> Facts:
     return Facts(list(counts), sum(share["train"] for share in shares), calibration)
 
 
-def unwatched(data: Data, looked: dict[str, Path]) -> Iterator[str]:
-    """Folders of images, and texts, whose changes DVC doesn't see: those outside WATCHED, and what is linked into it.
+def unwatched(data: Data, looked: dict[str, Path], networks: dict[str, Path]) -> Iterator[str]:
+    """Folders of images, texts, and networks whose changes DVC doesn't see: those outside WATCHED, and what is linked into it.
 
     Args:
-        looked: key -> folder of `look`'s runs.
+        looked: key -> folder of `look`'s runs. networks: key -> folder or file of a given network.
     """
     read = Folder | Tsv | Lines | Documents
     sources = {key: ("prepare", source.path) for key, source in data.sources().items() if isinstance(source, read)}
     if data.id.label_noise.path is not None:
         sources["data.id.label_noise"] = ("prepare", data.id.label_noise.path)
     sources |= {key: (f"look@{key.split('.')[-1]}", path) for key, path in looked.items()}
+    given = networks | ({"data.text.tokenizer": Path(data.text.tokenizer)} if data.text.tokenizer else {})
+    sources |= {key: ("check", path) for key, path in given.items() if path.exists()}
     for key, (stage, path) in sources.items():
         again = f"After a change there run `dvc repro -f {stage}`."
         place = Path(os.path.abspath(path))

@@ -5,11 +5,13 @@ Whoever has that makes the same of a text.
 """
 
 import hashlib
+import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache, cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,7 +98,7 @@ class Words:
         tokenizer: splits a text and knows the words, marks of its own at a text's ends among them. length: words that are read of a text.
 
     Raises:
-        ValueError: those marks leave no room for a word.
+        ValueError: those marks leave no room for a word, or aren't known themselves; it can't read.
     """
 
     def __init__(self, tokenizer: Tokenizer, length: int):
@@ -104,8 +106,12 @@ class Words:
             raise ValueError(f"{marks} marks at a text's ends leave no room for a word among {length}")
         self.tokenizer, self.length = tokenizer, length
         tokenizer.encode_special_tokens = True  # what looks like such a mark inside a text is only text
+        if getattr(tokenizer.model, "dropout", None):
+            tokenizer.model.dropout = None  # one text, one answer
         tokenizer.no_padding()
         tokenizer.enable_truncation(length)
+        if int(self.numbers(["a 一"]).max()) >= self.count:
+            raise ValueError("its marks at a text's ends are none of its words")
 
     @classmethod
     def learned(cls, texts: Iterable[str], chain: TextChain) -> "Words":
@@ -137,7 +143,7 @@ class Words:
         try:
             return cls(tokenizer, chain.length)
         except ValueError as error:
-            raise InputError(f"data.text.length: {error}. Raise it.") from None
+            raise InputError(f"data.text.length: {error} ({chain.tokenizer}). Raise it, or take another tokenizer.") from None
 
     @classmethod
     def read(cls, content: bytes, length: int) -> "Words":
@@ -163,29 +169,54 @@ class Words:
 
     @property
     def names(self) -> list[str]:
-        """The words by their numbers."""
+        """The words by their numbers; that of a number without one is empty."""
         words = {number: word for word, number in self.tokenizer.get_vocab().items()}
         return [PAD, *(words.get(number, "") for number in range(self.count - 1))]
 
+    @cached_property
+    def unknown(self) -> int | None:
+        """The number of what stands for words that aren't known; None of a tokenizer that knows all, for it reads bytes."""
+        model = json.loads(self.tokenizer.to_str())["model"]  # of Unigram there is no other way to ask
+        mark = model.get("unk_token")
+        found = model.get("unk_id") if mark is None else self.tokenizer.token_to_id(mark)
+        return None if found is None else 1 + found
+
     @property
-    def unknown(self) -> int:
-        """The number of what stands for words that aren't known."""
-        mark = getattr(self.tokenizer.model, "unk_token", None)
-        found = None if mark is None else self.tokenizer.token_to_id(mark)
-        return 1 + (found or 0)
+    def knows_capitals(self) -> bool:
+        """Whether it has words with some."""
+        return any(word != word.lower() for word in self.tokenizer.get_vocab() if word.isalpha())
 
     def numbers(self, texts: Iterable[str]) -> NDArray[np.int32]:
-        """Numbers of words int32 (N, length); a text without any is one unknown word."""
-        rows = self.tokenizer.encode_batch(list(texts))
+        """Numbers of words int32 (N, length); a text without any is one unknown word, or the first that there is.
+
+        Raises:
+            ValueError: a text can't be read.
+        """
+        rows = _read(self.tokenizer.encode_batch, list(texts))
         found = np.zeros((len(rows), self.length), np.int32)
         for target, row in zip(found, rows, strict=True):
             target[: len(row.ids)] = np.array(row.ids, np.int32) + 1
-        found[found[:, 0] == 0, 0] = self.unknown
+        found[found[:, 0] == 0, 0] = self.unknown or 1
         return found
 
     def has_any(self, text: str) -> bool:
-        """Whether there is a word in it."""
-        return bool(self.tokenizer.encode(text, add_special_tokens=False).ids)
+        """Whether there is a word in it: more than blanks, once it has gone through the chain.
+
+        Raises:
+            ValueError: it can't be read.
+        """
+        left = text if self.tokenizer.normalizer is None else _read(self.tokenizer.normalizer.normalize_str, text)
+        return bool(left.replace("▁", " ").strip()) and bool(_read(self.tokenizer.encode, text, add_special_tokens=False).ids)
+
+
+def _read(reads: Callable[..., Any], *given: Any, **options: Any) -> Any:
+    """What the library makes of a text. Its panics are no Exceptions, and would end whoever reads the next one, too."""
+    try:
+        return reads(*given, **options)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        raise ValueError(" ".join(str(error).split())[:200]) from None
 
 
 def _file(source: str) -> Path:
@@ -195,11 +226,12 @@ def _file(source: str) -> Path:
         raise InputError(f"data.text.tokenizer: {place} has no {TOKENIZER}. {REMEDY}")
     if place.exists():
         return place / TOKENIZER if place.is_dir() else place
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", source) or place.suffix == ".json":
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?(@[\w.-]+)?", source) or place.suffix == ".json":
         raise InputError(f"data.text.tokenizer: {place}: no such file. {REMEDY}")
     from huggingface_hub import hf_hub_download
 
-    return Path(hf_hub_download(source, TOKENIZER))
+    name, _, revision = source.partition("@")
+    return Path(hf_hub_download(name, TOKENIZER, revision=revision or None))
 
 
 def _splitting(model: models.Model, chain: TextChain) -> Tokenizer:

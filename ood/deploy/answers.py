@@ -125,7 +125,9 @@ class Ensemble:
         """A batch of random pixels, or of random words, always the same."""
         vocabulary, generator = self.members[0].net.vocabulary, torch.Generator().manual_seed(0)
         if vocabulary is not None:
-            return torch.randint(1, vocabulary, (self.batch, *self.shape), generator=generator).int()
+            words = torch.randint(1, vocabulary, (self.batch, *self.shape), generator=generator).int()
+            lengths = torch.randint(1, self.side + 1, (self.batch, 1), generator=generator)
+            return words.masked_fill(torch.arange(self.side) >= lengths, 0)
         return torch.randint(256, (self.batch, *self.shape), generator=generator).to(torch.uint8)
 
     def probe(self) -> NDArray[np.float64]:

@@ -13,6 +13,8 @@ Hashes find damage and changes by hand; who can write into the folder can also w
 
 import hashlib
 import json
+import platform
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -34,6 +36,7 @@ from ood.errors import InputError
 from ood.files import sha256, write_text
 
 FORMAT = 1
+LIBRARIES = ("torch", "torchvision", "timm", "transformers", "tokenizers", "numpy", "pillow", "safetensors")
 CONFIG, CARD, CALIBRATION, THUMBNAILS = "config.json", "README.md", "calibration.safetensors", "thumbnails.safetensors"
 SHA256 = r"[0-9a-f]{64}"
 LARGEST = 2**24  # bytes of config.json: a hundred thousand classes
@@ -51,6 +54,12 @@ class Network(Section):
     temperature: Temperature
     projection: Annotated[int, Field(ge=1, le=2**14)] | None = None
     config: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _says_what_it_is(self) -> "Network":
+        if bool(self.net.transformers or self.net.clip) != (self.config is not None):
+            raise ValueError("config: a network of transformers has it, and no other: nothing is asked of a hub")
+        return self
 
 
 class Rule(Section):
@@ -117,6 +126,11 @@ class Bundle(Section):
         if self.score == "odin" and self.odin is None:
             raise ValueError("odin: missing, but it is the score")
         return self
+
+
+def made_with() -> dict[str, str]:
+    """Versions that answers depend on."""
+    return {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
 
 
 def weights(number: int) -> str:

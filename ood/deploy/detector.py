@@ -193,8 +193,9 @@ def _tried(folder: Path, detector: "Detector", probe: Tensor) -> list[str]:
         return []
     if not sound or not torch.allclose(found, probe, rtol=1e-3, atol=1e-3):
         raise InputError(f"{folder}: computes something else here than where it was calibrated. Calibrate and export it here.")
-    made, here = detector.bundle.made_with.get("torch"), torch.__version__
-    why = f"it was made with torch {made}, this is {here}" if made != here else "another kind of processor"
+    here = folders.made_with()
+    others = [f"{name} {made}, here {here.get(name)}" for name, made in detector.bundle.made_with.items() if made != here.get(name)]
+    why = f"it was made with {'; '.join(others)}" if others else "another kind of processor"
     return [f"answers differ here in their last bits from those of its calibration ({why})"]
 
 

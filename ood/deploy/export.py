@@ -1,9 +1,7 @@
 """Writing a detector's folder (see ood.deploy.bundle), and the proof that what was written answers as what was calibrated."""
 
-import platform
 import shutil
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +21,7 @@ from ood.errors import InputError
 from ood.handover import checked, read_tensors
 from ood.nets import store
 
-LIBRARIES = ("torch", "torchvision", "timm", "transformers", "tokenizers", "numpy", "pillow", "safetensors")
 THUMBNAIL = 64  # pixels along a side, at most
-
-
-def made_with() -> dict[str, str]:
-    """Versions that answers depend on."""
-    return {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
 
 
 def networks(folder: Path, found: Calibrated) -> list[dict]:
@@ -70,12 +62,12 @@ def facts(
     """What config.json holds."""
     rule = {key: getattr(found, key) for key in ("reject", "guarantee", "confidence", "per_class", "images", "thresholds")}
     return {
-        "made_with": made_with(),
+        "made_with": bundle.made_with(),
         "model": found.model,
         "seeds": found.seeds,
         "classes": info.classes,
         "chain": chain.model_dump(mode="json") if isinstance(chain, Chain) else None,
-        "text": chain.model_dump(mode="json") if isinstance(chain, TextChain) else None,
+        "text": chain.model_dump(mode="json", exclude={"tokenizer"}) if isinstance(chain, TextChain) else None,  # which comes along
         "vocabulary": info.vocabulary,
         "max_pixels": most,
         "networks": entries,

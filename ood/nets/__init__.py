@@ -31,8 +31,11 @@ class Classifier(nn.Module):
             which quarter turn an image is seen in (Hendrycks et al. 2019).
         negatives: of one whose head is made of words, how many it has that are no class (see scores.NegLabel).
         vocabulary: of one that reads texts, how many numbers words have: it takes int32 (N, size), 0 behind the end, in the images' place.
+
+    `made` says what it was built as, in words; two that differ there compute differently with the same weights.
     """
 
+    made: str
     mean: Tensor
     std: Tensor
     negatives: Tensor | None
@@ -59,7 +62,7 @@ class Classifier(nn.Module):
         self.confidence = nn.Linear(width, 1) if confident else None
         self.rotation = nn.Linear(width, 4) if turns else None
         self.register_buffer("negatives", torch.zeros(negatives, width) if negatives else None)
-        self.size, self.normalize, self.vocabulary = size, normalize, vocabulary
+        self.size, self.normalize, self.vocabulary, self.made = size, normalize, vocabulary, ""
         # Not persistent: they are data facts, kept in model.json, and not learned.
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
@@ -171,7 +174,7 @@ def build(
     backbone, width = constructor(spec.family)(*spec.arguments, size=size, **given)
     if projection is not None:
         backbone, width = nn.Sequential(backbone, Exact(width, projection)), projection
-    return Classifier(
+    made = Classifier(
         backbone,
         width,
         num_classes,
@@ -184,6 +187,8 @@ def build(
         negatives=negatives,
         vocabulary=vocabulary,
     )
+    made.made = f"{spec.model_dump(exclude={'name', 'weights'})} {config}" if config else str(spec.model_dump(exclude={"weights"}))
+    return made
 
 
 def constructor(family: str) -> Callable[..., tuple[nn.Module, int]]:

@@ -3,6 +3,7 @@
 A model keeps what its image tower is in its own model.json, so that it can be built where neither folder nor hub is.
 """
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -31,7 +32,7 @@ def described(name: str) -> dict[str, Any]:
         InputError: no CLIP there; the hub can't be reached.
     """
     whole = hub.had("net.name", name, CLIPConfig.from_pretrained)
-    return hub.kept(whole.vision_config) | {"projection_dim": whole.projection_dim, "attention_dropout": 0.0}
+    return hub.kept(whole.vision_config) | {"projection_dim": whole.projection_dim}
 
 
 def proposed(name: str) -> Proposed:
@@ -45,6 +46,7 @@ def proposed(name: str) -> Proposed:
     return Proposed(list(known.image_mean), list(known.image_std), side, short, "bicubic", True, "")
 
 
+@lru_cache(1)
 def published(name: str) -> dict[str, Tensor]:
     """The weights of its image tower.
 
@@ -91,8 +93,14 @@ def backbone(name: str, *, size: int, config: dict[str, Any] | None = None, blan
     Raises:
         InputError: no such CLIP, or one for images of another size.
     """
-    known = CLIPVisionConfig(**described(name) if config is None else config)
+    try:
+        known = CLIPVisionConfig(**hub.bounded(described(name) if config is None else config))
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"net.name: clip/{name}: can't be built ({hub.said(error)}). Give another.") from None
     if known.image_size != size:
         raise InputError(f"net.name: clip/{name} takes images of {known.image_size} pixels; these have {size}. Change data.chain.size.")
     with hub.drawing(first=not blank):
-        return Clip(CLIPVisionModelWithProjection(known).train()), known.projection_dim
+        tower = CLIPVisionModelWithProjection._from_config(known, attn_implementation=hub.ATTENTION)
+    return Clip(tower.train()), known.projection_dim

@@ -15,6 +15,8 @@ from ood.errors import InputError
 CONFIG = "config.json"
 # Of it: where it came from, what code its authors would like to be run with it, other heads' classes.
 LEFT_OUT = ("_name_or_path", "transformers_version", "auto_map", "dtype", "torch_dtype", "architectures", "id2label", "label2id")
+ATTENTION = "eager"  # every network has it, and no library of kernels is asked for another
+LAYERS, LARGEST = 200, 10**7
 Had = TypeVar("Had")
 
 
@@ -27,12 +29,21 @@ def had(key: str, name: str, get: Callable[..., Had], **options: Any) -> Had:
     folder = Path(name)
     if folder.is_dir() and not (folder / CONFIG).is_file():
         raise InputError(f"{key}: {folder} has no {CONFIG}. Give a folder that transformers' save_pretrained wrote, or a name on the hub.")
+    wanted = {} if folder.is_dir() else {"revision": revision_of(name)}
+    name, remedy = name.partition("@")[0] if wanted else name, "Give a folder, or a name that the hub has."
+    if folder.is_dir():
+        remedy = f"Is it whole? {CONFIG} and model.safetensors belong there, as save_pretrained writes them."
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # what it would say of loading, the refusals here say
     try:
-        return get(name, local_files_only=folder.is_dir(), trust_remote_code=False, **options)
+        return get(name, local_files_only=folder.is_dir(), trust_remote_code=False, **wanted, **options)
     except Exception as error:  # the hub's, and the library's own
-        raise InputError(f"{key}: {name}: can't be had ({said(error)}). Give a folder, or a name that the hub has.") from None
+        raise InputError(f"{key}: {name}: can't be had ({said(error)}). {remedy}") from None
+
+
+def revision_of(name: str) -> str | None:
+    """Which of a hub's commits, tags or branches: what stands behind an @; None: its newest."""
+    return name.partition("@")[2] or None
 
 
 def whole(name: str, kind: Any, wanted: Callable[[str], bool]) -> tuple[nn.Module, dict[str, Tensor]]:
@@ -49,8 +60,24 @@ def whole(name: str, kind: Any, wanted: Callable[[str], bool]) -> tuple[nn.Modul
 
 
 def kept(config: Any) -> dict[str, Any]:
-    """What is kept of a configuration: what to build."""
-    return {key: value for key, value in config.to_dict().items() if key not in LEFT_OUT}
+    """What is kept of a configuration: what to build, without dropout.
+
+    A network's own would draw otherwise in every number of processes, and not only for the samples of a batch; ours stands on its features.
+    """
+    found = {key: value for key, value in config.to_dict().items() if key not in LEFT_OUT and "attn_implementation" not in key}
+    return {key: 0.0 if "drop" in key and isinstance(value, float) else value for key, value in found.items()}
+
+
+def bounded(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration that may come from anybody.
+
+    Raises:
+        ValueError: it asks for what no network has.
+    """
+    large = [key for key, value in config.items() if isinstance(value, int) and abs(value) > (LAYERS if "layers" in key else LARGEST)]
+    if large:
+        raise ValueError(f"{large[0]}: {config[large[0]]:,} is more than any network has")
+    return config
 
 
 def said(error: Exception) -> str:

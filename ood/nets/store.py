@@ -99,10 +99,12 @@ def spec_for(
         from ood.nets import transformer
 
         config = transformer.described(net.transformers)
+        plain["name"] = f"transformers/{config['model_type']}"  # no path: the rest is in config
     elif net.clip:
         from ood.nets import clip
 
         config = clip.described(net.clip)
+        plain["name"] = "clip/clip"
     unseen = not whole and net.weights in (None, PUBLISHED, LITE0)
     return Spec(
         plain,

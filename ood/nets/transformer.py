@@ -4,7 +4,8 @@ What to build stands in such a net's config.json. A model keeps that in its own 
 hub is.
 """
 
-import re
+import json
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,11 +16,16 @@ from transformers import AutoConfig, AutoModel
 from ood.distributed import longest
 from ood.errors import InputError
 from ood.nets import hub
-from ood.nets.layers import Dropout, replace
+from ood.nets.layers import Dropout
 
 PREFIX = "net."  # of the names of its tensors in a Transformer backbone
 POOLING = "1_Pooling/config.json"  # where sentence-transformers has written the folder
 Pooling = Literal["mean", "first"]
+# Kinds that give a state of every word, which sees all others, under one interface.
+ENCODERS = (
+    *("albert", "bert", "camembert", "deberta", "deberta-v2", "distilbert", "electra", "ernie", "eurobert", "modernbert", "mpnet"),
+    *("nomic_bert", "roberta", "roformer", "xlm-roberta"),
+)
 
 
 def described(name: str) -> dict[str, Any]:
@@ -31,6 +37,7 @@ def described(name: str) -> dict[str, Any]:
     return hub.kept(hub.had("net.name", name, AutoConfig.from_pretrained))
 
 
+@lru_cache(1)  # every seed begins with them
 def published(name: str) -> dict[str, Tensor]:
     """The weights beside config.json.
 
@@ -40,13 +47,15 @@ def published(name: str) -> dict[str, Tensor]:
     return hub.whole(name, AutoModel, lambda key: not key.startswith("pooler."))[1]
 
 
-def pooling(name: str) -> Pooling | None:
-    """How a folder says that the states of its words become a text's; None where it doesn't, or otherwise than we can."""
+def pooling(name: str) -> str | None:
+    """How a folder says that the states of its words become a text's: mean, first, or in its own word; None where it doesn't."""
     path = Path(name) / POOLING
-    said = path.read_text(encoding="utf-8") if path.is_file() else ""
-    if re.search(r'"pooling_mode_cls_token":\s*true', said):
-        return "first"
-    return "mean" if re.search(r'"pooling_mode_mean_tokens":\s*true', said) else None
+    try:
+        said = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError:
+        said = {}
+    modes = [key.removeprefix("pooling_mode_") for key, value in said.items() if key.startswith("pooling_mode_") and value is True]
+    return {"cls_token": "first", "mean_tokens": "mean"}.get(modes[0], modes[0]) if modes else None
 
 
 class Transformer(nn.Module):
@@ -66,7 +75,7 @@ class Transformer(nn.Module):
         if self.pooling == "first":
             return self.dropout(states[:, 0])
         counted = seen[:, :, None].to(states.dtype)
-        return self.dropout((states * counted).sum(1) / counted.sum(1))
+        return self.dropout((states * counted).sum(1) / counted.sum(1).clamp(min=1))
 
 
 def backbone(
@@ -81,7 +90,7 @@ def backbone(
 ) -> tuple[nn.Module, int]:
     """The encoder without whatever it has on top, and its number of features.
 
-    Its layers' own dropout is drawn as ours is; in the attention, whose weights we can't reach, there is none.
+    It has no dropout of its own (see hub.kept).
 
     Args:
         size: words that it reads of a text. vocabulary: how many numbers words have, that behind an end among them.
@@ -91,16 +100,17 @@ def backbone(
         InputError: no such encoder, or one that can't be built, or not for such texts.
     """
     given = described(name) if config is None else config
-    without = {key: 0.0 for key in given if re.search(r"att.*drop", key)}
+    if given.get("model_type") not in ENCODERS:
+        known_ones = ", ".join(ENCODERS)
+        raise InputError(f"net.name: transformers/{name} is of the kind {given.get('model_type')}. Known as encoders: {known_ones}.")
     try:
-        known = AutoConfig.for_model(**given | without)
+        known = AutoConfig.for_model(**hub.bounded(given))
         if (count := known.vocab_size) < vocabulary - 1:
             wrong = f"has {vocabulary - 1:,} words, transformers/{name} {count:,}"
             raise InputError(f"data.text.tokenizer: {wrong}. Give the one that belongs to it.")
         with hub.drawing(first=not blank):
-            net = AutoModel.from_config(known, dtype=torch.float32, trust_remote_code=False)
+            net = AutoModel.from_config(known, dtype=torch.float32, trust_remote_code=False, attn_implementation=hub.ATTENTION)
         net.pooler = None  # what some have for tasks of their own
-        replace(net, nn.Dropout, lambda layer: Dropout(layer.p))
         made = Transformer(net, pooling, dropout, known.pad_token_id or 0)
         if not blank and not torch.empty(0).is_meta:
             with torch.no_grad():
@@ -108,8 +118,6 @@ def backbone(
     except InputError:
         raise
     except Exception as error:
-        raise InputError(
-            f"net.name: transformers/{name}: can't be built for texts of {size} words ({hub.said(error)}). Lower data.text.length, or "
-            "take an encoder such as BERT."
-        ) from None
+        why = f"can't be built for texts of {size} words ({hub.said(error)})"
+        raise InputError(f"net.name: transformers/{name}: {why}. Lower data.text.length, or take another encoder.") from None
     return made.train(), known.hidden_size

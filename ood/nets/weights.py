@@ -11,10 +11,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ood.config.data import Chain, Data
+from ood.config.data import Data
 from ood.config.nets import LITE0, PUBLISHED, Net, Proposed
 from ood.config.training import Pretrain
-from ood.data.texts import Words
+from ood.data.texts import TOKENIZER, Words
 from ood.errors import InputError
 from ood.files import sha256
 from ood.nets import Classifier, build
@@ -192,7 +192,7 @@ def check(pretrain: Pretrain, net: Net, encoder: Net | None, data: Data, classes
     """
     nets = {f"pretrain.runs.{name}": (run.net or net, run.weights) for name, run in pretrain.runs.items()}
     nets |= {"align": (encoder, None)} if encoder else {}
-    chain, words = data.chain, Words.given(data.text).count if data.is_text and data.text.tokenizer else None
+    chain, words = data.chain, Words.given(data.text) if data.is_text and data.text.tokenizer else None
     seen: list[tuple[Net, str | None]] = []
     for key, (own, whole) in nets.items():
         source = whole or own.weights
@@ -200,7 +200,11 @@ def check(pretrain: Pretrain, net: Net, encoder: Net | None, data: Data, classes
             continue
         seen.append((own, whole))
         try:
-            classifier = build(own, num_classes=len(classes or ("", "")), size=data.side, vocabulary=words)
+            classifier = build(own, num_classes=len(classes or ("", "")), size=data.side, vocabulary=None if words is None else words.count)
+            if words is not None and own.transformers and (Path(own.transformers) / TOKENIZER).is_file():
+                theirs = Words.given(data.text.model_copy(update={"tokenizer": own.transformers}))
+                if theirs.names != words.names:
+                    raise InputError(f"{own.name} knows other words than data.text.tokenizer ({data.text.tokenizer}). They must agree.")
             if source and (classes is not None or not whole):
                 fill(classifier, own, source, whole=bool(whole), classes=classes or ["", ""])
         except InputError as error:
@@ -212,17 +216,23 @@ def check(pretrain: Pretrain, net: Net, encoder: Net | None, data: Data, classes
             yield f"data.chain: {own.name} has learned with {wanted}. Set data.chain.mean and std to these."
 
 
-def advice(pretrain: Pretrain, net: Net, chain: Chain) -> Iterator[str]:
+def advice(pretrain: Pretrain, net: Net, data: Data) -> Iterator[str]:
     """What a net's published weights were trained with, where images are prepared, or texts read, otherwise: no error, but a loss."""
-    for own in {(run.net or net).name: run.net or net for run in pretrain.runs.values()}.values():
+    chain, used = data.chain, [run.net or net for run in pretrain.runs.values()]
+    for own in (own for place, own in enumerate(used) if own not in used[:place]):
+        named = own.transformers or own.clip
+        if named and not Path(named).exists() and "@" not in named:
+            yield f"{own.name} is what the hub has when it is asked. {own.name}@<commit> stays the same (net.name)"
         if own.transformers:
             from ood.nets import transformer
 
-            if (right := transformer.pooling(own.transformers)) not in (own.pooling, None):
-                yield f"{own.name} has learned with pooling: {right} (net)"
-        learned = _proposed(own, own.weights)
-        if learned and (chain.side, chain.short or chain.size, chain.resize) != (learned.side, learned.short, learned.resize):
-            yield f"{own.name} has learned with size: {learned.side}, short: {learned.short}, resize: {learned.resize} (data.chain)"
+            if (pooled := transformer.pooling(own.transformers)) not in (own.pooling, None):
+                yield f"{own.name} has learned with pooling: {pooled} (net)"
+        right = _proposed(own, own.weights)
+        if right and (chain.side, chain.short or chain.size, chain.resize) != (right.side, right.short, right.resize):
+            yield f"{own.name} has learned with size: {right.side}, short: {right.short}, resize: {right.resize} (data.chain)"
+    if data.is_text and data.text.tokenizer and data.text.lower and Words.given(data.text).knows_capitals:
+        yield "the tokenizer knows capitals, and data.text.lower takes them away. Set it to false where all sets are written alike"
 
 
 def _proposed(net: Net, source: str | None) -> Proposed | None:

@@ -93,7 +93,7 @@ def features(net: Classifier, images: Images, device: torch.device, progress: Pr
     exact, found = net.fc.weight.dtype, []
     for batch, _ in PlainBatches(images.to(device), at_once(device, images.side)):
         progress.step()
-        found.append(net.features(batch.to(exact)).cpu())
+        found.append(net.features(batch.to(exact) if batch.is_floating_point() else batch).cpu())
     values = torch.cat(found)
     write_sealed(path, save({"values": values}))
     return FeatureSet(values, images.labels.cpu())
@@ -101,7 +101,7 @@ def features(net: Classifier, images: Images, device: torch.device, progress: Pr
 
 def _key(net: Classifier, images: Images, device: torch.device) -> str:
     """A hash of all that features depend on."""
-    digest = hashlib.sha256(f"{device.type} {torch.__version__} {net.size} {net.mean.tolist()} {net.std.tolist()}".encode())
+    digest = hashlib.sha256(f"{device.type} {torch.__version__} {net.size} {net.mean.tolist()} {net.std.tolist()} {net.made}".encode())
     for name, value in net.backbone.state_dict().items():
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
