@@ -114,6 +114,11 @@ def test_the_words_least_like_a_class_stay(folder):
     assert torch.allclose(net.negatives, F.normalize(said[3:][stays], dim=1) * scale, atol=1e-4)
 
 
+def test_a_long_sentence_is_cut_where_clip_reads_no_further(folder):
+    whole, cut = clip.sayings(str(folder), ["moon " * 40, "moon " * 14]).embeddings
+    assert torch.allclose(whole, cut, atol=1e-5), "14 words and two marks are its sixteen"
+
+
 def test_a_model_needs_its_folder_no_more(folder, tmp_path):
     moved = shutil.copytree(folder, tmp_path / "clip")
     net, spec = made(moved, negatives=OTHERS)

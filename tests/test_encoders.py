@@ -12,7 +12,7 @@ import torch
 from conftest import Workspace
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from torch.func import functional_call
 from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast, ViTConfig
 
@@ -173,7 +173,7 @@ def bytewise() -> Tokenizer:
 
 def unigram() -> Tokenizer:
     found = Tokenizer(models.Unigram())
-    found.pre_tokenizer = pre_tokenizers.Metaspace()
+    found.normalizer = normalizers.Replace(" ", "▁")  # as SentencePiece writes blanks
     marks = ["<s>", "<unk>"]
     found.train_from_iterator(
         SOME * 3, trainers.UnigramTrainer(vocab_size=60, special_tokens=marks, unk_token="<unk>", show_progress=False)

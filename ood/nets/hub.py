@@ -64,7 +64,7 @@ def kept(config: Any) -> dict[str, Any]:
 
     A network's own would draw otherwise in every number of processes, and not only for the samples of a batch; ours stands on its features.
     """
-    found = {key: value for key, value in config.to_dict().items() if key not in LEFT_OUT and "attn_implementation" not in key}
+    found = {key: value for key, value in config.to_dict().items() if key not in LEFT_OUT}
     return {key: 0.0 if "drop" in key and isinstance(value, float) else value for key, value in found.items()}
 
 

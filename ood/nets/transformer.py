@@ -63,15 +63,15 @@ class Transformer(nn.Module):
     that of its first word, which of encoders like BERT is the mark of a text's beginning. Nobody looks at what stands behind the end.
     """
 
-    def __init__(self, net: nn.Module, pooling: Pooling, dropout: float, pad: int):
+    def __init__(self, net: nn.Module, pooling: Pooling, dropout: float):
         super().__init__()
-        self.net, self.pooling, self.pad, self.dropout = net, pooling, pad, Dropout(dropout)
+        self.net, self.pooling, self.dropout = net, pooling, Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
             x = x[:, : longest((x != 0).sum(1))]  # quicker; else never, so that a text's features don't depend on its company
         seen = x != 0
-        states = self.net(input_ids=torch.where(seen, x - 1, self.pad).long(), attention_mask=seen.long()).last_hidden_state
+        states = self.net(input_ids=(x - 1).clamp(min=0).long(), attention_mask=seen.long()).last_hidden_state
         if self.pooling == "first":
             return self.dropout(states[:, 0])
         counted = seen[:, :, None].to(states.dtype)
@@ -111,7 +111,7 @@ def backbone(
         with hub.drawing(first=not blank):
             net = AutoModel.from_config(known, dtype=torch.float32, trust_remote_code=False, attn_implementation=hub.ATTENTION)
         net.pooler = None  # what some have for tasks of their own
-        made = Transformer(net, pooling, dropout, known.pad_token_id or 0)
+        made = Transformer(net, pooling, dropout)
         if not blank and not torch.empty(0).is_meta:
             with torch.no_grad():
                 made.eval()(torch.ones(1, size, dtype=torch.int32))
