@@ -145,7 +145,7 @@ def main() -> None:
         with given.out.open("w", newline="", encoding="utf-8") as stream:
             writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
             writer.writeheader()
-            writer.writerows({k: f"{v:.4f}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+            writer.writerows({k: f"{v:.6f}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
     if given.picture:
         draw(given.picture, rows, runs)
     print("AUROC of the epoch that validation picks / of the last (difference over seeds); test's own best epoch\n")

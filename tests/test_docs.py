@@ -1,10 +1,15 @@
 """What the README and docs/results.md say is what the committed runs printed."""
 
+import csv
 import re
+import sys
 
 import pytest
 from conftest import ROOT
 from ruamel.yaml import YAML
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import epochs
 
 
 def first_table(text: str) -> str:
@@ -47,6 +52,18 @@ def test_the_doses_are_those_of_the_reports():
             found.setdefault(model, []).append(f"{near} / {far}, {accuracy.split(' ')[0]}")
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in told.strip().splitlines()[2:]]
     assert {model: cells for model, *cells in lines} == found
+
+
+def test_the_epochs_are_those_of_the_table():
+    told = re.search(r"<!-- epochs: .*?-->\n(.*?)\n<!-- /epochs -->", (ROOT / "docs/results.md").read_text(), re.DOTALL)[1]
+    with (ROOT / "docs/results/cifar10-cpu/epochs.csv").open(newline="", encoding="utf-8") as stream:
+        rows = [{key: value if key in ("run", "score") else float(value) for key, value in row.items()} for row in csv.DictReader(stream)]
+    found = []
+    for run, score in dict.fromkeys((row["run"], row["score"]) for row in rows):
+        name, rate = run.split("-", 1)
+        own = [row | {"epoch": int(row["epoch"])} for row in rows if (row["run"], row["score"]) == (run, score)]
+        found.append(f"| {' | '.join(epochs.line(own, name, float(rate.replace('-', '.')), score))} |")
+    assert told.strip().splitlines()[2:] == found
 
 
 def test_every_file_and_key_that_the_pages_name_exists():
