@@ -28,8 +28,9 @@ def _given(params: Params, classes: list[str] | None) -> list[str]:
     """
     pretrain, net, align = params[Pretrain], params[Net], params[Align]
     encoder = (align.net or net) if params[Diffusion].enabled else None
+    read = params[Data].is_text and params[Data].text.tokenizer
     used = [*((run.net or net) for run in pretrain.runs.values()), *([encoder] if encoder else [])]
-    if not any(one.given or one.weights for one in used) and not any(run.weights for run in pretrain.runs.values()):
+    if not any(one.given or one.weights for one in used) and not any(run.weights for run in pretrain.runs.values()) and not read:
         return []
     from ood.nets import weights  # and with it torch, which takes seconds
 
@@ -55,6 +56,7 @@ def main() -> None:
         console.note(notice)
     looked = {f"look.runs.{name}": run.path for name, run in params[Look].runs.items()}
     nets = {"net": params[Net]} | {f"pretrain.runs.{name}.net": run.net for name, run in params[Pretrain].runs.items() if run.net}
+    nets |= {"align.net": encoder} if (encoder := params[Align].net) else {}
     networks = {key: path for key, net in nets.items() if (path := net.place)}
     for notice in catalog.unwatched(params[Data], looked, networks):
         console.note(notice)

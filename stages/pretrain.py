@@ -15,6 +15,7 @@ from ood.data.sets import load, some
 from ood.nets import weights, worded
 from ood.nets.store import spec_for
 from ood.tables import pick
+from ood.training.devices import set_up_cpu
 from ood.training.objectives import Confidence, LogitNorm, Objective, RotationPrediction
 from ood.training.runs import Run, Start
 from stages.console import Console
@@ -29,20 +30,6 @@ def objective_for(setting: PretrainRun) -> Objective:
     return Objective() if setting.tau is None else LogitNorm(setting.tau)
 
 
-def words_of(net: Net, setting: PretrainRun, classes: list[str]) -> worded.Words | None:
-    """The head that a run's words are, as its own text tower reads them; None: it has another."""
-    own = setting.words
-    if own is None or net.clip is None:
-        return None
-    from ood.nets import clip
-
-    others = [own.template.format(name=word) for word in own.negatives or []]
-    found = clip.sayings(net.clip, [*map(own.prompt, classes), *others])
-    anchors, rest = found.embeddings[: len(classes)], found.embeddings[len(classes) :]
-    negatives = worded.least_alike(rest, anchors, own.share) if others else None
-    return worded.Words(anchors, negatives, own.temperature or found.temperature)
-
-
 def main(run: Annotated[str, typer.Argument(help="one of pretrain.runs")]) -> None:
     """Train every seed of a run; keeps the weights of its epochs."""
     params = Params()
@@ -51,7 +38,8 @@ def main(run: Annotated[str, typer.Argument(help="one of pretrain.runs")]) -> No
     net, recipe = setting.net or params[Net], setting.over(pretrain.training)
     info, source = packed.info(), setting.weights or net.weights
     whole = setting.weights is not None
-    said = words_of(net, setting, info.classes)
+    set_up_cpu(common.runtime)  # of which the words' last bits depend
+    said = None if setting.words is None else worded.read(net, setting.words, info.classes)
     count = 0 if said is None or said.negatives is None else len(said.negatives)
     normal = setting.normalize or said is not None
     spec = spec_for(net, info, normal, whole=whole, confidence=setting.confidence, rotation=setting.rotation, negatives=count)

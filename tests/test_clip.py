@@ -10,17 +10,17 @@ import torch
 import torch.nn.functional as F
 from conftest import Workspace
 from safetensors.torch import load_file
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
+from transformers import BertConfig, CLIPConfig, CLIPImageProcessor, CLIPModel
 
 from ood import Detector
 from ood.config.nets import Net
 from ood.config.training import PretrainRun
 from ood.data.packed import Info
+from ood.deploy.explain import last_maps
 from ood.detection.scores import Head, NegLabel
 from ood.dream.tokenizer import learn
 from ood.errors import InputError
-from ood.nets import build, clip, store, weights, worded
-from stages.pretrain import words_of
+from ood.nets import build, clip, hub, store, weights, worded
 
 CLASSES = ["zero", "one", "two"]
 TEMPLATE = "a photo of a {}"
@@ -54,8 +54,8 @@ def net_of(folder: Path) -> Net:
 
 def made(folder: Path, **words: object) -> tuple[torch.nn.Module, store.Spec]:
     """As the stage makes it."""
-    setting, net = PretrainRun(words=words), net_of(folder)
-    said = words_of(net, setting, CLASSES)
+    setting, net = PretrainRun(epochs=0, words=words), net_of(folder)
+    said = worded.read(net, setting.words, CLASSES)
     spec = store.spec_for(net, Info(CLASSES, 8, MEAN, STD), True, negatives=0 if said.negatives is None else len(said.negatives))
     classifier = spec.build(blank=True)
     weights.fill(classifier, net, "published", whole=False, classes=CLASSES)
@@ -145,7 +145,71 @@ def test_what_does_not_fit_is_said(folder, tmp_path):
     with pytest.raises(ValueError, match=r"must hold \{name\} exactly once"):
         PretrainRun(words={"template": "a photo"})
     with pytest.raises(ValueError, match="stands twice"):
-        PretrainRun(words={"negatives": ["moon", "Moon"]})
+        PretrainRun(epochs=0, words={"negatives": ["moon", "Moon"]})
+    with pytest.raises(ValueError, match="training moves classes away"):
+        PretrainRun(words={"negatives": ["moon"]})
+
+
+def without(folder: Path, target: Path, *names: str) -> Path:
+    own = shutil.copytree(folder, target)
+    for name in names:
+        (own / name).unlink(missing_ok=True)
+    return own
+
+
+def test_words_that_tell_nothing_are_refused(folder, tmp_path):
+    blind = without(folder, tmp_path / "blind", "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt")
+    for place, words in (
+        (blind, {}),
+        (folder, {"names": {"zero": "one"}}),
+        (folder, {"negatives": ["zero"]}),
+        (folder, {"template": f"{'moon ' * 20}{{name}}"}),
+    ):
+        with pytest.raises(InputError, match=r"makes the same of|can't be had"):
+            made(place, **words)
+
+
+def test_what_a_folder_does_not_say_is_not_compared(folder, tmp_path):
+    silent = without(folder, tmp_path / "silent", "preprocessor_config.json")
+    assert clip.proposed(str(silent)) is None
+    assert clip.proposed(str(folder)).mean == pytest.approx(MEAN)
+    (silent / "preprocessor_config.json").write_text(json.dumps({"size": {"height": 8, "width": 8}, "image_mean": MEAN, "image_std": STD}))
+    assert clip.proposed(str(silent)).short == 8
+
+
+def test_only_a_clip_is_one_and_a_handed_on_one_is_bounded(folder, tmp_path):
+    own = clip.described(str(folder))
+    for changes, said in (
+        ({"hidden_act": "nothing"}, "can't be built"),
+        ({"num_hidden_layers": 10**6}, "more than any network has"),
+        ({"model_type": "bert"}, "of the kind bert"),
+    ):
+        with pytest.raises(InputError, match=said):
+            clip.backbone("clip", size=8, config=own | changes)
+    assert not any(key.startswith(("return_", "output_")) for key in own)
+    BertConfig().save_pretrained(tmp_path / "bert")
+    with pytest.raises(InputError, match="is no CLIP but of the kind bert"):
+        clip.described(str(tmp_path / "bert"))
+    (tmp_path / "file").write_text("x")
+    for name in (str(tmp_path / "file"), "./nowhere", "/nowhere"):
+        with pytest.raises(InputError, match="no such folder"):
+            clip.described(name)
+
+
+def test_heat_maps_of_a_clip_are_not_those_of_its_first_layer(folder):
+    net, _ = made(folder)
+    assert last_maps(net, torch.rand(1, 3, 8, 8)) is None
+
+
+def test_a_hubs_commit_is_asked_for(monkeypatch):
+    asked: dict[str, object] = {}
+
+    def get(name: str, **options: object) -> str:
+        asked.update(options, name=name)
+        return "had"
+
+    assert hub.had("net.name", "some/clip@abc123", get) == "had"
+    assert (asked["name"], asked["revision"], asked["local_files_only"]) == ("some/clip", "abc123", False)
 
 
 CLIP = {
@@ -157,19 +221,20 @@ CLIP = {
     "diffusion.enabled": False,
     "pretrain.runs": {
         "clip": {"epochs": 0, "words": {"negatives": OTHERS}},
+        "bare": {"epochs": 0, "words": {}},
         "probe": {"epochs": 2, "freeze": "backbone", "lr": 0.1},
     },
     "epochs": {},
     "trace.runs": {},
-    "mask.runs": {},
-    "um.runs": {},
-    "umap.runs": {},
+    "mask.runs": {"um": {"init": "bare"}},
+    "um.runs": {"um": {"init": "bare", "constraint": "um"}},
+    "umap.runs": {"umap": {"init": "bare", "constraint": "um"}},
     "embed.runs": {},
     "synthesize.runs": {},
     "oe.runs": {
         "oe": {"init": "probe", "constraint": "none", "outliers": "prepared/auxiliary", "objective": "uniform", "freeze": "backbone"}
     },
-    "models": {"clip": "neglabel", "probe": "msp", "oe": "msp"},
+    "models": {"clip": "neglabel", "probe": "msp", "um": "energy", "umap": "energy", "oe": "msp"},
     "features.odin": None,
     "detector.model": "clip",
     "detector.score": "neglabel",
@@ -177,13 +242,19 @@ CLIP = {
 }
 
 
+def worded_as(**words: object) -> dict:
+    return {"pretrain.runs": CLIP["pretrain.runs"] | {"clip": {"epochs": 0, "words": {"negatives": OTHERS} | words}}}
+
+
 @pytest.mark.slow
 def test_every_stage_runs_on_a_clip(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "clip")
     workspace = Workspace(tmp_path, CLIP)
     for command in (
-        *("check", "prepare", "pretrain clip", "pretrain probe", "diffusion", "align", "aligned", "proofs", "oe oe"),
-        *("features clip", "features probe", "features oe", "evaluate", "calibrate", "export", "report"),
+        *("check", "prepare", "pretrain clip", "pretrain bare", "pretrain probe", "mask um", "um um", "umap umap", "oe oe"),
+        *("diffusion", "align", "aligned", "proofs"),
+        *(f"features {model}" for model in CLIP["models"]),
+        *("evaluate", "calibrate", "export", "report"),
     ):
         workspace.stage(command)
     rows = (tmp_path / "metrics/scores.csv").read_text().splitlines()
@@ -203,9 +274,21 @@ def test_every_stage_runs_on_a_clip(folder, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"pretrain.runs": {"clip": {"epochs": 0, "words": {}}, "probe": {}}}, "its own score is neglabel, but its network has no words"),
+        (
+            {"pretrain.runs": CLIP["pretrain.runs"] | {"clip": {"epochs": 0, "words": {}}}},
+            "its own score is neglabel, but its network has no words",
+        ),
         ({"net": {"name": "wrn_10_1"}}, "pretrain.runs.clip.words: a CLIP with its weights reads them, no wrn_10_1"),
         ({"net": {"name": "clip/clip"}}, "pretrain.runs.clip.words: a CLIP with its weights reads them"),
+        ({"um.runs": {"um": {"init": "clip", "constraint": "none"}}, "umap.runs": {}}, "um.runs.um.init: clip has words that are no class"),
+        ({"detector.ensemble": True}, "detector.ensemble: 'clip' is one network, under every seed"),
+        (worded_as(names={"nobody": "x"}), "words.names.nobody: no such ID class"),
+        (worded_as(names={"0": "1"}), "two ID classes are called '1'"),
+        (worded_as(negatives=["3"]), "words.negatives: '3' is an ID class"),
+        (
+            worded_as(template="moon moon moon moon moon moon moon moon moon moon moon moon moon moon moon moon moon {name}"),
+            "makes the same of",
+        ),
         ({"data.chain.mean": [0.5] * 3}, "has learned with mean [0.48, 0.46, 0.41]"),
         ({"data.chain.size": 16}, "clip/clip takes images of 8 pixels; these have 16"),
         ({"net": {"name": "clip/empty", "weights": "published"}}, "empty has no config.json"),

@@ -199,12 +199,19 @@ def test_a_tokenizer_that_draws_or_cannot_read_is_none(tmp_path):
     assert len({words(tmp_path).numbers(["what is the length of a line"]).tobytes() for _ in range(9)}) == 1
     lacking = json.loads(unigram().to_str())
     (tmp_path / "tokenizer.json").write_text(json.dumps(lacking | {"model": lacking["model"] | {"unk_id": None}}))
-    with pytest.raises(InputError, match="take another tokenizer"):
+    with pytest.raises(InputError, match="Take another"):
         words(tmp_path)
     beyond = {"single": [{"SpecialToken": {"id": "[X]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}], "pair": []}
     marks = {"type": "TemplateProcessing", **beyond, "special_tokens": {"[X]": {"id": "[X]", "ids": [5000], "tokens": ["[X]"]}}}
     (tmp_path / "tokenizer.json").write_text(json.dumps(written | {"post_processor": marks}))
     with pytest.raises(InputError, match="none of its words"):
+        words(tmp_path)
+    (tmp_path / "tokenizer.json").write_text(json.dumps(written | {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAA"}}))
+    with pytest.raises(InputError, match="can't be read"):
+        words(tmp_path)
+    huge = {"type": "WordLevel", "vocab": {"a": 3 * 10**9, "[UNK]": 0}, "unk_token": "[UNK]"}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(written | {"model": huge}))
+    with pytest.raises(InputError, match="10,000,000 are allowed"):
         words(tmp_path)
     (tmp_path / "tokenizer.json").write_text(
         json.dumps(written | {"normalizer": {"type": "Replace", "pattern": {"Regex": PANIC}, "content": ""}})
@@ -357,7 +364,10 @@ REFUSED = [
     ({"data.text": {"length": 24, "tokenizer": "corpus/none.json"}}, "data.text.tokenizer: corpus/none.json: no such file"),
     ({"data.text": {"length": 24, "tokenizer": "corpus/id.tsv"}}, "data.text.tokenizer: corpus/id.tsv: can't be read"),
     ({"data.text": {"length": 24, "tokenizer": "corpus"}}, "data.text.tokenizer: corpus has no tokenizer.json"),
-    ({"data.text": {"length": 2, "tokenizer": "bert"}}, "data.text.length: 2 marks at a text's ends leave no room for a word among 2"),
+    (
+        {"data.text": {"length": 2, "tokenizer": "bert"}},
+        "its 2 marks at a text's ends leave no room for a word within data.text.length (2)",
+    ),
     ({"data.text": {"length": 41, "tokenizer": "bert"}}, "can't be built for texts of 41 words"),
     ({"net": {"name": "transformers/bert", "weights": "bert/model.safetensors"}}, "Set it to null, or published"),
     ({"net": {"name": "transformers/corpus", "weights": "published"}}, "corpus has no config.json"),
@@ -392,9 +402,18 @@ def test_what_may_be_lost_is_said(place):
     result = Workspace(place, settings(Path("bert")) | {"pretrain.runs": {"ce": {}, "tuned": {"net": first}}}).stage("check")
     said = result.stderr + result.stdout
     assert "transformers/bert has learned with pooling: mean (net)" in said
-    assert "net.path: bert lies outside images/, which DVC watches. After a change there run `dvc repro -f check`" in said
-    assert "data.text.tokenizer.path: bert lies outside images/" in said
+    assert "net: bert lies outside images/, which DVC watches. After a change there run `dvc repro -f check`" in said
+    assert "data.text.tokenizer: bert lies outside images/" in said
     assert "knows capitals" not in said
+    bytewise().save(str(place / "bytes.json"))
+    cased = {"data.text": {"length": 24, "tokenizer": "bytes.json"}, "net": {"name": "gru_2_16"}, "pretrain.runs": {"ce": {}, "tuned": {}}}
+    cased |= {f"{stage}.runs": {} for stage in ("mask", "um", "umap", "oe")} | {
+        "models": {"ce": "msp"},
+        "report.pairs": {},
+        "detector.model": "ce",
+    }
+    result = Workspace(place, settings(Path("bert")) | cased).stage("check")
+    assert "the tokenizer knows capitals, and data.text.lower takes them away" in result.stderr + result.stdout
 
 
 def test_two_ways_to_read_one_encoder_have_features_of_their_own(folder):

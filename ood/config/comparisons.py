@@ -60,8 +60,11 @@ def comparisons(
         yield f"detector.score: {detector.score}, but {who} has {lacking[detector.score]}. Give another score."
     if detector.score == "odin" and features.odin is None:
         yield "detector.score: odin, which features.odin: null leaves out. Change one of the two."
-    if detector.model == ALIGNED and detector.ensemble:
-        yield f"detector.ensemble: {ALIGNED!r} is one network, under every seed. Set it to false."
+    if detector.ensemble and detector.model in (ALIGNED, *runs.zero_shot):
+        yield f"detector.ensemble: {detector.model!r} is one network, under every seed. Set it to false."
+    for name, node in runs.nodes.items():
+        if node.init in runs.worded:
+            yield f"{node.key}.{name}.init: {node.init} has words that are no class, and training leaves them behind. Start from another."
     if detector.model is not None and data.id.split.calibration == 0 and data.id.calibration is None:
         yield (
             "data.id.split.calibration: 0, but a detector's threshold rests on images that nothing else was chosen on. Give it a share, "

@@ -36,8 +36,8 @@ class Lineage:
         self.twice: list[str] = []
         self.branches = {name: branch for name, run in pretrain.runs.items() for branch in BRANCHES if getattr(run, branch) is not None}
         self.branches |= {name: self.branches[epoch.run] for name, epoch in epochs.root.items() if epoch.run in self.branches}
+        self.zero_shot = {name for name, run in pretrain.runs.items() if run.words and not run.over(pretrain.training).epochs}
         self.worded = {name for name, run in pretrain.runs.items() if run.words and run.words.negatives}
-        self.worded |= {name for name, epoch in epochs.root.items() if epoch.run in self.worded}
         self.nets = {name: run.net for name, run in pretrain.runs.items()}
         self.nets |= {name: self.nets.get(epoch.run) for name, epoch in epochs.root.items()}
         for name, run in pretrain.runs.items():
@@ -80,7 +80,7 @@ class Lineage:
 
     def has_words(self, name: str) -> bool:
         """Whether beside the head of a run's network there are words that are no class."""
-        return list(self.line(name))[-1] in self.worded
+        return name in self.worded
 
     def complete(self, name: str) -> bool:
         """Whether the run is there, and all that it comes from."""

@@ -57,7 +57,11 @@ _PLAIN = frozenset({"dropout", "affine"})
 _SHAPED = frozenset({"affine", "spectral", "slope", "shortcut"})
 LITE0, PUBLISHED = "lite0", "published"  # weights that are no file
 BROADEST = 2048  # channels
-SAYING = ("config.json", "tokenizer.json", "vocab.json", "merges.txt")  # files that say what a network of transformers is, and reads
+# Files that say what a network of transformers is, and reads.
+SAYING = (
+    *("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", "merges.txt", "special_tokens_map.json"),
+    *("added_tokens.json", "preprocessor_config.json"),
+)
 WEIGHING = (".safetensors", ".bin")
 NAMED = ("timm", "transformers", "clip")  # families whose nets are others', by their names
 DEEPEST = 1300  # of published nets one has more than a thousand layers
@@ -117,7 +121,7 @@ class Net(Section, key="net"):
     what lies beside an encoder's or a CLIP's config.json), or lite0 (of timm/tf_efficientnet_lite0, from a package, without any hub).
     """
 
-    name: Annotated[str, AfterValidator(_makes_a_network)]
+    name: Annotated[str, AfterValidator(place), AfterValidator(_makes_a_network)]
     dropout: Below = 0.0
     affine: bool = True
     stem: Literal["small", "imagenet"] = "small"
@@ -162,15 +166,18 @@ class Net(Section, key="net"):
     @property
     def place(self) -> Path | None:
         """The folder or file here that it is made of, or begins with, if there is one."""
-        named = next((Path(name) for name in (self.transformers, self.clip, self.weights) if name), None)
-        return named if named is not None and named.exists() else None
+        return next((Path(name) for name in (self.transformers, self.clip, self.weights) if name and Path(name).exists()), None)
 
     @property
     def files(self) -> list[Path]:
         """The files here that it is made of, or begins with."""
         named = self.transformers or self.clip
         beside = sorted(Path(named).glob("*")) if named else []
-        found = [path for path in beside if path.name in SAYING or (self.weights and path.suffix in WEIGHING)]
+        found = [
+            path
+            for path in beside
+            if path.name in SAYING or (self.weights and (path.suffix in WEIGHING or path.name.endswith(".index.json")))
+        ]
         return [*found, *([Path(self.weights)] if self.weights and Path(self.weights).is_file() else [])]
 
     @property

@@ -249,6 +249,10 @@ class PretrainRun(Overrides):
             raise ValueError(
                 "words is a head of its own, on normalised features; take out normalize, tau, weights, confidence and rotation"
             )
+        if self.words is not None and self.words.negatives is not None and self.epochs != 0:
+            raise ValueError(
+                "words.negatives stay where they are, and training moves classes away from them; set epochs: 0, or remove them"
+            )
         return self
 
 

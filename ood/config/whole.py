@@ -96,7 +96,12 @@ def check_against(params: Params, classes: list[str] | None, training: int | Non
         InputError: as `check`.
     """
     sections: dict[str, Any] = {name: params[kind] for name, kind in SECTIONS.items()}
-    problems = [*_prompts(classes, **sections), *_neighbours(training, **sections), *_thresholds(classes, **sections)]
+    problems = [
+        *_words(classes, **sections),
+        *_prompts(classes, **sections),
+        *_neighbours(training, **sections),
+        *_thresholds(classes, **sections),
+    ]
     if problems:
         raise InputError("\n".join(f"{params.path}: {problem}" for problem in problems))
 
@@ -267,7 +272,7 @@ def _dreams(
             keys = ", ".join(needy)
             yield f"{keys}: needs DREAM-OOD, but diffusion.enabled is false. Empty or remove what is named here, or set it to true."
         return
-    trained = [name for name, run in pretrain.runs.items() if run.weights or run.over(pretrain.training).epochs]
+    trained = [name for name, run in pretrain.runs.items() if run.weights or run.words or run.over(pretrain.training).epochs]
     if diffusion.model is None and diffusion.small.size < data.chain.side:
         side, size = data.chain.side, diffusion.small.size
         yield f"diffusion.small.size: it draws {size} pixels, but images have {side} (data.chain). Set it to {side} or more."
@@ -295,6 +300,22 @@ def _dreams(
             yield f"oe.runs.{name}: objective {exposed.objective!r} needs dreamed {wanted}s, {exposed.dreamed!r} holds {mode}s. Change one."
         if exposed.per_class and exposed.per_class > source.count:
             yield f"oe.runs.{name}.per_class: {exposed.per_class} of each class, but {exposed.dreamed!r} paints {source.count}. Lower it."
+
+
+def _words(classes: list[str] | None, *, pretrain: Pretrain, **_: object) -> Iterator[str]:
+    """A head of words calls classes that there are, each by a name of its own, and no class is among the other words."""
+    for run, own in ((name, run.words) for name, run in pretrain.runs.items() if run.words):
+        yield from (
+            f"pretrain.runs.{run}.words.names.{spelt(label)}: no such ID class. Known: {known(classes)}."
+            for label in own.names
+            if classes is not None and label not in classes
+        )
+        said = [own.name(label).lower() for label in classes or own.names]
+        for name in sorted({name for name in said if said.count(name) > 1}):
+            yield f"pretrain.runs.{run}.words.names: two ID classes are called {name!r}. Give each its own name."
+        for name in own.negatives or []:
+            if name.lower() in said:
+                yield f"pretrain.runs.{run}.words.negatives: {name!r} is an ID class. Take it out."
 
 
 def _prompts(

@@ -124,7 +124,7 @@ def unwatched(data: Data, looked: dict[str, Path], networks: dict[str, Path]) ->
             if link is not None:
                 yield f"{key}.path: {link} is a link to a folder, behind which DVC doesn't look. {again}"
         elif not place.is_relative_to(Path(os.path.abspath(KEPT))):
-            yield f"{key}.path: {path} lies outside {WATCHED}/, which DVC watches. {again}"
+            yield f"{key if key in given else f'{key}.path'}: {path} lies outside {WATCHED}/, which DVC watches. {again}"
 
 
 def _problems(data: Data, listings: Listings) -> Iterator[str]:

@@ -23,6 +23,7 @@ from ood.errors import InputError
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else it takes every core
 PAD, UNKNOWN = "<pad>", "<unk>"  # behind a text that is shorter than others; for every word that isn't in the vocabulary
 TOKENIZER = "tokenizer.json"  # by the library's convention
+MOST = 10**7  # words
 REMEDY = f"Give a {TOKENIZER}, a folder that has one, or a name on the hub."
 MISSING = "\ue000"  # of private use: what stands for a word that a corpus has taken out
 TAGS = "a|b|i|u|p|br|hr|em|strong|div|span|font|img|ul|ol|li|h[1-6]|table|tr|td|th|blockquote|pre|code"
@@ -102,9 +103,11 @@ class Words:
     """
 
     def __init__(self, tokenizer: Tokenizer, length: int):
-        if (marks := tokenizer.num_special_tokens_to_add(False)) >= length:
-            raise ValueError(f"{marks} marks at a text's ends leave no room for a word among {length}")
         self.tokenizer, self.length = tokenizer, length
+        if (marks := tokenizer.num_special_tokens_to_add(False)) >= length:
+            raise ValueError(f"its {marks} marks at a text's ends leave no room for a word within data.text.length ({length})")
+        if self.count > MOST:
+            raise ValueError(f"numbers up to {self.count:,}, and {MOST:,} are allowed")
         tokenizer.encode_special_tokens = True  # what looks like such a mark inside a text is only text
         if getattr(tokenizer.model, "dropout", None):
             tokenizer.model.dropout = None  # one text, one answer
@@ -132,7 +135,7 @@ class Words:
         """
         assert chain.tokenizer is not None  # who asks has looked
         try:
-            tokenizer = Tokenizer.from_file(os.fspath(_file(chain.tokenizer)))
+            tokenizer = _read(Tokenizer.from_file, os.fspath(_file(chain.tokenizer)))
         except InputError:
             raise
         except Exception as error:  # of the hub's library and of Rust, each with errors of its own
@@ -143,7 +146,7 @@ class Words:
         try:
             return cls(tokenizer, chain.length)
         except ValueError as error:
-            raise InputError(f"data.text.length: {error} ({chain.tokenizer}). Raise it, or take another tokenizer.") from None
+            raise InputError(f"data.text.tokenizer: {chain.tokenizer}: {error}. Take another, or change what it names.") from None
 
     @classmethod
     def read(cls, content: bytes, length: int) -> "Words":
@@ -152,11 +155,7 @@ class Words:
         Raises:
             ValueError: it is no tokenizer, or none for texts of this length.
         """
-        try:
-            tokenizer = Tokenizer.from_str(content.decode())
-        except Exception as error:  # of Rust
-            raise ValueError(str(error)) from None
-        return cls(tokenizer, length)
+        return cls(_read(Tokenizer.from_str, content.decode()), length)
 
     def write(self, path: Path) -> None:
         """All of it but the length."""

@@ -103,12 +103,16 @@ def what_speaks_for(net: Classifier, image: Tensor, label: int) -> tuple[NDArray
 
 
 def last_maps(net: Classifier, pixels: Tensor) -> nn.Module | None:
-    """The last part of the backbone that gives maps of more than one pixel; None where there is none, as in a transformer."""
+    """The last part of the backbone that gives maps of more than one pixel; None where there is none, as in a transformer, or where words
+    of an image come after it.
+    """
     found: list[nn.Module] = []
 
     def look(module: nn.Module, _: Any, output: Any) -> None:
         if isinstance(output, Tensor) and output.ndim == 4 and min(output.shape[2:]) > 1:
             found.append(module)
+        elif isinstance(output, Tensor) and output.ndim == 3 and output.shape[1] > 1 and isinstance(module, nn.LayerNorm):
+            found.clear()
 
     hooks = [module.register_forward_hook(look) for module in net.backbone.modules()]
     try:

@@ -4,11 +4,20 @@ A model keeps what its image tower is in its own model.json, so that it can be b
 """
 
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoTokenizer, CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPVisionConfig, CLIPVisionModelWithProjection
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    CLIPConfig,
+    CLIPImageProcessor,
+    CLIPModel,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+)
 
 from ood.config.nets import Proposed
 from ood.errors import InputError
@@ -31,19 +40,25 @@ def described(name: str) -> dict[str, Any]:
     Raises:
         InputError: no CLIP there; the hub can't be reached.
     """
-    whole = hub.had("net.name", name, CLIPConfig.from_pretrained)
+    whole = hub.had("net.name", name, AutoConfig.from_pretrained)
+    if not isinstance(whole, CLIPConfig):
+        raise InputError(f"net.name: clip/{name} is no CLIP but of the kind {whole.model_type}. Give another folder or name.")
     return hub.kept(whole.vision_config) | {"projection_dim": whole.projection_dim}
 
 
-def proposed(name: str) -> Proposed:
-    """What its weights were trained with.
+def proposed(name: str) -> Proposed | None:
+    """What its weights were trained with; None where its folder doesn't say.
 
     Raises:
-        InputError: its folder doesn't say; the hub can't be reached.
+        InputError: the hub can't be reached.
     """
+    if Path(name).is_dir() and not (Path(name) / "preprocessor_config.json").is_file():
+        return None
     known = hub.had("net.name", name, CLIPImageProcessor.from_pretrained)
-    side, short = int(known.crop_size["height"]), int(known.size["shortest_edge"])
-    return Proposed(list(known.image_mean), list(known.image_std), side, short, "bicubic", True, "")
+    size, cut = dict(known.size or {}), dict(known.crop_size or {})
+    short = size.get("shortest_edge") or size.get("height")
+    side = cut.get("height") or short
+    return Proposed(list(known.image_mean), list(known.image_std), int(side), int(short), "bicubic", True, "") if side and short else None
 
 
 @lru_cache(1)
@@ -93,14 +108,20 @@ def backbone(name: str, *, size: int, config: dict[str, Any] | None = None, blan
     Raises:
         InputError: no such CLIP, or one for images of another size.
     """
+    given = described(name) if config is None else config
     try:
-        known = CLIPVisionConfig(**hub.bounded(described(name) if config is None else config))
+        if given.get("model_type") != CLIPVisionConfig.model_type:
+            raise ValueError(f"of the kind {given.get('model_type')}")
+        known = CLIPVisionConfig(**hub.bounded(given))
+        if known.image_size != size:
+            raise InputError(f"net.name: clip/{name} takes images of {known.image_size} pixels; these have {size}. Change data.chain.size.")
+        with hub.drawing(first=not blank):
+            made = Clip(CLIPVisionModelWithProjection._from_config(known, attn_implementation=hub.ATTENTION))
+        if not blank and not torch.empty(0).is_meta:
+            with torch.no_grad():
+                made.eval()(torch.zeros(1, 3, size, size))
     except InputError:
         raise
     except Exception as error:
         raise InputError(f"net.name: clip/{name}: can't be built ({hub.said(error)}). Give another.") from None
-    if known.image_size != size:
-        raise InputError(f"net.name: clip/{name} takes images of {known.image_size} pixels; these have {size}. Change data.chain.size.")
-    with hub.drawing(first=not blank):
-        tower = CLIPVisionModelWithProjection._from_config(known, attn_implementation=hub.ATTENTION)
-    return Clip(tower.train()), known.projection_dim
+    return made.train(), known.projection_dim

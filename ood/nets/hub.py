@@ -17,6 +17,7 @@ CONFIG = "config.json"
 LEFT_OUT = ("_name_or_path", "transformers_version", "auto_map", "dtype", "torch_dtype", "architectures", "id2label", "label2id")
 ATTENTION = "eager"  # every network has it, and no library of kernels is asked for another
 LAYERS, LARGEST = 200, 10**7
+MODULES = ("layers", "group", "n_heads", "num_attention_heads")  # in the keys of numbers by which modules are made
 Had = TypeVar("Had")
 
 
@@ -27,6 +28,8 @@ def had(key: str, name: str, get: Callable[..., Had], **options: Any) -> Had:
         InputError: there is none, or none that the library knows; the hub can't be reached.
     """
     folder = Path(name)
+    if not folder.is_dir() and (name.startswith((".", "/", "~")) or folder.exists()):
+        raise InputError(f"{key}: {name}: no such folder. Give one that transformers' save_pretrained wrote, or a name on the hub.")
     if folder.is_dir() and not (folder / CONFIG).is_file():
         raise InputError(f"{key}: {folder} has no {CONFIG}. Give a folder that transformers' save_pretrained wrote, or a name on the hub.")
     wanted = {} if folder.is_dir() else {"revision": revision_of(name)}
@@ -64,7 +67,7 @@ def kept(config: Any) -> dict[str, Any]:
 
     A network's own would draw otherwise in every number of processes, and not only for the samples of a batch; ours stands on its features.
     """
-    found = {key: value for key, value in config.to_dict().items() if key not in LEFT_OUT}
+    found = {key: value for key, value in config.to_dict().items() if key not in LEFT_OUT and not key.startswith(("output_", "return_"))}
     return {key: 0.0 if "drop" in key and isinstance(value, float) else value for key, value in found.items()}
 
 
@@ -74,7 +77,8 @@ def bounded(config: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: it asks for what no network has.
     """
-    large = [key for key, value in config.items() if isinstance(value, int) and abs(value) > (LAYERS if "layers" in key else LARGEST)]
+    most = {key: LAYERS if any(part in key for part in MODULES) else LARGEST for key in config}
+    large = [key for key, value in config.items() if isinstance(value, int) and abs(value) > most[key]]
     if large:
         raise ValueError(f"{large[0]}: {config[large[0]]:,} is more than any network has")
     return config

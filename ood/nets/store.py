@@ -105,7 +105,7 @@ def spec_for(
 
         config = clip.described(net.clip)
         plain["name"] = "clip/clip"
-    unseen = not whole and net.weights in (None, PUBLISHED, LITE0)
+    unseen = not whole and (net.weights in (None, LITE0) or (net.weights == PUBLISHED and net.place is None))
     return Spec(
         plain,
         info.classes,

@@ -14,10 +14,11 @@ from torch import Tensor
 from ood.config.data import Data
 from ood.config.nets import LITE0, PUBLISHED, Net, Proposed
 from ood.config.training import Pretrain
+from ood.config.training import Words as Sentences
 from ood.data.texts import TOKENIZER, Words
 from ood.errors import InputError
 from ood.files import sha256
-from ood.nets import Classifier, build
+from ood.nets import Classifier, build, worded
 
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 INSIDE = ("state_dict", "model_state_dict", "model")  # where checkpoints keep what a network learned
@@ -190,27 +191,29 @@ def check(pretrain: Pretrain, net: Net, encoder: Net | None, data: Data, classes
     Args:
         encoder: of DREAM-OOD's alignment; None: it is left out. classes: of the data, None where only the images tell.
     """
-    nets = {f"pretrain.runs.{name}": (run.net or net, run.weights) for name, run in pretrain.runs.items()}
-    nets |= {"align": (encoder, None)} if encoder else {}
+    nets = {f"pretrain.runs.{name}": (run.net or net, run.weights, run.words) for name, run in pretrain.runs.items()}
+    nets |= {"align": (encoder, None, None)} if encoder else {}
     chain, words = data.chain, Words.given(data.text) if data.is_text and data.text.tokenizer else None
-    seen: list[tuple[Net, str | None]] = []
-    for key, (own, whole) in nets.items():
+    seen: list[tuple[Net, str | None, Sentences | None]] = []
+    for key, (own, whole, reads) in nets.items():
         source = whole or own.weights
-        if (own, whole) in seen or not (own.given or source):
+        if (own, whole, reads) in seen or not (own.given or source):
             continue
-        seen.append((own, whole))
+        seen.append((own, whole, reads))
         try:
             classifier = build(own, num_classes=len(classes or ("", "")), size=data.side, vocabulary=None if words is None else words.count)
+            if own.clip and reads is not None and classes is not None:
+                worded.read(own, reads, classes)
             if words is not None and own.transformers and (Path(own.transformers) / TOKENIZER).is_file():
                 theirs = Words.given(data.text.model_copy(update={"tokenizer": own.transformers}))
                 if theirs.names != words.names:
                     raise InputError(f"{own.name} knows other words than data.text.tokenizer ({data.text.tokenizer}). They must agree.")
             if source and (classes is not None or not whole):
                 fill(classifier, own, source, whole=bool(whole), classes=classes or ["", ""])
+            right = _proposed(own, source)
         except InputError as error:
             yield f"{key}: {error}"
             continue
-        right = _proposed(own, source)
         if right and any(abs(a - b) > 0.01 for a, b in zip([*right.mean, *right.std], [*chain.mean, *chain.std], strict=True)):
             wanted = f"mean {right.mean} and std {right.std}"
             yield f"data.chain: {own.name} has learned with {wanted}. Set data.chain.mean and std to these."

@@ -6,6 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ood.config import training as config
+from ood.config.nets import Net
+from ood.errors import InputError
 from ood.nets import Classifier
 
 
@@ -29,6 +32,30 @@ class Words(NamedTuple):
     anchors: Tensor
     negatives: Tensor | None
     temperature: float
+
+
+def read(net: Net, own: "config.Words", classes: list[str]) -> Words:
+    """What a CLIP's own text tower makes of class names and of words that are no class.
+
+    Raises:
+        InputError: it can't be had; it tells two of them apart by nothing.
+    """
+    from ood.nets import clip  # and with it transformers, which only such nets need
+
+    assert net.clip is not None  # config.whole has looked
+    asked = [*map(own.prompt, classes), *(own.template.format(name=word) for word in own.negatives or [])]
+    found = clip.sayings(net.clip, asked)
+    alike = F.normalize(found.embeddings, dim=1) @ F.normalize(found.embeddings, dim=1).T
+    alike.fill_diagonal_(0)
+    if alike.max() > 1 - 1e-6:
+        one, other = divmod(int(alike.argmax()), len(asked))
+        raise InputError(
+            f"words: {net.name} makes the same of {asked[one]!r} and {asked[other]!r}. Give other names or a shorter template; is its "
+            "tokenizer there?"
+        )
+    anchors, rest = found.embeddings[: len(classes)], found.embeddings[len(classes) :]
+    negatives = least_alike(rest, anchors, own.share) if len(rest) else None
+    return Words(anchors, negatives, own.temperature or found.temperature)
 
 
 @torch.no_grad()

@@ -4,7 +4,7 @@ from ood.config import Params
 from ood.config.dream import Align, Aligned, Embed, EmbedRun, Painting, Synthesize
 from ood.config.evaluation import Models
 from ood.config.methods import OE, UM, UMAP, FineTune, Mask, OERun, UMRun
-from ood.config.training import Epochs, Pretrain, PretrainRun, Training
+from ood.config.training import Epochs, Pretrain, PretrainRun, Training, Words
 from ood.dream.alignment import MODEL
 from ood.report.blocks import Table
 from ood.report.measured import level
@@ -46,12 +46,21 @@ def settings_table(params: Params, masks: dict[str, dict[str, float | None]]) ->
     return Table(["run", "settings"], rows)
 
 
+def _others(words: Words | None) -> str:
+    """What a head of words says, and that it is one."""
+    if words is None:
+        return ""
+    others = f", beside {len(words.negatives)} others (neglabel)" if words.negatives else ""
+    over = "its own temperature" if words.temperature is None else f"{words.temperature:g}"
+    return f", {words.template!r}{others}, over {over}; without training one network under every seed, so its spread says nothing"
+
+
 def taught(run: PretrainRun) -> str:
     """What is particular to a pretraining run, in a few words."""
     found = {
         f"given: {run.weights}": run.weights is not None,
         "L2-normalised features": run.normalize,
-        "a head of class words": run.words is not None,
+        f"a head of class words{_others(run.words)}": run.words is not None,
         f"LogitNorm, tau {run.tau}": run.tau is not None,
         f"a confidence branch, budget {run.confidence}": run.confidence is not None,
         f"a rotation branch x {run.rotation}": run.rotation is not None,
