@@ -400,7 +400,7 @@ def test_check_says_what_dvc_does_not_watch(tmp_path, monkeypatch):
         (tmp_path / name).mkdir(parents=True)
 
     def said(path):
-        return list(catalog.unwatched(DATA.model_copy(update={"far": {"mine": Folder(source="folder", path=path)}}), {}))
+        return list(catalog.unwatched(DATA.model_copy(update={"far": {"mine": Folder(source="folder", path=path)}}), {}, {}))
 
     assert said("images/mine") == said("downloads/x") == []
     assert said("elsewhere")[0].startswith("data.far.mine.path: elsewhere lies outside images/")

@@ -80,7 +80,7 @@ def asked(path: object) -> None:
     check(params)
     facts = catalog.check(params[Data])
     check_against(params, facts.classes, facts.training)
-    list(catalog.unwatched(params[Data], {}))
+    list(catalog.unwatched(params[Data], {}, {}))
     basis.bases(params)
 
 

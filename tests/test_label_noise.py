@@ -136,6 +136,6 @@ def test_masks_say_how_well_they_find_them_and_training_never_sees_the_true_labe
 def test_a_table_of_labels_outside_what_dvc_watches_is_told_of():
     """Its content is no dependency of `prepare` there: corrected labels would be overlooked."""
     outside = with_noise(kind="file", path="/somewhere/labels.csv")
-    (line,) = [line for line in catalog.unwatched(outside, {}) if "label_noise" in line]
+    (line,) = [line for line in catalog.unwatched(outside, {}, {}) if "label_noise" in line]
     assert "lies outside images/" in line
-    assert not [line for line in catalog.unwatched(with_noise(kind="file", path="images/labels.csv"), {}) if "label_noise" in line]
+    assert not [line for line in catalog.unwatched(with_noise(kind="file", path="images/labels.csv"), {}, {}) if "label_noise" in line]

@@ -121,7 +121,7 @@ class Net(Section, key="net"):
     what lies beside an encoder's or a CLIP's config.json), or lite0 (of timm/tf_efficientnet_lite0, from a package, without any hub).
     """
 
-    name: Annotated[str, AfterValidator(place), AfterValidator(_makes_a_network)]
+    name: Annotated[str, AfterValidator(_makes_a_network), AfterValidator(place)]
     dropout: Below = 0.0
     affine: bool = True
     stem: Literal["small", "imagenet"] = "small"
