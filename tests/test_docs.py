@@ -30,7 +30,7 @@ def test_the_results_tables_are_the_reports():
         assert table.strip() == first_table((ROOT / path).read_text()), path
 
 
-@pytest.mark.parametrize("recipe", ["trec", "sst2", "clinc"])
+@pytest.mark.parametrize("recipe", ["trec", "sst2", "clinc", "intents"])
 def test_the_tables_of_texts_are_the_reports(recipe):
     """Their first columns."""
     told = re.search(rf"<!-- {recipe}: .*?-->\n(.*?)\n<!-- /{recipe} -->", (ROOT / "docs/text.md").read_text(), re.DOTALL)[1]
