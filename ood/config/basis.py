@@ -79,7 +79,8 @@ def bases(params: Params) -> dict[str, Basis]:
             settings |= _leaves("runtime", params[Runtime].model_dump(mode="json", exclude={"workers"}))
         if shared == listed:
             files = _given(_at(whole, stage), whole["net"]) if "net" in listed else {}
-            found[stage] = settings | code | (_tokenizer(whole["data"]["text"]) if stage == "prepare" else files)
+            files |= _tokenizer(whole["data"]["text"]) if "data" in listed else {}
+            found[stage] = settings | code | files
         for section in (key.removesuffix(".{run}") for key in listed if "{run}" in key):
             for run, own in _at(whole, section).items():
                 basis = _counting(settings, section.split(".")[0], own) | _leaves(f"{section}.{run}", own) | code

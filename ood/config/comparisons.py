@@ -43,7 +43,7 @@ def comparisons(
         """Whether a model's network has what a score needs beside its head."""
         if score in BRANCHES:
             return name != ALIGNED and (not runs.complete(name) or runs.branch(name) == score)
-        return score != NEGLABEL or (words if name == ALIGNED else not runs.complete(name) or runs.has_words(name))
+        return score != NEGLABEL or (words if name == ALIGNED else not runs.complete(name) or name in runs.worded)
 
     for name, score in models.root.items():
         if name not in runs and name != ALIGNED:

@@ -13,8 +13,7 @@ BRANCHES = ("confidence", "rotation")  # beside a head: keys of pretrain.runs, a
 @dataclass(frozen=True)
 class Node:
     """A run. key: its section's ('um.runs'). init: the run whose weights it starts from, None where it starts untrained. recipe: how it
-    is trained; of a kept epoch its run's. given: whether it starts from a finished classifier: its weights, or a
-    head of words.
+    is trained; of a kept epoch its run's. given: whether it starts from a finished classifier: its weights, or a head of words.
     """
 
     key: str
@@ -24,7 +23,8 @@ class Node:
 
 
 class Lineage:
-    """All runs. `twice`: names that two runs have.
+    """All runs. twice: names that two runs have. zero_shot: those whose head of words learns nothing. worded: those that have words beside
+    it that are no class.
 
     Raises:
         ValueError: a run's values don't go together (see config.whole, which asks that first).
@@ -77,10 +77,6 @@ class Lineage:
     def branch(self, name: str) -> str | None:
         """The branch beside the head of a run's network (see BRANCHES), if it has one."""
         return self.branches.get(list(self.line(name))[-1])
-
-    def has_words(self, name: str) -> bool:
-        """Whether beside the head of a run's network there are words that are no class."""
-        return name in self.worded
 
     def complete(self, name: str) -> bool:
         """Whether the run is there, and all that it comes from."""
