@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,17 @@ def parameters(recipe: str) -> dict:
 def write(folder: Path, params: dict) -> None:
     """Make them those of the folder."""
     (folder / "params.yaml").write_text(json.dumps(params), encoding="utf-8")  # JSON is YAML
+
+
+def make(folder: Path, params: dict, downloads: Path | None = None) -> Path:
+    """A folder whose DAG can be run without DVC (plain.py)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "images").mkdir(exist_ok=True)
+    shutil.copy(ROOT / "dvc.yaml", folder)
+    if downloads is not None and not (folder / "downloads").exists():
+        (folder / "downloads").symlink_to(downloads.resolve())
+    write(folder, params)
+    return folder
 
 
 def stage(folder: Path, command: str) -> None:

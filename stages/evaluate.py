@@ -1,12 +1,14 @@
 """Evaluate every model from its cached tensors: all scores on all OOD sets, ID figures, curves and histograms."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ood.config import Params
 from ood.config.evaluation import Evaluate, Models, Scores
 from ood.config.training import Runtime, Seeds
 from ood.evaluation.curves import histogram_rows, roc_rows
+from ood.evaluation.features import side_by_side
 from ood.evaluation.held_out import HeldOut
 from ood.evaluation.models import evaluate_model, headline, overall_rows
 from ood.files import published, write_text
@@ -32,12 +34,13 @@ def main() -> None:
     console.begin(len(models), "model")
     results, curves, histograms = {}, [], []
     held_out = HeldOut(setting.held_out, scores, list(models.values()))
-    for model in models:
-        result = evaluate_model(model, models, seeds, scores, setting, held_out)
-        results[model] = result.summary
-        curves += roc_rows(model, result.own_scores)
-        histograms += histogram_rows(model, result.own_scores)
-        console.advance(f"{model}: validation picks {result.summary['picked']}")
+    with ThreadPoolExecutor(side_by_side(models, seeds, params[Runtime].threads)) as pool:
+        evaluated = pool.map(lambda model: evaluate_model(model, models, seeds, scores, setting, held_out), models)
+        for model, result in zip(models, evaluated, strict=True):
+            results[model] = result.summary
+            curves += roc_rows(model, result.own_scores)
+            histograms += histogram_rows(model, result.own_scores)
+            console.advance(f"{model}: validation picks {result.summary['picked']}")
     with published(*TABLES, *headlines, folder=DETAIL) as (folder, *tables):
         write_text(folder / "detail.json", json.dumps(results) + "\n")
         for path, rows in zip(tables[: len(TABLES)], (overall_rows(results), curves, histograms), strict=True):

@@ -5,7 +5,6 @@ then mean one thing for an image alone and another for it among others. So a bat
 fewer, and is computed by one thread; several batches may be, by a thread each.
 """
 
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -24,14 +23,10 @@ from ood.data.views import Views
 from ood.detection.detectors import Detector, Outputs
 from ood.detection.from_images import ImageScore
 from ood.detection.scores import Head
+from ood.machine import cores
 from ood.nets import Classifier
 
 BATCHES = {16: 64, 64: 16, 4096: 4}  # pixels up to which a batch is so large: few large images fill a core's cache (docs/performance.md)
-
-
-def cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Answers(NamedTuple):

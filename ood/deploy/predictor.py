@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, overload
 
-from ood.deploy.answers import cores
 from ood.deploy.pictures import Picture, Reader
 from ood.deploy.verdicts import Verdict
+from ood.machine import cores
 
 AHEAD = 2  # batches that each worker may be ahead of what was asked for
 PAUSE = 0.01  # seconds that a batch waits for more pictures before it goes as it is

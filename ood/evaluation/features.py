@@ -7,7 +7,8 @@ all that are scored '<set>:odin' (N,) unless it is left out, and '<set>:rotation
 from the dense net underneath.
 """
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from ood.detection.scores import Head
 from ood.errors import InputError
 from ood.evaluation.groups import group_of
 from ood.handover import read_tensors
+from ood.machine import cores
 from ood.nets import Classifier
 from ood.training.devices import Precision
 
@@ -126,6 +128,17 @@ class Cached:
         return sorted(name for name in self.sets if group_of(name) == role)
 
 
+def side_by_side(models: Iterable[str], seeds: Iterable[int], threads: int) -> int:
+    """How many models can be scored at once, each by so many threads: as many as there are cores and memory for, at least one."""
+    most = max(_needed(FEATURES / model / f"{seed}.safetensors") for model, seed in itertools.product(models, seeds))
+    return max(1, min(cores() // threads, psutil.virtual_memory().available // max(1, most)))
+
+
+def _needed(path: Path) -> int:
+    """Bytes of memory that it takes to score one seed's features; 0 where there are none."""
+    return SCORING * (path.stat().st_size if path.is_file() else 0)
+
+
 def load(model: str, seed: int) -> Cached:
     """The cached tensors of a model.
 
@@ -133,7 +146,7 @@ def load(model: str, seed: int) -> Cached:
         InputError: not extracted yet; more than this machine's memory can hold and score.
     """
     path = FEATURES / model / f"{seed}.safetensors"
-    needed, free = SCORING * (path.stat().st_size if path.is_file() else 0), psutil.virtual_memory().available
+    needed, free = _needed(path), psutil.virtual_memory().available
     if needed > free:
         raise InputError(
             f"{path}: to score these features takes up to {needed / 2**30:,.0f} GiB of memory, and {free / 2**30:,.0f} are free. Fit "

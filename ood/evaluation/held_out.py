@@ -7,6 +7,7 @@ model.
 """
 
 import hashlib
+import threading
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -37,6 +38,7 @@ class HeldOut:
     scores: Scores
     own: list[str]
     known: dict[str, Found] = field(default_factory=dict)
+    once: threading.Lock = field(default_factory=threading.Lock)  # models are evaluated side by side
 
     def of(self, cached: Cached) -> Found:
         """How well every score that features give tells classes that were held out; empty where the backbone may have learned them."""
@@ -44,6 +46,10 @@ class HeldOut:
         if not cached.unseen or not self.count or classes < LEAST:
             return {}
         key = _key(cached)
+        with self.once:
+            return self._known(cached, key, classes)
+
+    def _known(self, cached: Cached, key: str, classes: int) -> Found:
         if key not in self.known:
             chosen = np.unique(np.linspace(0, classes - 1, min(self.count, classes)).round().astype(int)).tolist()
             each = {str(label): self._without(cached, label) for label in chosen}
