@@ -1,121 +1,234 @@
-"""CIFAR-10, all 50,000 images, on one GPU: what the papers report, in pieces that go on where they were stopped.
+"""CIFAR-10 on one GPU that is there for a quarter of an hour, without DVC: folders for plain.py, and what to keep of them.
 
-    python benchmarks/gpu_suite.py smoke             # does every stage run here at all: in miniature, in every precision, compiled
-    python benchmarks/gpu_suite.py run [--seeds 0 1 2] [--limit 500] [--data downloads] [--only wrn um ...] [--jobs 3]
-    python benchmarks/gpu_suite.py table
-    python benchmarks/gpu_suite.py pack FOLDER       # what another machine needs to go on piece by piece: figures, models to start from
-    python benchmarks/gpu_suite.py unpack FOLDER     # there, before `run`
-    python benchmarks/gpu_suite.py run --miniature --data FOLDER     # every piece on a CPU: a few pictures, an epoch
+    python benchmarks/gpu_suite.py make FOLDER [--only doses small given wrn] [--data downloads] [--seeds 0 1]
+    python benchmarks/plain.py FOLDER/* --jobs 12 --limit 540
+    python benchmarks/gpu_suite.py gather FOLDER OUT      # a tar of figures, pictures and logs for each; evaluates what has come that far
 
-`run` does what is not done yet, in the order below, for --limit seconds, then stops at the last saved state; call it again. Two suites:
-`given` starts from the Unleashing Mask authors' own DenseNet, `seed` trains from scratch by the recipe cifar10. Every suite and seed is a
-workspace of its own (suite/given-<n>, suite/seed-<n>), its stages run as plain commands, no DVC; --jobs commands run side by side on the
-one GPU, each as soon as what it starts from is there. (One DenseNet fills an H200; nine took turns for seven minutes, and none came to its
-end.) A piece is a list of stage commands that share the networks trained before; a command that fails takes along what starts from its
-results, nothing else. A model's figures are written down as soon as its features are there, so `table` only averages over seeds and puts
-the published figures beside; what isn't there is an empty cell with its name.
+doses   the recipe cifar10-noisy at 0, 10 and 20 % symmetric and 20 % confusable wrong labels, a folder each
+small   the recipe cifar10-cpu, all but DREAM-OOD, whose stages need diffusers
+given   Unleashing Mask from its authors' own DenseNet, on the pixels that it has learned
+wrn     WRN-40-2 by the recipe cifar10, and OE from it
 
-Data, in --data: the four archives of small images (cifar10, tin32, dtd32, mnist32), packed or not. Tiny ImageNet's `aux` stands in for the
-papers' outliers, its `test`, textures and MNIST for their test sets, so figures can be laid beside the papers' but not be equal.
-`given` also wants um_densenet.safetensors (the authors' state dict, names as theirs) and cifar10-original/{train,test}/<class>/*.png: the
-network has learned CIFAR-10's own pixels, and on JPEG copies of them it is another one (88 % right on what it knows by heart). There the
-other sets can be told from ID by their encoding alone, so the test images' own JPEG copies are among them, as what that alone is worth.
+--miniature: the same with few pictures and an epoch or two; --device cpu, --precision, --compile: as in params.yaml, so that every stage is
+tried in every one. Data, in --data: the four archives of small images (cifar10, tin32, dtd32, mnist32), packed or not; `given` also wants
+um_densenet.safetensors (the authors' state dict, names as theirs) and cifar10-original/{train,test}/<class>/*.png: on JPEG copies of the
+pixels that it has learned it is another network (88 % right on what it knows by heart). There the other sets can be told from ID by
+their encoding alone, so the test images' own JPEG copies are among them, as what that alone is worth.
 """
 
 import argparse
+import re
+import subprocess
+import sys
 import tarfile
-import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
-import torch
-from gpu_plan import GIVEN, ORIGINAL, PIECES, STARTS, SUITE, SUITES, extract, given_params, made_up, seed_params, unpack
-from gpu_table import table
-from gpu_work import pending, work, workspace
+from doses import noise
+from plain import Dag
+from ruamel.yaml import YAML
+from safetensors.torch import load_file, save_file
+from workspaces import make, parameters, stage, write
+
+ARCHIVES = ("cifar10", "tin32", "dtd32", "mnist32")
+GIVEN, ORIGINAL = "um_densenet.safetensors", "cifar10-original"
+DOSES = ("0", "10", "20", "confusable-20")
+KEPT = ("done.txt", "params.yaml", "metrics", "logs", "data/prepared/manifest.json")
+UM = ("um", "control", "umap", "umap-control")
 
 
-def run(given: argparse.Namespace) -> int:
-    """All suites and seeds side by side until nothing is left or the time is over."""
-    deadline = time.monotonic() + given.limit
-    unpack(Path(given.data))
-    makers = {"given": given_params, "seed": seed_params}
-    if not all((SUITE / "downloads" / name).exists() for name in (GIVEN, ORIGINAL)):
-        del makers["given"]
-        print(f"the suite `given` is left out: {given.data} lacks {GIVEN} or {ORIGINAL}")
-    found = [(seed, suite) for seed in given.seeds for suite in makers if set(given.only) & SUITES[suite].keys()]
-    spaces = [workspace(f"{suite}-{seed}", suite, makers[suite](seed, given), given.only, SUITE / "downloads") for seed, suite in found]
-    return work(spaces, deadline, given.jobs)
+def doses() -> dict[str, dict]:
+    """The four doses, every epoch of `ce` looked at."""
+    found = {f"noisy-{dose}": parameters("cifar10-noisy") for dose in DOSES}
+    for dose in DOSES:
+        found[f"noisy-{dose}"]["data"]["id"]["label_noise"] = noise("cifar10-noisy", dose)
+        found[f"noisy-{dose}"]["trace"]["every"] = 1
+    return found
 
 
-def smoke(given: argparse.Namespace) -> int:
-    """Every piece from scratch in miniature, on made-up pictures, in every precision and layout and compiled."""
-    deadline = time.monotonic() + given.limit
-    pictures = SUITE / "made-up"  # a folder of their own: `run` must never take them for CIFAR-10
-    made_up(pictures)
-    variants = {"fp32": {"precision": "fp32"}, "bf16": {"precision": "bf16", "channels_last": True, "fused": True}}
-    variants |= {"fp16": {"precision": "fp16"}} if given.device == "cuda" else {}
-    variants |= {"compiled": variants["bf16"] | {"compile": True}}
-    given.miniature, spaces = True, []
-    for name, runtime in variants.items():
-        settings = seed_params(0, given)
-        settings["runtime"] |= runtime
-        only = ["prepare", "wrn", "um"] if name == "compiled" else given.only  # a compiler takes its minute for every net
-        spaces.append(workspace(f"smoke-{name}", "seed", settings, only, pictures))
-    return work(spaces, deadline, given.jobs)
+def small() -> dict[str, dict]:
+    """All of CIFAR-10 with a small net."""
+    found = parameters("cifar10-cpu")
+    for section in (found["oe"]["runs"], found["models"], found["report"]["pairs"]):
+        del section["dream"]
+    found["data"]["world"] = {}
+    return {"small": found}
 
 
-def pack(given: argparse.Namespace) -> int:
-    """One archive a seed and kind below FOLDER, each small enough for what comes back from a lent machine (16 MiB for these nets)."""
-    target = Path(given.folder)
+def full_size(known: str) -> dict:
+    """The recipe cifar10 on these archives, `known` of them ID, with the methods of UM from a run `base`."""
+    found = parameters("cifar10")
+    data, folder = found["data"], {"source": "folder"}
+    data["id"] |= {
+        "images": folder | {"path": f"downloads/{known}/train"},
+        "test": folder | {"path": f"downloads/{known}/test"},
+        "split": {"train": 0.96, "val": 0.02, "calibration": 0.02, "test": 0.0},
+    }
+    data["near_duplicates"] = "apart"  # nearly all are in one training set, as in the papers: pairs needn't be looked for
+    data["auxiliary"] = {"tin-aux": folder | {"path": "downloads/tin32/aux"}}
+    data["validation"] = {"tin-val": folder | {"path": "downloads/tin32/val"}}
+    data["near"] = {"tin-test": folder | {"path": "downloads/tin32/test"}}
+    data["far"] = {"textures": folder | {"path": "downloads/dtd32"}, "mnist": folder | {"path": "downloads/mnist32"}}
+    data["corrupted"], data["world"] = {}, {}
+    found["mask"]["runs"] = {"um": {"init": "base"}}
+    for key, names in (("um", UM[:2]), ("umap", UM[2:])):
+        found[key]["runs"] = {name: found[key]["runs"][name] | {"init": "base"} for name in names}
+    found["oe"]["runs"], found["epochs"], found["trace"]["runs"] = {}, {}, {}
+    found["scores"]["used"], found["evaluate"]["bootstrap"], found["features"]["odin"] = [], 0, None  # the rest takes minutes
+    found["judge"]["run"] = "base"
+    found["models"] = {"base": "energy"} | dict.fromkeys(UM, "energy")
+    found["report"]["pairs"] = {"um": "control", "umap": "umap-control"}
+    return found
+
+
+def given(epochs: int) -> dict[str, dict]:
+    """UM from its authors' network."""
+    found = full_size(ORIGINAL)
+    found["data"]["near"]["cifar10-as-jpeg"] = {"source": "folder", "path": "downloads/cifar10/test"}
+    noise_like = {"source": "noise", "count": 2000, "space": "input"}
+    found["data"]["far"] |= {"gaussian": noise_like | {"kind": "gaussian"}, "rademacher": noise_like | {"kind": "rademacher"}}
+    found["data"]["far"] |= {"blobs": noise_like | {"kind": "blobs", "blur": 1.5}}
+    found["net"] = {"name": "densenet_bc_100_12", "dropout": 0.0, "affine": False}
+    found["runtime"]["channels_last"] = False  # half as fast for this net on an H200: docs/performance.md
+    found["pretrain"]["runs"] = {"base": {"epochs": 0, "weights": f"downloads/{GIVEN}"}}
+    found["mask"]["masks"] = 2  # paper: 1; each sees all images twice, a minute on an H200
+    for key in ("um", "umap"):
+        found[key]["training"]["epochs"] = epochs or 10  # the paper says 100
+    return {"given": found}
+
+
+def wrn(epochs: int) -> dict[str, dict]:
+    """WRN-40-2 from scratch, OE and UM from it."""
+    found = full_size("cifar10")
+    shipped = parameters("cifar10")
+    found["net"] = {"name": "wrn_40_2", "dropout": 0.3}
+    found["pretrain"]["runs"] = {"base": {key: part for key, part in shipped["pretrain"]["runs"]["wrn"].items() if key != "net"}}
+    found["oe"]["runs"] = {name: shipped["oe"]["runs"][name] | {"init": "base"} for name in ("oe", "no-outliers")}
+    found["models"] |= {"oe": "msp", "no-outliers": "msp"}
+    found["report"]["pairs"]["oe"] = "no-outliers"
+    if epochs:
+        found["pretrain"]["training"]["epochs"] = epochs
+    return {"wrn": found}
+
+
+SUITES = {"doses": lambda _: doses(), "small": lambda _: small(), "given": given, "wrn": wrn}
+
+
+def shrink(params: dict) -> None:
+    """Few pictures, an epoch or two: whether all of it runs, no more."""
+    data = params["data"]
+    for role in ("auxiliary", "validation", "near", "far", "corrupted"):
+        for source in data[role].values():
+            source["count" if source["source"] == "noise" else "limit"] = 40
+    data["id"]["images"]["limit"] = data["id"]["test"]["limit"] = 800
+    data["id"]["split"] = {"train": 0.6, "val": 0.2, "calibration": 0.2, "test": 0.0}
+    data["min_per_class"] = 1
+    params["pretrain"]["training"]["warmup"] = 0
+    for key in ("pretrain", "um", "umap", "oe"):
+        params[key]["training"]["epochs"] = 2
+        for run in params[key]["runs"].values():
+            run |= {"epochs": 2, "warmup": 0} if run.get("epochs") and key != "um" else {}
+    for epoch in params["epochs"].values():
+        epoch["epoch"] = 1
+    params["scores"] |= {"knn_k": 5, "nnguide_k": 5}
+
+
+def build(where: Path, wanted: argparse.Namespace) -> None:
+    """The folders, their data unpacked beside them."""
+    downloads = where.parent / f"{where.name}-downloads"
+    unpack(Path(wanted.data), downloads)
+    for suite in wanted.only:
+        for name, params in SUITES[suite](wanted.epochs).items():
+            params["seeds"] = wanted.seeds
+            params["diffusion"]["enabled"] = False
+            params["embed"]["runs"], params["synthesize"]["runs"] = {}, {}
+            gpu = wanted.device == "cuda"
+            params["runtime"] |= {
+                "device": wanted.device,
+                "precision": wanted.precision,
+                "compile": wanted.compile,
+                "fused": gpu,
+                "threads": 1,
+            }
+            params["features"]["batch_size"] = 2000 if gpu else 200
+            if wanted.miniature:
+                shrink(params)
+            make(where / name, params, downloads)
+            print(where / name)
+
+
+def unpack(data: Path, target: Path) -> None:
+    """Every archive once; folders as links, the authors' weights by our names."""
     target.mkdir(parents=True, exist_ok=True)
-    for folder in sorted(path.parent for path in SUITE.glob("*-*/done.txt")):
-        suite = folder.name.rpartition("-")[0]
-        if suite not in SUITES:
-            continue
-        kept = ["params.yaml", "done.txt", "times.csv", "logs", "metrics", "data/mask"]
-        kept += [str(path.relative_to(folder)) for path in folder.glob("evaluation/*/data/evaluation")]
-        archives = {"figures": [name for name in kept if (folder / name).exists()]}
-        left = pending(suite, folder, list(PIECES))
-        later = {model for piece, models in STARTS.items() if set(left) & set(SUITES[suite].get(piece, [])) for model in models}
-        archives |= {model: [f"data/models/{model}"] for model in sorted(later) if (folder / f"data/models/{model}").is_dir()}
-        for name, members in archives.items():
-            with tarfile.open(target / f"{folder.name}.{name}.tar.gz", "w:gz") as archive:
-                for member in members:
-                    archive.add(folder / member, f"{folder.name}/{member}", filter=lambda info: None if "/epochs" in info.name else info)
-    for path in sorted(target.iterdir()):
-        print(f"{path.name} {path.stat().st_size / 2**20:.1f} MiB")
-    return 0
+    for name in (*ARCHIVES, ORIGINAL):
+        if (data / name).is_dir() and not (target / name).exists():
+            (target / name).symlink_to((data / name).resolve())
+    packed = [name for name in ARCHIVES if not (target / name).exists()]
+    with ProcessPoolExecutor(2) as pool:
+        list(pool.map(partial(extract, data, target), packed))
+    if (data / GIVEN).is_file():
+        save_file({our_name(name): tensor for name, tensor in load_file(data / GIVEN).items()}, target / GIVEN)
 
 
-def unpack_suite(given: argparse.Namespace) -> int:
-    """What `pack` wrote, back in its place. Data sets are prepared anew there (the same bytes), pieces that were under way done again."""
-    for path in sorted(Path(given.folder).glob("*-*.tar.gz")):
-        with tarfile.open(path) as archive:
-            extract(archive, SUITE)
-    for done in SUITE.glob("*-*/done.txt"):
-        lines, pieces = done.read_text().splitlines(), SUITES.get(done.parent.name.rpartition("-")[0], {}).values()
-        whole = [line for commands in pieces if set(commands) <= set(lines) for line in commands if line != "prepare"]
-        done.write_text("".join(f"{line}\n" for line in (lines if (done.parent / "data/prepared").exists() else whole)))
-    return 0
+def extract(data: Path, target: Path, name: str) -> None:
+    """One archive: an archive that was cut off must not look complete."""
+    beside = target / f".{name}"
+    with tarfile.open(data / f"{name}.tar.xz") as archive:
+        archive.extraction_filter = getattr(tarfile, "data_filter", lambda member, path: member)  # none before Python 3.11.4
+        archive.extractall(beside)
+    (beside / name).rename(target / name)
+
+
+def our_name(theirs: str) -> str:
+    """A tensor of the UM authors' DenseNet by its name in ours: 16 bottlenecks a block, after the first two a transition, in one row."""
+    if found := re.fullmatch(r"block(\d)\.layer\.(\d+)\.(.+)", theirs):
+        return f"backbone.blocks.{(int(found[1]) - 1) * 17 + int(found[2])}.{found[3]}"
+    if found := re.fullmatch(r"trans(\d)\.(bn|conv)1\.(.+)", theirs):
+        return f"backbone.blocks.{int(found[1]) * 17 - 1}.{found[2]}.{found[3]}"
+    return theirs if theirs.startswith("fc.") else f"backbone.{theirs.replace('conv1', 'stem').replace('bn1', 'bn')}"
+
+
+def gather(where: Path, out: Path) -> None:
+    """What is worth keeping of every folder; one that was stopped before its `evaluate` evaluates what has features, without its pairs."""
+    out.mkdir(parents=True, exist_ok=True)
+    for folder in sorted(path.parent for path in where.glob("*/params.yaml")):
+        if "evaluate" in Dag.of(folder).left:
+            params = YAML(typ="safe").load((folder / "params.yaml").read_text())
+            params["models"] = {name: own for name, own in params["models"].items() if (folder / "data/features" / name).is_dir()}
+            if params["models"]:
+                whole = (folder / "params.yaml").read_text()
+                write(folder, params)
+                try:
+                    stage(folder, "evaluate")
+                except subprocess.CalledProcessError:
+                    print(f"{folder.name}: what there is can't be evaluated", file=sys.stderr)
+                (folder / "params.yaml").write_text(whole)
+        (folder / "metrics/report.html").unlink(missing_ok=True)
+        with tarfile.open(out / f"{folder.name}.tar.gz", "w:gz") as archive:
+            for name in KEPT:
+                if (folder / name).exists():
+                    archive.add(folder / name, f"{folder.name}/{name}")
+        print(out / f"{folder.name}.tar.gz")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["smoke", "run", "table", "pack", "unpack"])
-    parser.add_argument("folder", nargs="?", default="packed", help="of pack and unpack")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--limit", type=float, default=500.0, help="seconds")
+    parser.add_argument("what", choices=["make", "gather"])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("out", type=Path, nargs="?", default=Path("gathered"))
+    parser.add_argument("--only", nargs="+", choices=list(SUITES), default=list(SUITES))
     parser.add_argument("--data", default="downloads")
-    parser.add_argument("--only", nargs="+", choices=list(PIECES), default=list(PIECES))
-    parser.add_argument("--jobs", type=int, default=0, help="commands at a time; by itself 3 on a GPU, 2 on a CPU")
-    parser.add_argument("--epochs", type=int, default=0, help="of WRN-40-2 and DenseNet, in place of the papers' 100")
-    parser.add_argument("--um-epochs", type=int, default=10, help="of UM and UMAP from the authors' network; the paper says 100")
-    parser.add_argument("--device", default="auto", choices=["auto", "cuda", "cpu"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument(
+        "--epochs", type=int, default=0, help="of WRN-40-2, in place of the paper's 100, and of UM from the given network: 10"
+    )
+    parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--compile", action="store_true")
     parser.add_argument("--miniature", action="store_true")
-    given = parser.parse_args()
-    if given.device == "auto":
-        given.device = "cuda" if torch.cuda.is_available() else "cpu"
-    given.jobs = given.jobs or (3 if given.device == "cuda" else 2)
-    raise SystemExit({"smoke": smoke, "run": run, "table": table, "pack": pack, "unpack": unpack_suite}[given.what](given))
+    wanted = parser.parse_args()
+    build(wanted.folder, wanted) if wanted.what == "make" else gather(wanted.folder, wanted.out)
 
 
 if __name__ == "__main__":

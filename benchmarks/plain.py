@@ -1,11 +1,10 @@
 """The DAG of one or more folders as plain commands, several at a time, on a machine that has no DVC.
 
-    python benchmarks/plain.py FOLDER... [--jobs 3] [--limit 500] [--threads 1] [--but diffusion align ...]
+    python benchmarks/plain.py FOLDER... [--jobs 3] [--limit 500]
 
 A folder holds params.yaml, dvc.yaml and what they name. What is done is noted in its done.txt, with its seconds, so the same command goes on
 where it was stopped, or where --limit seconds ended it: stages save their state as they go. Nothing looks whether anything has changed,
-which is what DVC is for. A stage that fails takes along what needs it, nothing else. First comes what most waits for. `evaluate` may take
---threads cores, all by itself.
+which is what DVC is for. A stage that fails takes along what needs it, nothing else. First comes what most waits for.
 """
 
 import argparse
@@ -27,36 +26,34 @@ class Dag:
     """A folder's stages. needs: stage -> those that it waits for; left: not begun yet; running: with when they began."""
 
     folder: Path
-    commands: dict[str, list[str]]
+    commands: dict[str, str]
     needs: dict[str, set[str]]
     left: set[str]
     running: dict[str, tuple[subprocess.Popen, float]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, folder: Path, but: list[str]) -> "Dag":
-        """From dvc.yaml and params.yaml; `but`: stages that are left out, with all their runs."""
+    def of(cls, folder: Path) -> "Dag":
+        """From dvc.yaml and params.yaml, as DVC fills one with the other; what done.txt names isn't left."""
         yaml = YAML(typ="safe")
         params = yaml.load((folder / "params.yaml").read_text(encoding="utf-8"))
         commands, made, read = {}, {}, {}
         for stage, body in yaml.load((folder / "dvc.yaml").read_text(encoding="utf-8"))["stages"].items():
-            runs = _value(params, body["foreach"].strip("${}")) if "foreach" in body else {None: None}
-            for key, item in (runs or {}).items() if stage not in but else ():
-                filled = [_filled(part, params | {"key": key, "item": item}) for part in _texts(body.get("do", body))]
-                name = stage if key is None else f"{stage}@{key}"
-                commands[name], made[name], read[name] = filled[0].split()[3:], filled[1], filled[2]
-        needs = {
-            name: {other for other in commands if other != name and any(_meet(a, b) for a in read[name] for b in made[other])}
-            for name in commands
-        }
+            runs = value(params, body["foreach"].strip("${}")) if "foreach" in body else {"": None}
+            for key, item in runs.items():
+                name = f"{stage}@{key}" if key else stage
+                filled = filled_in(body.get("do", body), params | {"key": key, "item": item})
+                commands[name], read[name] = filled["cmd"], filled.get("deps", [])
+                outs = [out for kind in ("outs", "metrics", "plots") for out in filled.get(kind, [])]
+                made[name] = [next(iter(out)) if isinstance(out, dict) else out for out in outs]
+        needs = {name: {other for other in commands if other != name and meet(read[name], made[other])} for name in commands}
         done = folder / "done.txt"
         finished = {line.split()[0] for line in done.read_text().splitlines()} if done.is_file() else set()
         return cls(folder, commands, needs, set(commands) - finished)
 
     def ready(self) -> list[str]:
-        """What waits for nothing, first what most waits for."""
+        """What waits for nothing."""
         waiting = self.left | self.running.keys()
-        found = [name for name in self.left if not self.needs[name] & waiting]
-        return sorted(found, key=lambda name: (-len(self.downstream(name)), name))
+        return sorted(name for name in self.left if not self.needs[name] & waiting)
 
     def downstream(self, name: str) -> set[str]:
         """A stage and all that need it."""
@@ -65,22 +62,22 @@ class Dag:
             found |= more
         return found
 
-    def start(self, name: str, threads: int) -> None:
-        """Run a stage; what it prints goes to logs/."""
-        log = self.folder / "logs" / f"{name}.txt"
-        log.parent.mkdir(exist_ok=True)
-        # evaluate scores models side by side, as many as there are cores for it.
-        command = ["taskset", "-c", f"0-{threads - 1}"] if name == "evaluate" and threads < (os.cpu_count() or 1) else []
-        with log.open("a") as stream:
-            process = subprocess.Popen(
-                [*command, sys.executable, "-m", "stages", *self.commands[name]], cwd=self.folder, stdout=stream, stderr=stream,
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))},
-            )  # fmt: skip
+    def log(self, name: str) -> Path:
+        """What a stage printed, in all its calls."""
+        return self.folder / "logs" / f"{name}.txt"
+
+    def start(self, name: str) -> None:
+        """Begin a stage."""
+        self.log(name).parent.mkdir(exist_ok=True)
+        command = [sys.executable if word == "python" else word for word in self.commands[name].split()]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
+        with self.log(name).open("a") as stream:
+            process = subprocess.Popen(command, cwd=self.folder, env=environment, stdout=stream, stderr=stream)
         self.left.remove(name)
         self.running[name] = (process, time.monotonic())
 
     def collect(self) -> bool:
-        """Note what has come to its end; whether anything failed."""
+        """Note what has come to its end; returns whether anything failed."""
         failed = False
         for name, (process, began) in [*self.running.items()]:
             if process.poll() is None:
@@ -88,72 +85,73 @@ class Dag:
             del self.running[name]
             seconds = time.monotonic() - began
             if process.returncode:
-                failed, lost = True, self.downstream(name)
+                lost, failed = self.downstream(name), True
                 self.left -= lost
                 print(f"{self.folder.name}: {name} failed (left out with it: {', '.join(sorted(lost - {name})) or 'nothing'}):")
-                print((self.folder / "logs" / f"{name}.txt").read_text()[-1500:], flush=True)
-                continue
-            with (self.folder / "done.txt").open("a") as stream:
-                stream.write(f"{name} {seconds:.1f}\n")
-            print(f"{self.folder.name}: {name}, {seconds:.0f} s", flush=True)
+                print(self.log(name).read_text()[-1500:], flush=True)
+            else:
+                with (self.folder / "done.txt").open("a") as stream:
+                    stream.write(f"{name} {seconds:.1f}\n")
+                print(f"{self.folder.name}: {name}, {seconds:.0f} s", flush=True)
         return failed
 
+    def stop(self) -> None:
+        """Kill what runs: nothing is lost but what isn't saved yet."""
+        for name, (process, _) in self.running.items():
+            process.kill()
+            process.wait()
+            self.left.add(name)
+            print(f"{self.folder.name}: {name} cut off")
+        self.running.clear()
 
-def _value(params: Any, path: str) -> Any:
+
+def value(params: Any, path: str) -> Any:
+    """What stands in params under keys joined by dots."""
     for part in path.split("."):
         params = params[part]
     return params
 
 
-def _filled(text: Any, scope: dict) -> Any:
-    if isinstance(text, list):
-        return [_filled(part, scope) for part in text]
-    return re.sub(r"\$\{([^}]+)\}", lambda found: str(_value(scope, found[1])), text)
+def filled_in(part: Any, scope: dict) -> Any:
+    """A part of dvc.yaml with every ${path} replaced by what stands there."""
+    if isinstance(part, dict):
+        return {filled_in(key, scope): filled_in(inner, scope) for key, inner in part.items()}
+    if isinstance(part, list):
+        return [filled_in(inner, scope) for inner in part]
+    return re.sub(r"\$\{([^}]+)\}", lambda found: str(value(scope, found[1])), part) if isinstance(part, str) else part
 
 
-def _texts(body: dict) -> tuple[str, list[str], list[str]]:
-    """A stage's command, what it makes and what it reads."""
-    outs = [entry for kind in ("outs", "metrics", "plots") for entry in body.get(kind, [])]
-    return body["cmd"], [next(iter(entry)) if isinstance(entry, dict) else entry for entry in outs], body.get("deps", [])
+def meet(read: list[str], made: list[str]) -> bool:
+    """Whether any path of one list is one of the other, or below it, or above."""
+    pairs = [(Path(a), Path(b)) for a in read for b in made]
+    return any(a == b or a in b.parents or b in a.parents for a, b in pairs)
 
 
-def _meet(first: str, second: str) -> bool:
-    """Whether one path is the other, or below it."""
-    a, b = Path(first), Path(second)
-    return a == b or a in b.parents or b in a.parents
-
-
-def work(dags: list[Dag], jobs: int, limit: float, threads: int) -> int:
-    """Run what is left of all, `jobs` commands at a time; returns 1 if any failed."""
+def work(dags: list[Dag], jobs: int, limit: float = float("inf")) -> int:
+    """Run what is left of all, `jobs` commands at a time, for `limit` seconds at most; returns 1 if any failed."""
     deadline, failed = time.monotonic() + limit, False
     while any(dag.left or dag.running for dag in dags) and time.monotonic() < deadline:
         for dag in dags:
             failed |= dag.collect()
         waiting = [(-len(dag.downstream(name)), number, name) for number, dag in enumerate(dags) for name in dag.ready()]
-        free = jobs - sum(len(dag.running) for dag in dags)
-        for _, number, name in sorted(waiting)[: max(0, free)]:
-            dags[number].start(name, threads)
+        free = max(0, jobs - sum(len(dag.running) for dag in dags))
+        for _, number, name in sorted(waiting)[:free]:
+            dags[number].start(name)
         time.sleep(0.1)
     for dag in dags:
-        for name, (process, _) in dag.running.items():
-            process.kill()  # nothing is lost but what isn't saved yet
-            process.wait()
-            dag.left.add(name)
-            print(f"{dag.folder.name}: {name} cut off")
+        dag.stop()
     left = sum(len(dag.left) for dag in dags)
-    print(f"{left} commands left" if left else "all done")
+    print(f"{left} commands left" if left else "nothing left")
     return int(failed)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folders", type=Path, nargs="+")
-    parser.add_argument("--jobs", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=3, help="commands at a time")
     parser.add_argument("--limit", type=float, default=float("inf"), help="seconds")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="cores for evaluate")
-    parser.add_argument("--but", nargs="*", default=[], help="stages to leave out")
     given = parser.parse_args()
-    raise SystemExit(work([Dag.of(folder, given.but) for folder in given.folders], given.jobs, given.limit, given.threads))
+    raise SystemExit(work([Dag.of(folder) for folder in given.folders], given.jobs, given.limit))
 
 
 if __name__ == "__main__":

@@ -1,36 +1,35 @@
-"""The suite for one GPU, every piece of it on a CPU in miniature, and its table."""
+"""Stages without DVC, and the suite for one GPU in miniature on a CPU."""
 
+import json
 import re
 import sys
-from argparse import Namespace
+import tarfile
 
 import numpy as np
 import pytest
-import torch
 from conftest import ROOT, warm_python
 from PIL import Image
 from safetensors.torch import save_file
 
 from ood import nets
 from ood.config.nets import Net
+from stages import repro
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
-import gpu_plan
 import gpu_suite
-import gpu_table
-import gpu_work
+import plain
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 FOLDERS = {
-    "cifar10/train": CLASSES,
-    "cifar10/test": CLASSES,
-    "cifar10-original/train": CLASSES,
-    "cifar10-original/test": CLASSES,
-    "tin32/aux": ["n1", "n2"],
-    "tin32/val": ["n3"],
-    "tin32/test": ["n4"],
-    "dtd32": ["dotted"],
-    "mnist32": ["0", "1"],
+    "cifar10-original/train": (CLASSES, 40),
+    "cifar10-original/test": (CLASSES, 5),
+    "cifar10/train": (CLASSES, 2),
+    "cifar10/test": (CLASSES, 2),
+    "tin32/aux": (["n1", "n2"], 5),
+    "tin32/val": (["n3"], 5),
+    "tin32/test": (["n4"], 5),
+    "dtd32": (["dotted"], 5),
+    "mnist32": (["0", "1"], 5),
 }
 
 
@@ -46,156 +45,134 @@ def theirs(name):
 def archives(root):
     """Folders by the names and in the layout of the packed images, and a network like the UM authors'."""
     net = nets.build(Net(name="densenet_bc_100_12", affine=False), num_classes=10, size=32)
-    save_file({theirs(name): value for name, value in net.state_dict().items() if "num_batches" not in name}, root / gpu_plan.GIVEN)
+    save_file({theirs(name): part for name, part in net.state_dict().items() if "num_batches" not in name}, root / gpu_suite.GIVEN)
     rng = np.random.default_rng(0)
-    for folder, classes in FOLDERS.items():
+    for folder, (classes, count) in FOLDERS.items():
         for name in classes:
             (root / folder / name).mkdir(parents=True)
-            for i in range(5):
+            for i in range(count):
                 Image.fromarray(rng.integers(0, 255, (32, 32, 3)).astype(np.uint8)).save(root / folder / name / f"{i}.png")
     return root
 
 
+def suite(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["gpu_suite.py", *map(str, arguments)])
+    gpu_suite.main()
+
+
+def folder_of(root, name, stages):
+    """A folder whose stages are commands of the shell's kind: {name: (cmd, deps, outs)}."""
+    folder = root / name
+    folder.mkdir()
+    listed = {stage: {"cmd": cmd, "deps": deps, "outs": outs} for stage, (cmd, deps, outs) in stages.items()}
+    (folder / "dvc.yaml").write_text(json.dumps({"stages": listed}))
+    (folder / "params.yaml").write_text("{}")
+    return folder
+
+
+def done(folder):
+    return [line.split()[0] for line in (folder / "done.txt").read_text().splitlines()]
+
+
 @pytest.mark.slow
-def test_every_piece_runs_in_miniature_and_none_twice(tmp_path, monkeypatch, capsys):
+def test_the_graph_is_dvcs(monkeypatch):
+    """Of the pipeline as shipped: every stage, what it waits for directly or by others, and its command."""
+
+    def whole(needs):
+        def all_of(name):
+            return set().union(*({other} | all_of(other) for other in needs[name]))
+
+        return {name: all_of(name) for name in needs}
+
+    monkeypatch.chdir(ROOT)
+    dag = plain.Dag.of(ROOT)
+    assert whole(dag.needs) == whole(repro.graph())
+    assert dag.commands["um@control"] == "python -m stages um control"
+
+
+def test_what_is_stopped_goes_on_and_what_fails_takes_along_what_needs_it(tmp_path, capsys):
+    stages = {
+        "first": ("touch a", [], ["a"]),
+        "fails": ("ls nowhere", ["a"], ["b"]),
+        "lost": ("touch c", ["b"], ["c"]),
+        "other": ("touch d/e", ["a"], ["d/e"]),
+        "last": ("touch f", ["d"], ["f"]),
+    }
+    folder = folder_of(tmp_path, "one", stages)
+    (folder / "d").mkdir()
+    assert plain.work([plain.Dag.of(folder)], jobs=2, limit=0) == 0
+    assert "5 commands left" in capsys.readouterr().out
+    assert plain.work([plain.Dag.of(folder)], jobs=2) == 1
+    said = capsys.readouterr().out
+    assert "fails failed (left out with it: lost)" in said
+    assert "nowhere" in said, "what it printed"
+    assert done(folder) == ["first", "other", "last"], "a folder that is read waits for a file in it"
+    assert plain.Dag.of(folder).left == {"fails", "lost"}
+    (folder / "nowhere").touch()
+    assert plain.work([plain.Dag.of(folder)], jobs=2) == 0
+    assert done(folder) == ["first", "other", "last", "fails", "lost"]
+
+
+def test_what_runs_when_time_is_over_is_killed_and_left(tmp_path):
+    folder = folder_of(tmp_path, "slow", {"sleeps": ("sleep 60", [], ["a"]), "waits": ("touch b", ["a"], ["b"])})
+    dag = plain.Dag.of(folder)
+    assert plain.work([dag], jobs=1, limit=0.3) == 0
+    assert dag.left == {"sleeps", "waits"}
+    assert not (folder / "done.txt").exists()
+
+
+def test_first_comes_what_most_waits_for(tmp_path):
+    one = folder_of(tmp_path, "one", {"short": ("touch a", [], ["a"])})
+    two = folder_of(tmp_path, "two", {"lone": ("touch a", [], ["a"]), "long": ("touch b", [], ["b"]), "then": ("touch c", ["b"], ["c"])})
+    order = []
+    dags = [plain.Dag.of(one), plain.Dag.of(two)]
+    for dag in dags:
+        dag.start = lambda name, dag=dag, start=dag.start: (order.append(name), start(name))
+    assert plain.work(dags, jobs=1) == 0
+    assert order == ["long", "short", "lone", "then"]
+
+
+@pytest.mark.slow
+def test_a_network_that_is_given_goes_through_its_suite(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "executable", str(warm_python() / "python"))
-    (tmp_path / "images").mkdir()
-    data = str(archives(tmp_path / "images"))
-
-    def suite(*arguments):
-        monkeypatch.setattr(sys, "argv", ["gpu_suite.py", *arguments])
-        with pytest.raises(SystemExit) as stopped:
-            gpu_suite.main()
-        said = capsys.readouterr().out
-        assert stopped.value.code == 0, said
-        return said
-
-    miniature = ["run", "--miniature", "--device", "cpu", "--data", data, "--seeds"]
-    assert "commands left" in suite(*miniature, "0", "1", "--limit", "0")
-    assert "all done" in suite(*miniature, "0", "1", "--only", "prepare", "wrn", "um")
-    assert "all done" in suite(*miniature, "0", "--only", "given", "given-um")
-    scratch = list(gpu_plan.SUITES["seed"])
-    first = suite(*miniature, "0", "--only", *scratch)
-    assert "all done" in first
-    assert "pretrain wrn" not in first, "that was done before"
-    assert suite(*miniature, "0", "--only", *scratch) == "all done\n"
-    monkeypatch.setattr(sys, "argv", ["gpu_suite.py", "run", "--device", "cpu", "--data", data, "--seeds", "0"])
-    with pytest.raises(SystemExit, match="holds a run with other settings"):
-        gpu_suite.main()
-    suite("pack", "packed")  # to another machine and on from there
-    packed = {path.name for path in (tmp_path / "packed").iterdir()}
-    assert {"seed-0.figures.tar.gz", "seed-1.figures.tar.gz", "seed-1.wrn.tar.gz"} <= packed
-    assert "seed-1.um.tar.gz" not in packed, "nothing starts from it"
-    assert "seed-0.wrn.tar.gz" not in packed, "nothing of it is left to do"
-    (tmp_path / "suite").rename(tmp_path / "old")
-    suite("unpack", "packed")
-    second = suite(*miniature, "1", "--only", "prepare", "oe")
-    assert "all done" in second
-    assert "pretrain" not in second, "the model came along"
-    rows = {tuple(row.split(" ")[1:4:2]): row for row in suite("table").splitlines() if row.startswith("| ")}
-    assert {(name, model) for name, models in gpu_plan.MODELS.items() for model in models} <= rows.keys()
-    assert "| 2 |" in rows["seed", "um"]
-    assert "| 2 |" in rows["seed", "oe"]
-    assert "| 1 |" in rows["seed", "dream"]
-    assert "not run" not in rows["seed", "densenet"]
-    assert "not run" not in rows["given", "um"]
-    assert "not run" in rows["given", "umap"]
-    assert "33.29 | 93.73" in rows["given", "um"]
+    (tmp_path / "data").mkdir()
+    data = archives(tmp_path / "data")
+    suite(monkeypatch, "make", "work", "--only", "given", "--data", data, "--seeds", 0, "--device", "cpu", "--miniature", "--epochs", 1)
+    folder = tmp_path / "work/given"
+    part = plain.Dag.of(folder)
+    part.left &= {"check", "prepare", "diffusion", "align", "proofs", "pretrain@base", "features@base"}
+    assert plain.work([part], jobs=2) == 0
+    before = (folder / "params.yaml").read_text()
+    suite(monkeypatch, "gather", "work", "out")
+    assert (folder / "params.yaml").read_text() == before
+    with tarfile.open(tmp_path / "out/given.tar.gz") as archive:
+        names = archive.getnames()
+    assert "given/metrics/base.json" in names, "what came that far is evaluated"
+    assert "given/metrics/control.json" not in names
+    assert "given/logs/features@base.txt" in names
 
 
-def test_what_fails_takes_along_what_starts_from_it_and_nothing_else():
-    pieces = gpu_plan.SUITES["seed"]
-    everything = [command for commands in pieces.values() for command in commands]
-
-    def left_out(command):
-        queue = [other for other in everything if other != command]
-        before = [*queue]
-        gone = gpu_work.drop(command, queue, "seed")
-        assert queue == [c for c in before if c not in gone]
-        return [command, *gone]
-
-    assert left_out("prepare") == everything
-    assert left_out("trace wrn") == ["trace wrn"]
-    assert left_out("features wrn") == ["features wrn", "evaluate wrn"]
-    assert left_out("um um") == ["um um", "features um", "evaluate um"]
-    assert left_out("mask um")[:2] == ["mask um", "um um"]
-    assert {"umap umap", "oe oe-um"} < set(left_out("mask um"))
-    assert not any(word in " ".join(left_out("mask um")) for word in ("oe oe ", "control", "dream"))
-    assert left_out("align")[-3:] == ["oe dream", "features dream", "evaluate dream"]
-    base = set(left_out("pretrain wrn"))
-    assert set(everything) - base == {
-        "prepare",
-        *pieces["l2"],
-        *pieces["densenet"],
-        "diffusion",
-        "align",
-        "proofs",
-        "embed outliers",
-        "synthesize outliers",
-    }
-
-
-def test_pieces_under_way_are_done_again_elsewhere(tmp_path, monkeypatch):
+@pytest.mark.slow
+def test_every_folder_passes_the_check(tmp_path, monkeypatch):
+    """The settings of all suites hold together: nothing on a lent machine should fail of them."""
     monkeypatch.chdir(tmp_path)
-    folder = tmp_path / "suite/seed-0"
-    (folder / "data/models/wrn/0").mkdir(parents=True)
-    (folder / "data/models/wrn/0/model.safetensors").write_text("weights")
-    (folder / "data/models/wrn/0/epochs").mkdir()
-    (folder / "data/models/wrn/0/epochs/10.safetensors").write_text("not needed")
-    done = ["prepare", *gpu_plan.PIECES["wrn"], *gpu_plan.PIECES["dream"][:3], "um um", "features um"]
-    (folder / "done.txt").write_text("\n".join(done))
-    gpu_suite.pack(Namespace(folder="packed"))
-    (tmp_path / "suite").rename(tmp_path / "old")
-    gpu_suite.unpack_suite(Namespace(folder="packed"))
-    assert gpu_work.pending("seed", folder, list(gpu_plan.PIECES)) == [
-        command for piece, commands in gpu_plan.SUITES["seed"].items() if piece != "wrn" for command in commands
-    ]
-    assert (folder / "data/models/wrn/0/model.safetensors").read_text() == "weights"
-    assert not (folder / "data/models/wrn/0/epochs").exists()
+    monkeypatch.setattr(sys, "executable", str(warm_python() / "python"))
+    (tmp_path / "data").mkdir()
+    data = archives(tmp_path / "data")
+    for name in CLASSES:
+        for i in range(2, 300):  # as many as calibration needs; their pixels aren't looked at
+            (data / "cifar10/train" / name / f"{i}.png").write_bytes((data / "cifar10/train" / name / "0.png").read_bytes())
+    suite(monkeypatch, "make", "work", "--only", "doses", "small", "wrn", "--data", data, "--device", "cpu", "--epochs", 25)
+    dags = [plain.Dag.of(path.parent) for path in sorted(tmp_path.glob("work/*/params.yaml"))]
+    assert [dag.folder.name for dag in dags] == ["noisy-0", "noisy-10", "noisy-20", "noisy-confusable-20", "small", "wrn"]
+    for dag in dags:
+        dag.left = {"check"}
+    assert plain.work(dags, jobs=2) == 0
 
 
 def test_the_authors_names_are_ours():
     ours = nets.build(Net(name="densenet_bc_100_12", affine=False), num_classes=10, size=32).state_dict()
-    assert [gpu_plan.our_name(theirs(name)) for name in ours] == list(ours)
-    assert gpu_plan.our_name("block3.layer.15.conv2.weight") == "backbone.blocks.49.conv2.weight"
-    assert gpu_plan.our_name("trans1.conv1.weight") == "backbone.blocks.16.conv.weight"
-
-
-def test_made_up_pictures_are_never_taken_for_real_ones(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    gpu_plan.made_up(tmp_path / "suite/made-up")
-    with pytest.raises(FileNotFoundError, match=r"cifar10\.tar\.xz"):
-        gpu_plan.unpack(tmp_path)
-
-
-def test_seeds_after_the_first_link_to_what_it_prepared(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for name in ("seed-0", "seed-1"):
-        (tmp_path / name).mkdir()
-    first = gpu_work.Workspace("seed", tmp_path / "seed-0", {}, ["prepare", "pretrain wrn"])
-    second = gpu_work.Workspace("seed", tmp_path / "seed-1", {}, ["prepare", "pretrain wrn", "features wrn"])
-    assert first.ready(first) == ["prepare"]
-    assert second.ready(first) == []
-    (tmp_path / "seed-0/data/prepared").mkdir(parents=True)
-    first.queue.remove("prepare")
-    assert first.ready(first) == ["pretrain wrn"]
-    assert second.ready(first) == ["pretrain wrn"]
-    assert (tmp_path / "seed-1/data/prepared").resolve() == tmp_path / "seed-0/data/prepared"
-
-
-def test_sets_that_copies_of_id_leave_behind_have_a_high_auroc(tmp_path, monkeypatch, capsys):
-    """The copies stand for ID: larger logits there, smaller ones on the other sets."""
-    monkeypatch.chdir(tmp_path)
-    folder = tmp_path / "suite/given-0/data/features/um"
-    folder.mkdir(parents=True)
-    rng = torch.Generator().manual_seed(0)
-    sizes = {"near/cifar10-as-jpeg": 9.0, "near/tin-test": 1.0, "far/mnist": 9.0, "far/textures": 20.0}
-    save_file({f"{name}:logits": size * torch.rand(200, 10, generator=rng) for name, size in sizes.items()}, folder / "0.safetensors")
-    gpu_table.against_copies()
-    fpr, auroc = (line for line in capsys.readouterr().out.splitlines() if line.startswith("| given um"))
-    far_mnist, far_textures, near = (float(cell) for cell in auroc.split("|")[2:5])
-    assert far_textures < 5
-    assert 40 < far_mnist < 60
-    assert near > 95
-    assert float(fpr.split("|")[4]) < 5
+    assert [gpu_suite.our_name(theirs(name)) for name in ours] == list(ours)
+    assert gpu_suite.our_name("block3.layer.15.conv2.weight") == "backbone.blocks.49.conv2.weight"
+    assert gpu_suite.our_name("trans1.conv1.weight") == "backbone.blocks.16.conv.weight"
