@@ -1,6 +1,8 @@
 """From cached tensors to figures: which tensor every score sees, which side is OOD, what may be picked."""
 
 import itertools
+import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import get_args
 
@@ -245,3 +247,44 @@ def test_features_that_memory_cannot_hold_are_refused_before_they_are_read(tmp_p
     monkeypatch.setattr(features.psutil, "virtual_memory", lambda: SimpleNamespace(available=8001))
     with pytest.raises(InputError, match="can't be read"):
         features.load("ce", 0)
+
+
+def test_as_many_models_at_once_as_there_are_cores_and_memory_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(features, "FEATURES", tmp_path)
+    for model, size in (("ce", 1000), ("oe", 2000)):
+        (tmp_path / model).mkdir()
+        (tmp_path / model / "0.safetensors").write_bytes(b"x" * size)
+
+    def at_once(free, cores, threads=1):
+        monkeypatch.setattr(features.psutil, "virtual_memory", lambda: SimpleNamespace(available=free))
+        monkeypatch.setattr(features, "cores", lambda: cores)
+        return features.side_by_side(["ce", "oe", "not there"], [0], threads)
+
+    assert at_once(free=10**9, cores=6) == 6
+    assert at_once(free=10**9, cores=6, threads=2) == 3
+    assert at_once(free=10**9, cores=1, threads=2) == 1
+    assert at_once(free=3 * 8 * 2000, cores=6) == 3, "the largest decides"
+    assert at_once(free=100, cores=6) == 1, "too little even for one: `load` says so"
+
+
+def test_models_that_are_evaluated_at_once_hold_classes_out_once(monkeypatch):
+    model, calls = crowded(False), []
+    held_out = HeldOut(2, SETTING, ["msp"])
+    monkeypatch.setattr(HeldOut, "_without", lambda _, __, label: (calls.append(label), time.sleep(0.05), {"msp": 0.5})[-1])
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(held_out.of, [model] * 4))
+    assert len(calls) == 2
+    assert all(one is found[0] for one in found)
+
+
+def test_scores_are_the_same_in_several_threads():
+    """To the last bit: every thread computes with as many threads of its own as the process was told to."""
+    torch.set_num_threads(1)
+    models = [cached(False), cached(True), cached(False, 3.0), cached(True, 2.0)]
+    alone = [score_all(model, SETTING) for model in models]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda model: score_all(model, SETTING), models))
+        assert set(pool.map(lambda _: torch.get_num_threads(), range(8))) == {1}
+    for one, other in zip(alone, together, strict=True):
+        assert one.keys() == other.keys()
+        assert all((one[score][name] == other[score][name]).all() for score in one for name in one[score])
