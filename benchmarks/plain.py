@@ -2,8 +2,8 @@
 
     python benchmarks/plain.py FOLDER... [--jobs 3] [--limit 500]
 
-A folder holds params.yaml, dvc.yaml and what they name. What is done is noted in its done.txt, with its seconds, so the same command goes on
-where it was stopped, or where --limit seconds ended it: stages save their state as they go. Nothing looks whether anything has changed,
+A folder holds params.yaml, dvc.yaml and what they name. What is done is noted in its done.txt, with its seconds, so the same command goes
+on where it was stopped, or where --limit seconds ended it: stages save their state as they go. Nothing looks whether anything has changed,
 which is what DVC is for. A stage that fails takes along what needs it, nothing else. First comes what most waits for.
 """
 

@@ -213,7 +213,7 @@ CLASSES = dict.fromkeys(("cifar10", "cifar10-cpu", "cifar10-noisy", "mnist"), 10
 }
 CLASSES |= {"digits-noisy": 8, "digits-dreams": 8, "folder-scratch": 6, "folder": 3, "folder-tuned": 3}
 CLASSES |= {"trec": 50, "sst2": 2, "clinc": 150, "intents": 150}
-# Run by those that they are like, and checked: newsgroups differs from trec in its sources of lines, cifar100 from cifar10 in what is tested below.
+# Not run, but checked: newsgroups differs from trec, which is, in its sources of lines, cifar100 from cifar10 in what a test above names.
 ON_OTHER_DATA = ["newsgroups", "cifar100"]
 
 

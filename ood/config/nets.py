@@ -159,9 +159,9 @@ class Net(Section, key="net"):
         return str(self.arguments[0]) if self.family == "clip" else None
 
     @property
-    def given(self) -> bool:
-        """Whether others say what it is."""
-        return self.family in NAMED
+    def given(self) -> str | None:
+        """Its name among those who say what it is, if others do."""
+        return str(self.arguments[0]) if self.family in NAMED else None
 
     @property
     def place(self) -> Path | None:

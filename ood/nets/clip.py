@@ -61,6 +61,10 @@ def proposed(name: str) -> Proposed | None:
     return Proposed(list(known.image_mean), list(known.image_std), int(side), int(short), "bicubic", True, "") if side and short else None
 
 
+def head(name: str) -> None:  # as every family's module has it
+    """None: classes are words."""
+
+
 @lru_cache(1)
 def published(name: str) -> dict[str, Tensor]:
     """The weights of its image tower.

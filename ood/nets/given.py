@@ -12,11 +12,36 @@ import torch
 from timm.layers.drop import DropPath as TimmDropPath
 from torch import Tensor, nn
 
-from ood.config.nets import Proposed
+from ood.config.nets import LITE0, PUBLISHED, Proposed
 from ood.errors import InputError
 from ood.nets.layers import Dropout, DropPath, replace
 
 PREFIX = "net."  # of the names of timm's tensors in a Timm backbone
+
+
+def described(name: str) -> None:  # as every family's module has it
+    """Nothing: timm knows what to build by the name."""
+
+
+def published(name: str) -> dict[str, Tensor]:
+    """The weights of timm's hub.
+
+    Raises:
+        InputError: it can't be reached, or has none.
+    """
+    try:
+        return timm.create_model(name, pretrained=True).state_dict()
+    except Exception as error:  # what a hub without a network raises is its libraries'
+        said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(
+            f"net.weights: {PUBLISHED} weights of timm/{name} can't be had ({said[:200]}). Is the hub reachable from here? Give a file, or "
+            f"timm/tf_efficientnet_lite0 with weights: {LITE0}, which needs no network."
+        ) from None
+
+
+def head(name: str) -> str:
+    """What its linear layer is called among its weights."""
+    return proposed(name).head
 
 
 def proposed(name: str) -> Proposed:

@@ -18,6 +18,7 @@ from ood.data.packed import Info
 from ood.errors import InputError
 from ood.files import link_or_copy
 from ood.handover import checked, read_json, read_tensors
+from ood.nets.named import library
 
 MODELS = Path("data/models")
 
@@ -94,17 +95,10 @@ def spec_for(
         whole: whether it is someone's finished classifier for this data. What a backbone out of a file has learned, nobody knows either.
     """
     plain = net.model_copy(update={"weights": None}).model_dump()
-    config = None
-    if net.transformers:  # only such nets need their library
-        from ood.nets import transformer
-
-        config = transformer.described(net.transformers)
-        plain["name"] = f"transformers/{config['model_type']}"  # no path: the rest is in config
-    elif net.clip:
-        from ood.nets import clip
-
-        config = clip.described(net.clip)
-        plain["name"] = "clip/clip"
+    theirs = library(net)
+    config = theirs.described(net.given or "") if theirs else None
+    if config is not None:
+        plain["name"] = f"{net.family}/{config['model_type']}"  # no path: the rest is in config
     unseen = not whole and (net.weights in (None, LITE0) or (net.weights == PUBLISHED and net.place is None))
     return Spec(
         plain,

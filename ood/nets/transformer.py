@@ -47,6 +47,14 @@ def published(name: str) -> dict[str, Tensor]:
     return hub.whole(name, AutoModel, lambda key: not key.startswith("pooler."))[1]
 
 
+def proposed(name: str) -> None:  # as every family's module has it
+    """Nothing of images: it reads texts."""
+
+
+def head(name: str) -> None:
+    """None that classifies."""
+
+
 def pooling(name: str) -> str | None:
     """How a folder says that the states of its words become a text's: mean, first, or in its own word; None where it doesn't."""
     path = Path(name) / POOLING

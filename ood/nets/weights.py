@@ -19,6 +19,7 @@ from ood.data.texts import TOKENIZER, Words
 from ood.errors import InputError
 from ood.files import sha256
 from ood.nets import Classifier, build, worded
+from ood.nets.named import library
 
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 INSIDE = ("state_dict", "model_state_dict", "model")  # where checkpoints keep what a network learned
@@ -83,31 +84,13 @@ def _lite0(net: Net) -> State:
 
 
 def _published(net: Net) -> State:
-    if net.transformers:
-        from ood.nets import transformer
-
-        return transformer.published(net.transformers)
-    if net.clip:
-        from ood.nets import clip
-
-        return clip.published(net.clip)
-    if net.timm is None:
+    theirs = library(net)
+    if theirs is None:
         raise InputError(
             f"net.weights: {PUBLISHED} are those of timm's hub, or of transformers'; {net.name} is none of their nets. Take timm/<name>, "
             "transformers/<name>, clip/<name>, or a file."
         )
-    import timm
-
-    try:
-        return timm.create_model(net.timm, pretrained=True).state_dict()
-    except InputError:
-        raise
-    except Exception as error:  # what a hub without a network raises is its libraries'
-        said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(
-            f"net.weights: {PUBLISHED} weights of {net.name} can't be had ({said[:200]}). Is the hub reachable from here? Give a file, or "
-            f"timm/tf_efficientnet_lite0 with weights: {LITE0}, which needs no network."
-        ) from None
+    return theirs.published(net.given or "")
 
 
 def fill(classifier: Classifier, net: Net, source: str, *, whole: bool, classes: list[str]) -> None:
@@ -121,19 +104,9 @@ def fill(classifier: Classifier, net: Net, source: str, *, whole: bool, classes:
         InputError: as `read`; weights of another architecture; a head for other classes.
     """
     state, own = read(source, net), classifier.state_dict()
-    prefix, heads = "backbone.", list(HEADS)
-    if net.timm:
-        from ood.nets import given  # and with it timm, which only its own nets need
-
-        prefix, heads = f"backbone.{given.PREFIX}", [given.proposed(net.timm).head, *HEADS]
-    elif net.transformers:
-        from ood.nets import transformer
-
-        prefix, heads = f"backbone.{transformer.PREFIX}", []
-    elif net.clip:
-        from ood.nets import clip
-
-        prefix, heads = f"backbone.{clip.PREFIX}", []
+    theirs = library(net)
+    prefix, head = ("", None) if theirs is None else (theirs.PREFIX, theirs.head(net.given or ""))
+    prefix, heads = f"backbone.{prefix}", [*([head] if head else []), *HEADS]
     found = _ours(state, prefix, heads)
     if whole:
         _agree(found, source, classes, own["fc.weight"].shape[1])
@@ -240,12 +213,5 @@ def advice(pretrain: Pretrain, net: Net, data: Data) -> Iterator[str]:
 
 def _proposed(net: Net, source: str | None) -> Proposed | None:
     """What the weights of a given net of images were trained with, where that is known."""
-    if net.timm and source in (LITE0, PUBLISHED):
-        from ood.nets import given
-
-        return given.proposed(net.timm)
-    if net.clip and source == PUBLISHED:
-        from ood.nets import clip
-
-        return clip.proposed(net.clip)
-    return None
+    theirs = library(net) if source in (LITE0, PUBLISHED) else None
+    return theirs.proposed(net.given or "") if theirs else None
