@@ -1,4 +1,4 @@
-"""Networks that are others', by their names (timm/, transformers/, clip/): what each family's module says of them, and which module that is."""
+"""Networks that are others': timm/, transformers/, clip/ and a name. What each family's module says of them, and which module that is."""
 
 from typing import Any, Protocol, cast
 
