@@ -587,11 +587,11 @@ def test_an_impossible_blur_is_an_error_not_a_hang(chain):
         noise.load(Noise(source="noise", kind="blobs", count=3, blur=10.0), chain, np.random.default_rng(0))
 
 
-def test_the_readmes_recipe_for_own_images(tmp_path, monkeypatch, workspace):
-    """README's block, put into params.yaml as it stands, passes check and builds every role from folders."""
+def test_the_guides_recipe_for_own_images(tmp_path, monkeypatch, workspace):
+    """The guide's block, put into params.yaml as it stands, passes check and builds every role from folders."""
     from ruamel.yaml import YAML
 
-    text = (ROOT / "README.md").read_text()
+    text = (ROOT / "docs/guide.md").read_text()
     block = text[text.index("    data:\n") :].split("\n\n")[0]
     changes = YAML(typ="safe").load(block)
     workspace.set({f"data.{key}": value for key, value in changes["data"].items()})
