@@ -5,7 +5,7 @@
     python benchmarks/gpu_suite.py gather FOLDER OUT      # a tar of figures, pictures and logs for each; evaluates what has come that far
 
 doses   the recipe cifar10-noisy at 0, 10 and 20 % symmetric and 20 % confusable wrong labels, a folder each
-small   the recipe cifar10-cpu, all but DREAM-OOD, whose stages need diffusers
+small   the recipe cifar10-cpu with PixMix, RotPred, POEM and DOE, all but DREAM-OOD, whose stages need diffusers
 given   Unleashing Mask from its authors' own DenseNet, on the pixels that it has learned
 wrn     WRN-40-2 by the recipe cifar10, and OE from it
 
@@ -48,8 +48,18 @@ def doses() -> dict[str, dict]:
 
 
 def small() -> dict[str, dict]:
-    """All of CIFAR-10 with a small net."""
+    """All of CIFAR-10 with a small net, and the default run's other opponents, with the recipe's margins and weight of outliers."""
     found = parameters("cifar10-cpu")
+    runs, outliers = found["oe"]["runs"], found["oe"]["runs"]["oe"]
+    found["pretrain"]["runs"] |= {"pixmix": {"strong": {"pixmix": {}}}, "pixmix-plain": {"strong": {"pixmix": {"pictures": 0}}}}
+    found["pretrain"]["runs"] |= {"rotation": {"rotation": 1.0}}
+    runs |= {
+        "poem": runs["energy"] | {"mine": {}},
+        "doe": outliers | {"perturb": {}},
+        "doe-still": outliers | {"perturb": {"sizes": [0.0]}},
+    }
+    found["models"] |= {"pixmix": "msp", "pixmix-plain": "msp", "rotation": "rotation", "poem": "energy", "doe": "msp", "doe-still": "msp"}
+    found["report"]["pairs"] |= {"pixmix": "pixmix-plain", "pixmix-plain": "ce", "rotation": "ce", "poem": "energy", "doe": "doe-still"}
     for section in (found["oe"]["runs"], found["models"], found["report"]["pairs"]):
         del section["dream"]
     found["data"]["world"] = {}
