@@ -1,7 +1,6 @@
 """Evaluate every model from its cached tensors: all scores on all OOD sets, ID figures, curves and histograms."""
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ood.config import Params
@@ -12,6 +11,7 @@ from ood.evaluation.features import side_by_side
 from ood.evaluation.held_out import HeldOut
 from ood.evaluation.models import evaluate_model, headline, overall_rows
 from ood.files import published, write_text
+from ood.machine import at_once
 from ood.refusals import must_take
 from ood.tables import to_csv
 from ood.training.devices import set_up_cpu
@@ -34,8 +34,8 @@ def main() -> None:
     console.begin(len(models), "model")
     results, curves, histograms = {}, [], []
     held_out = HeldOut(setting.held_out, scores, list(models.values()))
-    with ThreadPoolExecutor(side_by_side(models, seeds, params[Runtime].threads)) as pool:
-        evaluated = pool.map(lambda model: evaluate_model(model, models, seeds, scores, setting, held_out), models)
+    with at_once(side_by_side(models, seeds, params[Runtime].workers), console.step) as (each, step):
+        evaluated = each(lambda model: evaluate_model(model, models, seeds, scores, setting, held_out, step), models)
         for model, result in zip(models, evaluated, strict=True):
             results[model] = result.summary
             curves += roc_rows(model, result.own_scores)

@@ -23,6 +23,7 @@ from ood.evaluation.figures import SeedResult, evaluate_seed
 from ood.evaluation.held_out import HeldOut, trained_head
 from ood.evaluation.models import picked_score
 from ood.evaluation.scoring import score_all
+from ood.machine import at_once
 
 CLASSES, DIMENSIONS = 4, 24
 
@@ -249,22 +250,56 @@ def test_features_that_memory_cannot_hold_are_refused_before_they_are_read(tmp_p
         features.load("ce", 0)
 
 
-def test_as_many_models_at_once_as_there_are_cores_and_memory_for(tmp_path, monkeypatch):
+def test_as_many_models_at_once_as_there_are_workers_and_memory_for(tmp_path, monkeypatch):
     monkeypatch.setattr(features, "FEATURES", tmp_path)
     for model, size in (("ce", 1000), ("oe", 2000)):
         (tmp_path / model).mkdir()
         (tmp_path / model / "0.safetensors").write_bytes(b"x" * size)
 
-    def at_once(free, cores, threads=1):
+    def found(free, workers):
         monkeypatch.setattr(features.psutil, "virtual_memory", lambda: SimpleNamespace(available=free))
-        monkeypatch.setattr(features, "cores", lambda: cores)
-        return features.side_by_side(["ce", "oe", "not there"], [0], threads)
+        return features.side_by_side(["ce", "oe", "not there"], [0], workers)
 
-    assert at_once(free=10**9, cores=6) == 6
-    assert at_once(free=10**9, cores=6, threads=2) == 3
-    assert at_once(free=10**9, cores=1, threads=2) == 1
-    assert at_once(free=3 * 8 * 2000, cores=6) == 3, "the largest decides"
-    assert at_once(free=100, cores=6) == 1, "too little even for one: `load` says so"
+    one = 8 * 2000 + features.BESIDE  # of the largest
+    assert found(10**12, 6) == 6
+    assert found(10**12, 1) == 1
+    assert found(4 * one, 6) == 3, "and room for one more"
+    assert found(100, 6) == 1, "too little even for one: `load` says so"
+
+
+def test_work_beside_a_failure_ends_at_its_next_step_and_nothing_begins():
+    began, ended, looked = [], [], []
+
+    def slow(number, step):
+        began.append(number)
+        for _ in range(200):
+            step()
+            time.sleep(0.01)
+        ended.append(number)
+
+    with pytest.raises(InputError, match="dvc went away"), at_once(2, lambda: looked.append(1)) as (each, step):
+        for number, _ in enumerate(each(lambda number: slow(number, step) if number else None, range(10))):
+            if number == 0:
+                raise InputError("dvc went away")
+    assert set(began) <= {1, 2}
+    assert ended == []
+    assert looked or not began
+
+
+def test_what_goes_wrong_in_one_is_raised_and_ends_the_others():
+    def work(number, step):
+        if number == 0:
+            raise ValueError("first")
+        for _ in range(500):
+            step()
+            time.sleep(0.01)
+
+    begin = time.monotonic()
+    with pytest.raises(ValueError, match="first"), at_once(2, lambda: None) as (each, step):
+        list(each(lambda number: work(number, step), range(8)))
+    assert time.monotonic() - begin < 3
+    with at_once(3, lambda: None) as (each, _):
+        assert list(each(lambda number: number**2, range(9))) == [number**2 for number in range(9)], "in order"
 
 
 def test_models_that_are_evaluated_at_once_hold_classes_out_once(monkeypatch):

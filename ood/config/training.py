@@ -34,7 +34,7 @@ class Runtime(Section, key="runtime"):
     """Where and how tensors are computed. fp32 with a fixed number of CPU threads is the bit-exact reference; fp64 is for checks.
 
     precision auto: bf16 where the device has instructions for it, else fp32. workers: processes that decode pictures ahead where
-    data.stream leaves them in their files; no result depends on it.
+    data.stream leaves them in their files, and models that are scored at a time; no result depends on it.
     """
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"

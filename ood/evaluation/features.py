@@ -25,12 +25,12 @@ from ood.detection.scores import Head
 from ood.errors import InputError
 from ood.evaluation.groups import group_of
 from ood.handover import read_tensors
-from ood.machine import cores
 from ood.nets import Classifier
 from ood.training.devices import Precision
 
 FEATURES = Path("data/features")
 SCORING = 8  # times what is cached: that in memory, an L2 net's directions beside it, what all scores keep, and copies on the way there
+BESIDE = 2**30  # bytes for tables of neighbours and resampled images, whatever is cached
 LABELLED = ("corrupted", "shifted")  # roles of ID that is harder to see or taken elsewhere: read for accuracy alone
 
 
@@ -128,10 +128,10 @@ class Cached:
         return sorted(name for name in self.sets if group_of(name) == role)
 
 
-def side_by_side(models: Iterable[str], seeds: Iterable[int], threads: int) -> int:
-    """How many models can be scored at once, each by so many threads: as many as there are cores and memory for, at least one."""
+def side_by_side(models: Iterable[str], seeds: Iterable[int], workers: int) -> int:
+    """How many models to score at once: `workers`, where there is memory for so many and for one more, so that none finds too little."""
     most = max(_needed(FEATURES / model / f"{seed}.safetensors") for model, seed in itertools.product(models, seeds))
-    return max(1, min(cores() // threads, psutil.virtual_memory().available // max(1, most)))
+    return max(1, min(workers, psutil.virtual_memory().available // (most + BESIDE) - 1))
 
 
 def _needed(path: Path) -> int:

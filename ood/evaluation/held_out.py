@@ -38,7 +38,7 @@ class HeldOut:
     scores: Scores
     own: list[str]
     known: dict[str, Found] = field(default_factory=dict)
-    once: threading.Lock = field(default_factory=threading.Lock)  # models are evaluated side by side
+    locks: dict[str, threading.Lock] = field(default_factory=dict)  # models are evaluated side by side
 
     def of(self, cached: Cached) -> Found:
         """How well every score that features give tells classes that were held out; empty where the backbone may have learned them."""
@@ -46,7 +46,7 @@ class HeldOut:
         if not cached.unseen or not self.count or classes < LEAST:
             return {}
         key = _key(cached)
-        with self.once:
+        with self.locks.setdefault(key, threading.Lock()):
             return self._known(cached, key, classes)
 
     def _known(self, cached: Cached, key: str, classes: int) -> Found:

@@ -1,6 +1,6 @@
 """The figures of one model over its seeds: the score that validation picks, intervals, the papers' protocols, summaries of all models."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -26,12 +26,18 @@ class ModelResult:
 
 
 def evaluate_model(
-    model: str, models: Mapping[str, str], seeds: list[int], scores: Scores, setting: Evaluate, held_out: HeldOut
+    model: str,
+    models: Mapping[str, str],
+    seeds: list[int],
+    scores: Scores,
+    setting: Evaluate,
+    held_out: HeldOut,
+    step: Callable[[], None] = lambda: None,
 ) -> ModelResult:
     """Everything about one of `models` (name -> own score).
 
     Args:
-        held_out: the same for all models.
+        held_out: the same for all models. step: called before every seed; what it raises ends the work.
 
     Returns:
         summary with keys own, picked (names of scores), seeds (seed -> SeedResult), intervals (score -> group -> metric
@@ -40,10 +46,12 @@ def evaluate_model(
     """
     results, tables, own = {}, {}, models[model]
     for seed in seeds:
+        step()
         cached = load(model, seed)
         tables[seed] = score_all(cached, scores, models.values())
         results[seed] = evaluate_seed(cached, tables[seed], setting.roles, setting.fpr_rule)
         results[seed].held_out = held_out.of(cached)
+        del cached  # before the next is read: models are scored side by side
     picked = picked_score(list(results.values()))
     summary = {
         "own": own,

@@ -35,4 +35,5 @@ def library(net: Net) -> Library | None:
             from ood.nets import transformer as found
         case "clip":
             from ood.nets import clip as found
+    assert found or not net.given, f"{net.family} has no module here"
     return cast("Library | None", found)

@@ -104,9 +104,10 @@ def fill(classifier: Classifier, net: Net, source: str, *, whole: bool, classes:
         InputError: as `read`; weights of another architecture; a head for other classes.
     """
     state, own = read(source, net), classifier.state_dict()
-    theirs = library(net)
-    prefix, head = ("", None) if theirs is None else (theirs.PREFIX, theirs.head(net.given or ""))
-    prefix, heads = f"backbone.{prefix}", [*([head] if head else []), *HEADS]
+    prefix, heads = "backbone.", list(HEADS)
+    if theirs := library(net):
+        head = theirs.head(net.given or "")
+        prefix, heads = f"backbone.{theirs.PREFIX}", [head, *HEADS] if head else []
     found = _ours(state, prefix, heads)
     if whole:
         _agree(found, source, classes, own["fc.weight"].shape[1])
@@ -213,5 +214,5 @@ def advice(pretrain: Pretrain, net: Net, data: Data) -> Iterator[str]:
 
 def _proposed(net: Net, source: str | None) -> Proposed | None:
     """What the weights of a given net of images were trained with, where that is known."""
-    theirs = library(net) if source in (LITE0, PUBLISHED) else None
+    theirs = library(net) if source == PUBLISHED or (net.timm and source == LITE0) else None
     return theirs.proposed(net.given or "") if theirs else None
