@@ -1,19 +1,21 @@
 """CIFAR-10 on one GPU that is there for a quarter of an hour, without DVC: folders for plain.py, and what to keep of them.
 
-    python benchmarks/gpu_suite.py make FOLDER [--only doses small given wrn] [--data downloads] [--seeds 0 1]
-    python benchmarks/plain.py FOLDER/* --jobs 12 --limit 540
-    python benchmarks/gpu_suite.py gather FOLDER OUT      # a tar of figures, pictures and logs for each; evaluates what has come that far
+    python benchmarks/gpu_suite.py make FOLDER --only doses [small given wrn] [--data downloads] [--seeds 0 1]
+    python benchmarks/plain.py FOLDER/* --jobs 14 --limit 540
+    python benchmarks/gpu_suite.py gather FOLDER OUT      # a tar of figures, pictures and logs for each
 
 doses   the recipe cifar10-noisy at 0, 10 and 20 % symmetric and 20 % confusable wrong labels, a folder each
 small   the recipe cifar10-cpu with PixMix, RotPred, POEM and DOE, all but DREAM-OOD, whose stages need diffusers
 given   Unleashing Mask from its authors' own DenseNet, on the pixels that it has learned
 wrn     WRN-40-2 by the recipe cifar10, and OE from it
 
---miniature: the same with few pictures and an epoch or two; --device cpu, --precision, --compile: as in params.yaml, so that every stage is
-tried in every one. Data, in --data: the four archives of small images (cifar10, tin32, dtd32, mnist32), packed or not; `given` also wants
-um_densenet.safetensors (the authors' state dict, names as theirs) and cifar10-original/{train,test}/<class>/*.png: on JPEG copies of the
-pixels that it has learned it is another network (88 % right on what it knows by heart). There the other sets can be told from ID by
-their encoding alone, so the test images' own JPEG copies are among them, as what that alone is worth.
+`gather` first evaluates what has features where `evaluate` was not reached. --miniature: the same with few pictures and an epoch or two, to
+try the stages; --device, --precision, --compile: as in params.yaml.
+
+Data, in --data: the four archives of small images (cifar10, tin32, dtd32, mnist32), packed or not; `given` also wants um_densenet.safetensors
+(the authors' state dict, names as theirs) and cifar10-original/{train,test}/<class>/*.png: on JPEG copies of the pixels that it has learned it
+is another network (88 % right on what it knows by heart). There the other sets can be told from ID by their encoding alone, so the test
+images' own JPEG copies are among them, as what that alone is worth.
 """
 
 import argparse
@@ -67,7 +69,7 @@ def small() -> dict[str, dict]:
 
 
 def full_size(known: str) -> dict:
-    """The recipe cifar10 on these archives, `known` of them ID, with the methods of UM from a run `base`."""
+    """The recipe cifar10 on these archives, `known` of them ID, without any method."""
     found = parameters("cifar10")
     data, folder = found["data"], {"source": "folder"}
     data["id"] |= {
@@ -81,20 +83,24 @@ def full_size(known: str) -> dict:
     data["near"] = {"tin-test": folder | {"path": "downloads/tin32/test"}}
     data["far"] = {"textures": folder | {"path": "downloads/dtd32"}, "mnist": folder | {"path": "downloads/mnist32"}}
     data["corrupted"], data["world"] = {}, {}
-    found["mask"]["runs"] = {"um": {"init": "base"}}
-    for key, names in (("um", UM[:2]), ("umap", UM[2:])):
-        found[key]["runs"] = {name: found[key]["runs"][name] | {"init": "base"} for name in names}
-    found["oe"]["runs"], found["epochs"], found["trace"]["runs"] = {}, {}, {}
+    for key in ("mask", "um", "umap", "oe", "trace"):
+        found[key]["runs"] = {}
+    found["epochs"] = {}
     found["scores"]["used"], found["evaluate"]["bootstrap"], found["features"]["odin"] = [], 0, None  # the rest takes minutes
     found["judge"]["run"] = "base"
-    found["models"] = {"base": "energy"} | dict.fromkeys(UM, "energy")
-    found["report"]["pairs"] = {"um": "control", "umap": "umap-control"}
+    found["models"], found["report"]["pairs"] = {"base": "energy"}, {}
     return found
 
 
 def given(epochs: int) -> dict[str, dict]:
-    """UM from its authors' network."""
-    found = full_size(ORIGINAL)
+    """UM from its authors' network, of so many epochs."""
+    found, shipped = full_size(ORIGINAL), parameters("cifar10")
+    found["mask"] |= {"runs": {"um": {"init": "base"}}, "masks": 2}  # paper: 1 mask; each sees all images twice, a minute on an H200
+    for key, names in (("um", UM[:2]), ("umap", UM[2:])):
+        found[key]["runs"] = {name: shipped[key]["runs"][name] | {"init": "base"} for name in names}
+        found[key]["training"]["epochs"] = epochs
+    found["models"] |= dict.fromkeys(UM, "energy")
+    found["report"]["pairs"] = {"um": "control", "umap": "umap-control"}
     found["data"]["near"]["cifar10-as-jpeg"] = {"source": "folder", "path": "downloads/cifar10/test"}
     noise_like = {"source": "noise", "count": 2000, "space": "input"}
     found["data"]["far"] |= {"gaussian": noise_like | {"kind": "gaussian"}, "rademacher": noise_like | {"kind": "rademacher"}}
@@ -102,27 +108,22 @@ def given(epochs: int) -> dict[str, dict]:
     found["net"] = {"name": "densenet_bc_100_12", "dropout": 0.0, "affine": False}
     found["runtime"]["channels_last"] = False  # half as fast for this net on an H200: docs/performance.md
     found["pretrain"]["runs"] = {"base": {"epochs": 0, "weights": f"downloads/{GIVEN}"}}
-    found["mask"]["masks"] = 2  # paper: 1; each sees all images twice, a minute on an H200
-    for key in ("um", "umap"):
-        found[key]["training"]["epochs"] = epochs or 10  # the paper says 100
     return {"given": found}
 
 
 def wrn(epochs: int) -> dict[str, dict]:
-    """WRN-40-2 from scratch, OE and UM from it."""
-    found = full_size("cifar10")
-    shipped = parameters("cifar10")
+    """WRN-40-2 from scratch, of so many epochs, OE from it, and what a detector says."""
+    found, shipped = full_size("cifar10"), parameters("cifar10")
     found["net"] = {"name": "wrn_40_2", "dropout": 0.3}
     found["pretrain"]["runs"] = {"base": {key: part for key, part in shipped["pretrain"]["runs"]["wrn"].items() if key != "net"}}
     found["oe"]["runs"] = {name: shipped["oe"]["runs"][name] | {"init": "base"} for name in ("oe", "no-outliers")}
     found["models"] |= {"oe": "msp", "no-outliers": "msp"}
     found["report"]["pairs"]["oe"] = "no-outliers"
-    if epochs:
-        found["pretrain"]["training"]["epochs"] = epochs
+    found["pretrain"]["training"]["epochs"] = epochs
     return {"wrn": found}
 
 
-SUITES = {"doses": lambda _: doses(), "small": lambda _: small(), "given": given, "wrn": wrn}
+SUITES = ("doses", "small", "given", "wrn")
 
 
 def shrink(params: dict) -> None:
@@ -138,7 +139,7 @@ def shrink(params: dict) -> None:
     for key in ("pretrain", "um", "umap", "oe"):
         params[key]["training"]["epochs"] = 2
         for run in params[key]["runs"].values():
-            run |= {"epochs": 2, "warmup": 0} if run.get("epochs") and key != "um" else {}
+            run |= {"epochs": 2, "warmup": 0} if run.get("epochs") else {}
     for epoch in params["epochs"].values():
         epoch["epoch"] = 1
     params["scores"] |= {"knn_k": 5, "nnguide_k": 5}
@@ -148,8 +149,9 @@ def build(where: Path, wanted: argparse.Namespace) -> None:
     """The folders, their data unpacked beside them."""
     downloads = where.parent / f"{where.name}-downloads"
     unpack(Path(wanted.data), downloads)
+    makers = {"doses": doses, "small": small, "given": partial(given, wanted.um_epochs), "wrn": partial(wrn, wanted.epochs)}
     for suite in wanted.only:
-        for name, params in SUITES[suite](wanted.epochs).items():
+        for name, params in makers[suite]().items():
             params["seeds"] = wanted.seeds
             params["diffusion"]["enabled"] = False
             params["embed"]["runs"], params["synthesize"]["runs"] = {}, {}
@@ -160,6 +162,7 @@ def build(where: Path, wanted: argparse.Namespace) -> None:
                 "compile": wanted.compile,
                 "fused": gpu,
                 "threads": 1,
+                "workers": 8 if gpu else 2,
             }
             params["features"]["batch_size"] = 2000 if gpu else 200
             if wanted.miniature:
@@ -177,8 +180,9 @@ def unpack(data: Path, target: Path) -> None:
     packed = [name for name in ARCHIVES if not (target / name).exists()]
     with ProcessPoolExecutor(2) as pool:
         list(pool.map(partial(extract, data, target), packed))
-    if (data / GIVEN).is_file():
-        save_file({our_name(name): tensor for name, tensor in load_file(data / GIVEN).items()}, target / GIVEN)
+    if (data / GIVEN).is_file() and not (target / GIVEN).exists():
+        save_file({our_name(name): tensor for name, tensor in load_file(data / GIVEN).items()}, target / f".{GIVEN}")
+        (target / f".{GIVEN}").rename(target / GIVEN)
 
 
 def extract(data: Path, target: Path, name: str) -> None:
@@ -200,26 +204,32 @@ def our_name(theirs: str) -> str:
 
 
 def gather(where: Path, out: Path) -> None:
-    """What is worth keeping of every folder; one that was stopped before its `evaluate` evaluates what has features, without its pairs."""
+    """What is worth keeping of every folder."""
     out.mkdir(parents=True, exist_ok=True)
     for folder in sorted(path.parent for path in where.glob("*/params.yaml")):
         if "evaluate" in Dag.of(folder).left:
-            params = YAML(typ="safe").load((folder / "params.yaml").read_text())
-            params["models"] = {name: own for name, own in params["models"].items() if (folder / "data/features" / name).is_dir()}
-            if params["models"]:
-                whole = (folder / "params.yaml").read_text()
-                write(folder, params)
-                try:
-                    stage(folder, "evaluate")
-                except subprocess.CalledProcessError:
-                    print(f"{folder.name}: what there is can't be evaluated", file=sys.stderr)
-                (folder / "params.yaml").write_text(whole)
+            in_part(folder)
         (folder / "metrics/report.html").unlink(missing_ok=True)
         with tarfile.open(out / f"{folder.name}.tar.gz", "w:gz") as archive:
-            for name in KEPT:
+            for name in (*KEPT, "part/metrics"):
                 if (folder / name).exists():
                     archive.add(folder / name, f"{folder.name}/{name}")
         print(out / f"{folder.name}.tar.gz")
+
+
+def in_part(folder: Path) -> None:
+    """Evaluate the models of a folder that have features, in a folder of their own."""
+    params, part = YAML(typ="safe").load((folder / "params.yaml").read_text()), folder / "part"
+    params["models"] = {name: own for name, own in params["models"].items() if (folder / "data/features" / name).is_dir()}
+    (part / "data").mkdir(parents=True, exist_ok=True)
+    if not (part / "data/features").is_symlink():
+        (part / "data/features").symlink_to((folder / "data/features").resolve())
+    write(part, params)
+    if params["models"]:
+        try:
+            stage(part, "evaluate")
+        except subprocess.CalledProcessError:
+            print(f"{folder.name}: what there is can't be evaluated", file=sys.stderr)
 
 
 def main() -> None:
@@ -227,12 +237,11 @@ def main() -> None:
     parser.add_argument("what", choices=["make", "gather"])
     parser.add_argument("folder", type=Path)
     parser.add_argument("out", type=Path, nargs="?", default=Path("gathered"))
-    parser.add_argument("--only", nargs="+", choices=list(SUITES), default=list(SUITES))
+    parser.add_argument("--only", nargs="+", choices=SUITES, default=["doses"])
     parser.add_argument("--data", default="downloads")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument(
-        "--epochs", type=int, default=0, help="of WRN-40-2, in place of the paper's 100, and of UM from the given network: 10"
-    )
+    parser.add_argument("--epochs", type=int, default=100, help="of WRN-40-2; the paper's")
+    parser.add_argument("--um-epochs", type=int, default=10, help="of UM and UMAP from the given network; the paper says 100")
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--compile", action="store_true")

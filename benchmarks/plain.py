@@ -10,15 +10,17 @@ which is what DVC is for. A stage that fails takes along what needs it, nothing 
 import argparse
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from workspaces import ROOT
+from workspaces import environment
 
 
 @dataclass
@@ -47,7 +49,7 @@ class Dag:
                 made[name] = [next(iter(out)) if isinstance(out, dict) else out for out in outs]
         needs = {name: {other for other in commands if other != name and meet(read[name], made[other])} for name in commands}
         done = folder / "done.txt"
-        finished = {line.split()[0] for line in done.read_text().splitlines()} if done.is_file() else set()
+        finished = {line.split()[0] for line in done.read_text().splitlines() if line} if done.is_file() else set()
         return cls(folder, commands, needs, set(commands) - finished)
 
     def ready(self) -> list[str]:
@@ -70,9 +72,8 @@ class Dag:
         """Begin a stage."""
         self.log(name).parent.mkdir(exist_ok=True)
         command = [sys.executable if word == "python" else word for word in self.commands[name].split()]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
         with self.log(name).open("a") as stream:
-            process = subprocess.Popen(command, cwd=self.folder, env=environment, stdout=stream, stderr=stream)
+            process = subprocess.Popen(command, cwd=self.folder, env=environment(), stdout=stream, stderr=stream, start_new_session=True)
         self.left.remove(name)
         self.running[name] = (process, time.monotonic())
 
@@ -96,9 +97,10 @@ class Dag:
         return failed
 
     def stop(self) -> None:
-        """Kill what runs: nothing is lost but what isn't saved yet."""
+        """Kill what runs, with its own children: nothing is lost but what isn't saved yet."""
         for name, (process, _) in self.running.items():
-            process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             self.left.add(name)
             print(f"{self.folder.name}: {name} cut off")
@@ -130,16 +132,18 @@ def meet(read: list[str], made: list[str]) -> bool:
 def work(dags: list[Dag], jobs: int, limit: float = float("inf")) -> int:
     """Run what is left of all, `jobs` commands at a time, for `limit` seconds at most; returns 1 if any failed."""
     deadline, failed = time.monotonic() + limit, False
-    while any(dag.left or dag.running for dag in dags) and time.monotonic() < deadline:
+    try:
+        while any(dag.left or dag.running for dag in dags) and time.monotonic() < deadline:
+            waiting = [(-len(dag.downstream(name)), number, name) for number, dag in enumerate(dags) for name in dag.ready()]
+            free = max(0, jobs - sum(len(dag.running) for dag in dags))
+            for _, number, name in sorted(waiting)[:free]:
+                dags[number].start(name)
+            time.sleep(0.1)
+            for dag in dags:
+                failed |= dag.collect()
+    finally:
         for dag in dags:
-            failed |= dag.collect()
-        waiting = [(-len(dag.downstream(name)), number, name) for number, dag in enumerate(dags) for name in dag.ready()]
-        free = max(0, jobs - sum(len(dag.running) for dag in dags))
-        for _, number, name in sorted(waiting)[:free]:
-            dags[number].start(name)
-        time.sleep(0.1)
-    for dag in dags:
-        dag.stop()
+            dag.stop()
     left = sum(len(dag.left) for dag in dags)
     print(f"{left} commands left" if left else "nothing left")
     return int(failed)
@@ -151,6 +155,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=3, help="commands at a time")
     parser.add_argument("--limit", type=float, default=float("inf"), help="seconds")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that it stops what it began
     raise SystemExit(work([Dag.of(folder) for folder in given.folders], given.jobs, given.limit))
 
 

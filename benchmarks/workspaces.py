@@ -26,18 +26,31 @@ def write(folder: Path, params: dict) -> None:
     (folder / "params.yaml").write_text(json.dumps(params), encoding="utf-8")  # JSON is YAML
 
 
-def make(folder: Path, params: dict, downloads: Path | None = None) -> Path:
-    """A folder whose DAG can be run without DVC (plain.py)."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "images").mkdir(exist_ok=True)
+def make(folder: Path, params: dict, downloads: Path) -> Path:
+    """A folder whose DAG can be run without DVC (plain.py); as it is, if it has been begun.
+
+    Raises:
+        SystemExit: it was begun with other parameters.
+    """
+    kept = folder / "params.yaml"
+    if (folder / "done.txt").exists():
+        if kept.read_text(encoding="utf-8") != json.dumps(params):
+            raise SystemExit(f"{folder} holds a run with other settings. Move it away, or remove it, and call again.")
+        return folder
+    (folder / "images").mkdir(parents=True, exist_ok=True)
     shutil.copy(ROOT / "dvc.yaml", folder)
-    if downloads is not None and not (folder / "downloads").exists():
+    if not (folder / "downloads").is_symlink():
         (folder / "downloads").symlink_to(downloads.resolve())
     write(folder, params)
     return folder
 
 
+def environment() -> dict[str, str]:
+    """In which the stages of this repository are found, beside what was found before."""
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
+
+
 def stage(folder: Path, command: str) -> None:
     """Run a stage there, e.g. 'um control', in one thread."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, "-m", "stages", *command.split()], cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
+    one = environment() | {"OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-m", "stages", *command.split()], cwd=folder, env=one, check=True, stdout=subprocess.DEVNULL)

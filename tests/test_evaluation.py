@@ -277,10 +277,13 @@ def test_work_beside_a_failure_ends_at_its_next_step_and_nothing_begins():
             time.sleep(0.01)
         ended.append(number)
 
-    with pytest.raises(InputError, match="dvc went away"), at_once(2, lambda: looked.append(1)) as (each, step):
-        for number, _ in enumerate(each(lambda number: slow(number, step) if number else None, range(10))):
-            if number == 0:
-                raise InputError("dvc went away")
+    def until_it_goes():
+        with at_once(2, lambda: looked.append(1)) as (each, step):
+            next(each(lambda number: slow(number, step) if number else None, range(10)))
+            raise InputError("dvc went away")
+
+    with pytest.raises(InputError, match="dvc went away"):
+        until_it_goes()
     assert set(began) <= {1, 2}
     assert ended == []
     assert looked or not began

@@ -2,8 +2,12 @@
 
 import json
 import re
+import signal
+import subprocess
 import sys
 import tarfile
+import time
+from functools import cache
 
 import numpy as np
 import pytest
@@ -18,6 +22,7 @@ from stages import repro
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import gpu_suite
 import plain
+import workspaces
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 FOLDERS = {
@@ -79,6 +84,7 @@ def test_the_graph_is_dvcs(monkeypatch):
     """Of the pipeline as shipped: every stage, what it waits for directly or by others, and its command."""
 
     def whole(needs):
+        @cache
         def all_of(name):
             return set().union(*({other} | all_of(other) for other in needs[name]))
 
@@ -115,10 +121,41 @@ def test_what_is_stopped_goes_on_and_what_fails_takes_along_what_needs_it(tmp_pa
 
 def test_what_runs_when_time_is_over_is_killed_and_left(tmp_path):
     folder = folder_of(tmp_path, "slow", {"sleeps": ("sleep 60", [], ["a"]), "waits": ("touch b", ["a"], ["b"])})
-    dag = plain.Dag.of(folder)
+    dag, begin = plain.Dag.of(folder), time.monotonic()
     assert plain.work([dag], jobs=1, limit=0.3) == 0
+    assert time.monotonic() - begin < 20
     assert dag.left == {"sleeps", "waits"}
     assert not (folder / "done.txt").exists()
+
+
+def test_what_has_ended_when_time_is_over_is_done(tmp_path):
+    folder = folder_of(tmp_path, "quick", {"ends": ("true", [], ["a"])})
+    dag = plain.Dag.of(folder)
+    assert plain.work([dag], jobs=1, limit=0.05) == 0, "it begins, ends within a tenth of a second, and time is over"
+    assert dag.left == set()
+    assert done(folder) == ["ends"]
+
+
+def test_who_stops_it_stops_its_stages(tmp_path):
+    folder = folder_of(tmp_path, "stopped", {"sleeps": ("sleep 61.5", [], ["a"])})
+    command = [sys.executable, str(ROOT / "benchmarks/plain.py"), str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        while not (folder / "logs/sleeps.txt").exists():
+            time.sleep(0.05)
+        time.sleep(0.2)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 143
+    assert "sleep 61.5" not in subprocess.run(["ps", "-eo", "args"], stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+def test_a_folder_that_was_begun_keeps_its_settings(tmp_path):
+    made = workspaces.make(tmp_path / "one", {"seeds": [0]}, tmp_path)
+    assert workspaces.make(made, {"seeds": [1]}, tmp_path) == made, "nothing was done yet"
+    (made / "done.txt").write_text("check 1.0\n")
+    workspaces.make(made, {"seeds": [1]}, tmp_path)
+    with pytest.raises(SystemExit, match="holds a run with other settings"):
+        workspaces.make(made, {"seeds": [0]}, tmp_path)
+    assert json.loads((made / "params.yaml").read_text()) == {"seeds": [1]}
 
 
 def test_first_comes_what_most_waits_for(tmp_path):
@@ -138,7 +175,7 @@ def test_a_network_that_is_given_goes_through_its_suite(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "executable", str(warm_python() / "python"))
     (tmp_path / "data").mkdir()
     data = archives(tmp_path / "data")
-    suite(monkeypatch, "make", "work", "--only", "given", "--data", data, "--seeds", 0, "--device", "cpu", "--miniature", "--epochs", 1)
+    suite(monkeypatch, "make", "work", "--only", "given", "--data", data, "--seeds", 0, "--device", "cpu", "--miniature")
     folder = tmp_path / "work/given"
     part = plain.Dag.of(folder)
     part.left &= {"check", "prepare", "diffusion", "align", "proofs", "pretrain@base", "features@base"}
@@ -148,8 +185,8 @@ def test_a_network_that_is_given_goes_through_its_suite(tmp_path, monkeypatch):
     assert (folder / "params.yaml").read_text() == before
     with tarfile.open(tmp_path / "out/given.tar.gz") as archive:
         names = archive.getnames()
-    assert "given/metrics/base.json" in names, "what came that far is evaluated"
-    assert "given/metrics/control.json" not in names
+    assert "given/part/metrics/base.json" in names, "what came that far is evaluated"
+    assert "given/part/metrics/control.json" not in names
     assert "given/logs/features@base.txt" in names
 
 
@@ -163,9 +200,12 @@ def test_every_folder_passes_the_check(tmp_path, monkeypatch):
     for name in CLASSES:
         for i in range(2, 300):  # as many as calibration needs; their pixels aren't looked at
             (data / "cifar10/train" / name / f"{i}.png").write_bytes((data / "cifar10/train" / name / "0.png").read_bytes())
-    suite(monkeypatch, "make", "work", "--only", "doses", "small", "wrn", "--data", data, "--device", "cpu", "--epochs", 25)
-    dags = [plain.Dag.of(path.parent) for path in sorted(tmp_path.glob("work/*/params.yaml"))]
-    assert [dag.folder.name for dag in dags] == ["noisy-0", "noisy-10", "noisy-20", "noisy-confusable-20", "small", "wrn"]
+    own = ["--only", "doses", "small", "wrn", "--data", data, "--device", "cpu"]
+    suite(monkeypatch, "make", "work", *own)
+    suite(monkeypatch, "make", "few", *own, "--miniature")
+    dags = [plain.Dag.of(path.parent) for path in sorted(tmp_path.glob("*/*/params.yaml"))]
+    names = ["noisy-0", "noisy-10", "noisy-20", "noisy-confusable-20", "small", "wrn"]
+    assert [dag.folder.name for dag in dags] == [*names, *names]
     for dag in dags:
         dag.left = {"check"}
     assert plain.work(dags, jobs=2) == 0
