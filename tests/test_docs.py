@@ -1,6 +1,7 @@
 """What the README and docs/results.md say is what the committed runs printed."""
 
 import csv
+import json
 import re
 import sys
 
@@ -12,8 +13,16 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 import epochs
 
 
+DOSES = ("0", "10", "20", "confusable-20")
+
+
 def first_table(text: str) -> str:
     return re.search(r"^\|.*?(?=\n\n)", text, re.MULTILINE | re.DOTALL)[0]
+
+
+def rows_of(table: str) -> list[list[str]]:
+    """A table's cells, without its head."""
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.strip().splitlines()[2:]]
 
 
 def test_the_tables_of_the_digits_are_the_reports():
@@ -38,7 +47,7 @@ def test_the_results_tables_are_the_reports():
         assert table.strip() == first_table((ROOT / path).read_text()), path
 
 
-@pytest.mark.parametrize("recipe", ["trec", "sst2", "clinc", "intents"])
+@pytest.mark.parametrize("recipe", ["trec", "sst2", "newsgroups", "clinc", "intents"])
 def test_the_tables_of_texts_are_the_reports(recipe):
     """Their first columns."""
     told = re.search(rf"<!-- {recipe}: .*?-->\n(.*?)\n<!-- /{recipe} -->", (ROOT / "docs/text.md").read_text(), re.DOTALL)[1]
@@ -48,18 +57,31 @@ def test_the_tables_of_texts_are_the_reports(recipe):
     assert shown[2:] == [row[:7] for row in whole[2:]]
 
 
-def test_the_doses_are_those_of_the_reports():
+@pytest.mark.parametrize("recipe", ["digits-noisy", "cifar10-noisy"])
+def test_the_doses_are_those_of_the_reports(recipe):
     """Near / far AUROC, accuracy without its spread, of every model at every dose."""
-    told = re.search(r"<!-- doses: .*?-->\n(.*?)\n<!-- /doses -->", (ROOT / "docs/results.md").read_text(), re.DOTALL)[1]
+    page = (ROOT / "docs/results.md").read_text()
+    told = re.search(rf"<!-- doses: from the reports in docs/results/{recipe}, .*?-->\n(.*?)\n<!-- /doses -->", page, re.DOTALL)[1]
     found: dict[str, list[str]] = {}
-    for dose in ("0", "10", "20", "confusable-20"):
-        table = first_table((ROOT / f"docs/results/digits-noisy/{dose}.md").read_text())
+    for dose in DOSES:
+        table = first_table((ROOT / f"docs/results/{recipe}/{dose}.md").read_text())
         for line in table.splitlines()[2:]:
             model, accuracy, score, near, _, far, *_ = [cell.strip() for cell in line.strip("|").split("|")]
             assert score == "energy"
             found.setdefault(model, []).append(f"{near} / {far}, {accuracy.split(' ')[0]}")
-    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in told.strip().splitlines()[2:]]
-    assert {model: cells for model, *cells in lines} == found
+    assert {model: cells for model, *cells in rows_of(told)} == found
+
+
+def test_who_finds_wrong_labels_in_cifar10_is_in_the_files():
+    page = (ROOT / "docs/results.md").read_text()
+    told = rows_of(re.search(r"<!-- rankings -->\n(.*?)\n<!-- /rankings -->", page, re.DOTALL)[1])
+    files = [json.loads((ROOT / f"docs/results/cifar10-noisy/{dose}.mask.json").read_text()) for dose in DOSES[1:]]
+    keys = ["early_doubt", "loss_over_epochs", "masked_loss_over_epochs", "aum", "masked_loss", "loss", "forgetting", "flip_rate"]
+    assert len(told) == len(keys)
+    for key, (_, *cells) in zip(keys, told, strict=True):
+        for cell, found in zip(cells, files, strict=True):
+            parts = [f"{100 * found[f'{kind}_{key}']:.1f} ± {100 * found[f'{kind}_{key}_std']:.1f}" for kind in ("auroc", "precision")]
+            assert cell == " / ".join(parts), key
 
 
 def test_the_epochs_are_those_of_the_table():
