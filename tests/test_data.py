@@ -598,7 +598,7 @@ def test_the_guides_recipe_for_own_images(tmp_path, monkeypatch, workspace):
     workspace.set({"prompts.names": changes["prompts"]["names"], "diffusion.small.size": changes["diffusion"]["small"]["size"]})
     rng = np.random.default_rng(0)
     monkeypatch.chdir(workspace.path)
-    for folder, classes in (("mine", ("ant", "bee")), ("outliers", ("x",)), ("others", ("y", "z")), ("world", ("cup",))):
+    for folder, classes in (("mine", ("ant", "bee")), ("outliers", ("x",)), ("unknown", ("y", "z")), ("world", ("cup",))):
         for name in classes:
             (workspace.path / "images" / folder / name).mkdir(parents=True)
             for i in range(60):
