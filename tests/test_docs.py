@@ -12,7 +12,6 @@ from ruamel.yaml import YAML
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import epochs
 
-
 DOSES = ("0", "10", "20", "confusable-20")
 
 
