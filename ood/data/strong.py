@@ -25,11 +25,14 @@ def transformed(images: Tensor, seeds: Tensor, strong: Strong) -> Tensor:
 
     RandAugment's operations are torchvision's. What is erased becomes noise around grey (0.5 ± 0.25 in [0, 1] units; of one channel where
     the image has no colours).
+
+    Always on the CPU: a GPU, asked for a hundred small things an image, is several times slower (docs/performance.md).
     """
     if not len(images):  # a process without rows of this batch
         return images
     with torch.random.fork_rng(devices=[]):
-        return torch.stack([_one(image, seed, strong) for image, seed in zip(images, seeds.tolist(), strict=True)])
+        here = [_one(image, seed, strong) for image, seed in zip(images.cpu(), seeds.tolist(), strict=True)]
+        return torch.stack(here).to(images.device)
 
 
 def _one(image: Tensor, seed: int, strong: Strong) -> Tensor:
