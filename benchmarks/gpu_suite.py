@@ -12,10 +12,10 @@ wrn     WRN-40-2 by the recipe cifar10, and OE from it
 `gather` first evaluates what has features where `evaluate` was not reached. --miniature: the same with few pictures and an epoch or two, to
 try the stages; --device, --precision, --compile: as in params.yaml.
 
-Data, in --data: the four archives of small images (cifar10, tin32, dtd32, mnist32), packed or not; `given` also wants um_densenet.safetensors
-(the authors' state dict, names as theirs) and cifar10-original/{train,test}/<class>/*.png: on JPEG copies of the pixels that it has learned it
-is another network (88 % right on what it knows by heart). There the other sets can be told from ID by their encoding alone, so the test
-images' own JPEG copies are among them, as what that alone is worth.
+Data, in --data: the four archives of small images (cifar10, tin32, dtd32, mnist32), packed or not; `given` also wants
+um_densenet.safetensors (the authors' state dict, names as theirs) and cifar10-original/{train,test}/<class>/*.png: on JPEG copies of
+the pixels that it has learned it is another network (88 % right on what it knows by heart). There the other sets can be told from ID
+by their encoding alone, so the test images' own JPEG copies are among them, as what that alone is worth.
 """
 
 import argparse
