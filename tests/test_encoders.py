@@ -232,6 +232,18 @@ def test_masks_cover_its_linear_layers_and_not_its_words(folder):
         assert not torch.allclose(masked, net(numbers), atol=1e-7), f"{name}: a mask must be seen in what comes out"
 
 
+def test_a_classifier_of_others_on_it_is_no_encoder(folder, tmp_path):
+    """Its head isn't quietly left out: weights from a file must be the encoder's and nothing else."""
+    classifier, path = filled(folder)[0], tmp_path / "classifier.safetensors"
+    save_file(transformer.published(str(folder)) | {"classifier.weight": torch.zeros(3, 8)}, path)
+    fresh = build(net_of(folder), num_classes=len(CLASSES), size=20, vocabulary=words(folder).count)
+    with pytest.raises(InputError, match="weights of another network"):
+        weights.fill(fresh, net_of(folder), str(path), whole=False, classes=CLASSES)
+    save_file(transformer.published(str(folder)), path)
+    weights.fill(fresh, net_of(folder), str(path), whole=False, classes=CLASSES)
+    assert all(torch.equal(a, b) for a, b in zip(fresh.backbone.parameters(), classifier.backbone.parameters(), strict=True))
+
+
 def test_what_is_given_must_fit(folder, tmp_path, monkeypatch):
     def refused(said: str, name: object = folder, **changes: object) -> None:
         with pytest.raises(InputError, match=said):

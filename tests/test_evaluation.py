@@ -279,7 +279,8 @@ def test_work_beside_a_failure_ends_at_its_next_step_and_nothing_begins():
 
     def until_it_goes():
         with at_once(2, lambda: looked.append(1)) as (each, step):
-            next(each(lambda number: slow(number, step) if number else None, range(10)))
+            numbers = each(lambda number: slow(number, step) if number else None, range(10))
+            next(numbers)  # which, kept, goes on by itself
             raise InputError("dvc went away")
 
     with pytest.raises(InputError, match="dvc went away"):
