@@ -43,8 +43,19 @@ def main(run: Annotated[str, typer.Argument(help="one of oe.runs")]) -> None:
     inliers = load("id/train", workers=common.runtime.workers)
     outliers = outliers_for(setting, f"oe.runs.{run}", inliers, common.runtime.workers, console)
     batches = TrainingBatches(inliers, recipe.batch_size, common.augment, outliers, outlier_batch, recipe.strong)
-    settings, inputs = [setting, b, outlier_batch], [Path("data") / setting.outliers]
-    fine_tune("stages/oe.py", run, setting.init, start, batches, common, recipe, console, settings=settings, inputs=inputs)
+    fine_tune(
+        "stages/oe.py",
+        run,
+        setting.init,
+        start,
+        batches,
+        common,
+        recipe,
+        console,
+        settings=[setting, outlier_batch],
+        inputs=[Path("data") / setting.outliers],
+        own=lambda seed: ([b[seed]], []),
+    )
 
 
 def outliers_for(setting: OERun, key: str, inliers: Images, workers: int, console: Console) -> Images | None:

@@ -62,7 +62,7 @@ def main(run: Annotated[str, typer.Argument(help="one of pretrain.runs")]) -> No
         seeds=common.seeds,
         recipe=recipe,
         runtime=common.runtime,
-        settings=[common, net, setting, recipe],
+        settings=[common.shared, net, setting, recipe, pretrain.keep_epochs],
         inputs=[packed.PREPARED / "id", *net.files, *(path for path in [Path(setting.weights or "")] if path.is_file())],
         keep=lambda epoch: pretrain.keeps(epoch, recipe.epochs),
     ).train(

@@ -233,8 +233,9 @@ class Workspace:
         return {p.relative_to(self.path).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
     def copy(self, path: Path) -> "Workspace":
-        """The same workspace with everything in it, elsewhere."""
+        """The same workspace with everything in it, elsewhere, but for seeds that a run keeps: a test trains what it says it trains."""
         shutil.copytree(self.path, path, dirs_exist_ok=True, symlinks=True)
+        shutil.rmtree(path / ".scratch/seeds", ignore_errors=True)
         twin = object.__new__(Workspace)
         twin.path, twin.environment = path, self.environment
         return twin

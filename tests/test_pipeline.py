@@ -419,6 +419,20 @@ def test_bad_input(project: Project, tmp_path, case):
         assert [twin.hashes(f) for f in ("data/models", "data/prepared", "data/mask", "metrics")] == outputs
 
 
+def test_one_seed_more_trains_that_one_alone(fresh: Project):
+    """DVC deletes a run's outputs before it runs it again, so what is kept must not lie in them; `--force` trains all the same."""
+    assert "as the last run trained it" not in fresh.repro("um@control")[1].stdout
+    before = fresh.hashes("data/models")
+    fresh.commit()
+    said = fresh.run(DVC, "exp", "run", "-S", "seeds=[0,1]", "um@control").stdout
+    assert said.count("seed 0: as the last run trained it") == 2  # pretrain and control
+    after = fresh.hashes("data/models")
+    assert {name: after[name] for name in before if "/0/" in name} == {name: before[name] for name in before if "/0/" in name}
+    _, result = fresh.repro("--force", "--single-item", "pretrain@ce")
+    assert "as the last run trained it" not in result.stdout
+    assert before["data/models/ce/0/model.safetensors"] == fresh.hashes("data/models")["data/models/ce/0/model.safetensors"]
+
+
 def test_an_experiment_elsewhere_takes_the_images_along(fresh: Project):
     """A queued or temporary experiment runs in a copy of what git knows; one's own pictures go there by --copy-paths, a set at a time."""
     (fresh.path / "images/mine/a").mkdir(parents=True)

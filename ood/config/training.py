@@ -75,6 +75,11 @@ class Common(Section):
         """From the top-level sections of the same names."""
         return cls(seeds=params[Seeds].root, runtime=params[Runtime], augment=params[Augment])
 
+    @property
+    def shared(self) -> tuple[Runtime, Augment]:
+        """What every seed depends on."""
+        return self.runtime, self.augment
+
 
 class PixMix(Section):
     """Mixing with fractals (ood.data.pixmix). rounds: at most, of mixing. severity: of augmentations, 0 to 10. beta: larger mixes in less.

@@ -1,6 +1,6 @@
 """Fine-tuning: a run that goes on from another run's weights. What a method is, its `start` says: objective, what learns, what is kept."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ def fine_tune(
     *,
     settings: Iterable[Any] = (),
     inputs: Iterable[Path] = (),
+    own: Callable[[int], tuple[Sequence[Any], Sequence[Path]]] = lambda seed: ((), ()),
 ) -> None:
     """Train every seed's network of the run `init` further and write data/models/<name>.
 
@@ -34,19 +35,24 @@ def fine_tune(
         entry: the stage's file, for the fingerprint.
         start: seed, the network and its Spec as `init` left them -> where this training begins.
         settings, inputs: what the result depends on beside common, recipe, ID data and init's weights.
+        own: seed -> the same, of that seed alone.
     """
     folder = store.MODELS / init
 
     def begin(seed: int) -> Start:
         return start(seed, *store.load(folder / str(seed)))
 
-    weights = [folder / str(seed) / file for seed in common.seeds for file in ("model.safetensors", "model.json")]
+    def own_of(seed: int) -> tuple[Sequence[Any], Sequence[Path]]:
+        settings, inputs = own(seed)
+        return settings, [*(folder / str(seed) / file for file in ("model.safetensors", "model.json")), *inputs]
+
     Run(
         entry=entry,
         name=name,
         seeds=common.seeds,
         recipe=recipe,
         runtime=common.runtime,
-        settings=[common, recipe, *settings],
-        inputs=[packed.PREPARED / "id", *weights, *inputs],
+        settings=[common.shared, recipe, *settings],
+        inputs=[packed.PREPARED / "id", *inputs],
+        own=own_of,
     ).train(begin, batches, progress)

@@ -2,9 +2,10 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ood.config.training import Runtime, Training
 from ood.data.batches import TrainingBatches
@@ -15,13 +16,14 @@ from ood.nets import Classifier
 from ood.nets.store import MODELS, Spec, States, save
 from ood.progress import Progress
 from ood.tables import HISTORIES, to_csv
+from ood.training import seeds
 from ood.training.checkpoint import Scratch, fingerprint, unfinished
 from ood.training.devices import accelerator_for
 from ood.training.mining import Miner
 from ood.training.objectives import Objective
 from ood.training.perturbation import Perturbation
 
-FINISHED = "finished.json"  # of a seed: its history, written when its model is
+FINISHED, MODEL = "finished.json", "model"  # of a seed: its history, written when its model is; the model
 
 
 @dataclass
@@ -47,8 +49,8 @@ class Run:
 
     Args:
         entry: the stage's file, for the fingerprint. name: of the run, and of its folder below data/models.
-        inputs: files and folders that the training reads.
-        settings: every section that the training depends on.
+        inputs: files and folders that every seed's training reads. settings: every section that it depends on.
+        own: seed -> settings and inputs of that seed alone.
         keep: whether the weights after epoch n are outputs.
     """
 
@@ -59,6 +61,7 @@ class Run:
     runtime: Runtime
     settings: list
     inputs: list[Path]
+    own: Callable[[int], tuple[Sequence[Any], Sequence[Path]]] = lambda seed: ((), ())
     keep: Callable[[int], bool] = lambda epoch: False
 
     @property
@@ -76,9 +79,13 @@ class Run:
 
         accelerator = accelerator_for(self.runtime)
         main = accelerator.is_main_process
-        mark = fingerprint(self.entry, [self.name, self.settings], self.inputs, accelerator.device.type)
+        marks = self._marks(accelerator.device.type)
+        whole = fingerprint(self.entry, marks, [], accelerator.device.type)
         name = f"{Path(self.entry).stem}-{self.name}"
-        with Scratch(name, mark, self.outputs, owner=main) as scratch:
+        with Scratch(name, whole, self.outputs, owner=main) as scratch:
+            for seed in self.seeds if main else ():
+                if seeds.take(name, whole, marks[seed], scratch.path / str(seed)):
+                    progress.note(f"seed {seed}: as the last run trained it, with the same settings, data and code")
             progress.begin(self.recipe.epochs * len(self.seeds), "epoch")
             for seed in self.seeds:
                 folder = scratch.path / str(seed)
@@ -94,8 +101,18 @@ class Run:
                     self._finish(folder, begin, history)
             accelerator.wait_for_everyone()
             if main:
+                seeds.keep(name, whole, {marks[seed]: scratch.path / str(seed) for seed in self.seeds}, (MODEL, FINISHED))
                 self._publish(scratch)
         accelerator.end_training()
+
+    def _marks(self, device: str) -> dict[int, str]:
+        """Seed -> a hash of all that its training depends on; no other seed is part of it."""
+        shared = fingerprint(self.entry, [self.name, self.settings], self.inputs, device)
+        found = {}
+        for seed in self.seeds:
+            settings, inputs = self.own(seed)
+            found[seed] = fingerprint(self.entry, [shared, seed, settings], inputs, device)
+        return found
 
     @staticmethod
     def _is_finished(folder: Path, progress: Progress) -> bool:
@@ -104,15 +121,15 @@ class Run:
         if content is None:
             return False
         try:
-            checked_folder(folder / "model", None)
+            checked_folder(folder / MODEL, None)
         except InputError as error:
-            progress.note(f"{error} Here the seed's model is written again from its last epoch.")
+            progress.note(f"{error} Here the seed's model is made again.")
             set_aside(folder / FINISHED)
             return False
         return True
 
     def _finish(self, folder: Path, begin: Start, history: list[dict[str, float]]) -> None:
-        model = folder / "model"
+        model = folder / MODEL
         shutil.rmtree(model, ignore_errors=True)
         spec = begin.spec.after(history[-1], alone=self.recipe.frozen) if history else replace(begin.spec, history={})
         save(model, begin.states(begin.net), spec)
@@ -130,7 +147,7 @@ class Run:
             folder = scratch.path / str(seed)
             history = json.loads(read_sealed(folder / FINISHED) or b"[]")
             rows += [{"seed": seed, "epoch": i, **row} for i, row in enumerate(history, start=1)]
-            copy_folder(folder / "model", models / str(seed))
+            copy_folder(folder / MODEL, models / str(seed))
         table = scratch.path / "history.csv"
         atomically(table, lambda path: path.write_text(to_csv(rows), encoding="utf-8"))
         scratch.publish(dict(zip((models, table), self.outputs, strict=True)))

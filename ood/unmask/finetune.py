@@ -20,7 +20,6 @@ from ood.training.finetune import fine_tune
 from ood.training.frozen import Head
 from ood.training.objectives import Objective, SelectiveConstraint
 from ood.training.runs import Start
-from ood.unmask.kept import ESTIMATES
 from ood.unmask.levels import Levels, share
 from ood.unmask.masks import learn_masks, learned_states
 from ood.unmask.rankings import chosen
@@ -57,8 +56,18 @@ def forget(
         return begin
 
     batches = TrainingBatches(load("id/train", workers=common.runtime.workers), recipe.batch_size, common.augment, strong=recipe.strong)
-    inputs = [ESTIMATES / run.constraint] if selective is not None and selective.ranked else []
-    fine_tune(entry, name, run.init, start, batches, common, recipe, progress, settings=[b, keep, selective], inputs=inputs)
+    fine_tune(
+        entry,
+        name,
+        run.init,
+        start,
+        batches,
+        common,
+        recipe,
+        progress,
+        settings=[keep, selective],
+        own=lambda seed: ([b[seed], atypical[seed].tolist() if atypical else None], []),
+    )
 
 
 def _atypical(forget: Forget, constraint: str, seed: int, progress: Progress) -> Tensor:
