@@ -5,12 +5,14 @@
 The recipe digits-noisy, with runs for every combination of: what UM starts from (an early epoch, a middle one, the last), the level b (the
 mask stage's estimate on that start, or a multiple of it), the learning rate (of pretraining, a tenth of it), UM or UMAP; and of each start,
 rate and kind the control, the same training with plain cross-entropy. Everything runs as plain stages, two at a time; a table of AUROC
-(energy) follows: on validation OOD, by which a regime is picked, and, of what was picked and of its control, near and far.
+(energy) follows: on validation OOD, by which a regime is picked, and, of what was picked and of its control, near and far. Then the
+regimes whose near- and far-AUROC are above their own control's: by how much, seed by seed, and for how many seeds.
 """
 
 import argparse
 import csv
 import json
+import statistics
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -18,10 +20,14 @@ from pathlib import Path
 
 from workspaces import parameters, stage, write
 
+from ood.evaluation.groups import group_means
+
 STARTS = {"early": 6, "middle": 20, "last": 60}  # epochs of pretraining
 LEVELS = {"b": 1.0, "3b": 3.0, "10b": 10.0}  # multiples of the estimate
 RATES = {"fast": 0.1, "slow": 0.01}
-COLUMNS = ("noise", "dropout", "kind", "start", "rate", "level", "b", "validation", "near", "far", "accuracy")
+GROUPS = ("validation", "near", "far")
+GAINS = [f"{group}_{what}" for group in ("near", "far") for what in ("gain", "std", "above")]
+COLUMNS = ("noise", "dropout", "kind", "start", "rate", "level", "b", *GROUPS, "accuracy", *GAINS)
 
 
 def settings(noise: float, dropout: float, seeds: list[int]) -> dict:
@@ -56,7 +62,7 @@ def add_runs(params: dict, estimates: dict[str, float]) -> dict[str, tuple[str, 
 
 
 def regimes(noise: float, dropout: float, seeds: list[int]) -> list[dict]:
-    """A row for every combination."""
+    """A row for every combination; gains over the control of the same start, their deviation, and how many seeds have one."""
     with tempfile.TemporaryDirectory() as where:
         folder, params = Path(where), settings(noise, dropout, seeds)
         write(folder, params)
@@ -74,13 +80,37 @@ def regimes(noise: float, dropout: float, seeds: list[int]) -> list[dict]:
             list(pool.map(train, runs))
             list(pool.map(lambda start: stage(folder, f"features {start}"), STARTS))
         stage(folder, "evaluate")
+        detail = json.loads((folder / "data/evaluation/detail.json").read_text())
         rows = []
         for name, said in {**{start: ("as it was", start, "-", "-") for start in STARTS}, **runs}.items():
-            figures = json.loads((folder / f"metrics/{name}.json").read_text())
-            aurocs = [figures["own"][group]["auroc"] for group in ("validation", "near", "far")]
+            ours = aurocs(detail[name])
             b = params["um" if said[0] == "um" else "umap"]["runs"].get(name, {}).get("threshold")
-            rows.append(dict(zip(COLUMNS, (noise, dropout, *said, b, *aurocs, figures["id"]["test"]["accuracy"]), strict=True)))
+            accuracy = statistics.mean(seed["id"]["test"]["accuracy"] for seed in detail[name]["seeds"].values())
+            row = [noise, dropout, *said, b, *(statistics.mean(ours[group]) for group in GROUPS), accuracy]
+            if b is not None:
+                control = aurocs(detail["-".join((*said[:3], "control"))])
+                for group in ("near", "far"):
+                    gains = [our - its for our, its in zip(ours[group], control[group], strict=True)]
+                    row += [statistics.mean(gains), statistics.stdev(gains) if len(gains) > 1 else 0.0, sum(gain > 0 for gain in gains)]
+            rows.append(dict(zip(COLUMNS, row, strict=False)))
     return rows
+
+
+def aurocs(model: dict) -> dict[str, list[float]]:
+    """The energy's AUROC of a model, a value a seed, by group."""
+    means = [group_means(seed["grid"]["energy"]) for seed in model["seeds"].values()]
+    return {group: [each[group]["auroc"] for each in means] for group in GROUPS}
+
+
+def above(rows: list[dict]) -> list[list[str]]:
+    """The regimes that are above their control on both kinds of OOD, in the mean over seeds."""
+    table = []
+    for row in rows:
+        if "near_gain" in row and row["near_gain"] > 0 and row["far_gain"] > 0:
+            gains = [f"{100 * row[f'{g}_gain']:+.1f} ± {100 * row[f'{g}_std']:.1f} ({row[f'{g}_above']})" for g in ("near", "far")]
+            said = [f"{row['noise']:.0%}", str(row["dropout"]), row["kind"], row["level"], row["start"], row["rate"]]
+            table.append([*said, *gains, f"{100 * row['accuracy']:.1f}"])
+    return table
 
 
 def best(rows: list[dict]) -> list[list[str]]:
@@ -115,6 +145,11 @@ def main() -> None:
     print("| wrong labels | dropout | kind | level | start | rate | validation | near | far | accuracy |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for line in best(rows):
+        print(f"| {' | '.join(line)} |")
+    print("\nAbove their own control on both (seeds for which they are):\n")
+    print("| wrong labels | dropout | kind | level | start | rate | near | far | accuracy |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    for line in above(rows):
         print(f"| {' | '.join(line)} |")
 
 

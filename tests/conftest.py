@@ -261,7 +261,7 @@ class Project(Workspace):
             self.run("cp", "-r", str(ROOT / name), name)
         self.run("bash", "-c", "find . -name __pycache__ -prune -exec rm -rf {} +")
         (path / "data").mkdir()
-        for folder in ("metrics/mask", "metrics/trace", "data/dreamed", "data/embeddings"):
+        for folder in ("metrics/mask", "metrics/trace", "metrics/epoch", "data/dreamed", "data/embeddings"):
             (path / folder).mkdir(parents=True, exist_ok=True)
             self.run("cp", str(ROOT / folder / ".gitkeep"), f"{folder}/.gitkeep")
         self.run("cp", str(ROOT / "data/.gitignore"), "data/.gitignore")

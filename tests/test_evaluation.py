@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
 
-from ood.config.evaluation import LogitScore, Scores
+from ood.config.evaluation import Scores
+from ood.config.training import LogitScore
 from ood.data.sets import ImageSet
 from ood.detection import detectors
 from ood.detection.scores import Head

@@ -6,13 +6,12 @@ from pydantic import AfterValidator, Field, RootModel, model_validator
 
 from ood.config import STRICT, Keyed, Section, distinct
 from ood.config.bounds import Batch, Below, Epochs, Limit, Share, Temperature
-from ood.config.training import Name
+from ood.config.training import LogitScore, Name
 
 ScoreName = Literal[
     "msp", "max_logit", "energy", "odin", "mahalanobis", "knn", "vim", "react", "feature_norm", "she", "rmd", "ash", "scale", "dice", "gen",
     "klm", "nnguide", "xent", "fdbd", "nci", "vra", "confidence", "rotation", "neglabel",
 ]  # fmt: skip
-LogitScore = Literal["msp", "max_logit", "energy", "feature_norm", "xent"]
 
 
 class Models(RootModel[Annotated[dict[Name, ScoreName], Field(min_length=1)]], Keyed, key="models"):

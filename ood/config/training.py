@@ -21,6 +21,7 @@ def _a_name(name: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(_a_name)]
+LogitScore = Literal["msp", "max_logit", "energy", "feature_norm", "xent"]  # what needs neither fitting nor images
 Numbers = Annotated[list[Seed], Field(min_length=1, max_length=1000), AfterValidator(distinct)]
 
 
@@ -274,10 +275,20 @@ class Pretrain(Section, key="pretrain"):
 
 
 class Epoch(Section):
-    """A kept epoch of a pretraining run, as a model of its own."""
+    """A kept epoch of a pretraining run, as a model of its own: `epoch`, or that at which validation would have stopped, for each seed.
+
+    by: a score, whose AUROC on validation OOD is largest then, or accuracy, of ID validation; of several such epochs the first.
+    """
 
     run: Name
-    epoch: Annotated[EpochCount, Field(ge=1)]
+    epoch: Annotated[EpochCount, Field(ge=1)] | None = None
+    by: Literal[LogitScore, "accuracy"] | None = None
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> "Epoch":
+        if (self.epoch is None) == (self.by is None):
+            raise ValueError("give epoch, a number, or by, what validation chooses it by; one of the two")
+        return self
 
 
 class Epochs(RootModel[dict[Name, Epoch]], Keyed, key="epochs"):

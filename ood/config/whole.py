@@ -163,7 +163,10 @@ def _runs(*, pretrain: Pretrain, epochs: Epochs, um: UM, umap: UMAP, oe: OE, mas
             yield f"epochs.{name}.run: no run {epoch.run!r} in pretrain.runs. Known: {known(pretrain.runs)}."
             continue
         last = pretrain.runs[epoch.run].over(pretrain.training).epochs
-        if epoch.epoch > last or not pretrain.keeps(epoch.epoch, last):
+        if epoch.epoch is None:
+            if not last or pretrain.keep_epochs == 0:
+                yield f"epochs.{name}.by: {epoch.run} keeps no epochs to choose from. Set pretrain.keep_epochs to 1, or another run."
+        elif epoch.epoch > last or not pretrain.keeps(epoch.epoch, last):
             kept = [str(n) for n in range(1, last + 1) if pretrain.keeps(n, last)]
             listed = ", ".join(kept) or "none"
             yield f"epochs.{name}.epoch: {epoch.run} keeps no epoch {epoch.epoch} (pretrain.keep_epochs). It keeps: {listed}."

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ood.data.sets import Images
 from ood.detection import scores
+from ood.evaluation import metrics
 from ood.evaluation.collapse import neural_collapse
 from ood.evaluation.features import extract
 from ood.evaluation.pictures import trace_curves
@@ -26,6 +27,24 @@ def score_of(name: str, tensors: dict[str, Tensor]) -> NDArray:
     """A score that needs no fitting, from one set's logits and features."""
     source = tensors["features"] if name == "feature_norm" else tensors["logits"].double()
     return getattr(scores, name)(source).numpy()
+
+
+def worth(
+    net: Classifier,
+    by: str,
+    known: Images,
+    unknown: list[Images],
+    batch_size: int,
+    tick: Callable[[], None],
+    precision: Precision = nullcontext,
+) -> float:
+    """What validation says of a network, larger = better: accuracy on ID, or a score's AUROC on validation OOD, mean over sets."""
+    seen = extract(net, known, batch_size, tick, precision)
+    if by == "accuracy":
+        return metrics.accuracy(seen["logits"].numpy(), seen["labels"].numpy())
+    own = score_of(by, seen)
+    others = [score_of(by, extract(net, images, batch_size, tick, precision)) for images in unknown]
+    return float(np.mean([metrics.detection_metrics(own, other)["auroc"] for other in others]))
 
 
 def collapse(net: Classifier, train: Images, batch_size: int, tick: Callable[[], None], precision: Precision = nullcontext) -> Row:

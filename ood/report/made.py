@@ -29,7 +29,7 @@ def blocks(measured: Measured, params: Params) -> list[Block]:
             f"This page was written at {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {commit()}, on {machine()}. Stages may have run before "
             "that, also elsewhere: `dvc.lock` knows what each was made of."
         ),
-        Fold("Settings of every run", [settings_table(params, measured.masks)]),
+        Fold("Settings of every run", [settings_table(params, measured.masks, measured.epochs)]),
         Fold("params.yaml", [Listing(PARAMS.read_text(encoding="utf-8"))]),
         Fold("Versions here", [Table(["package", "version"], [["Python", platform.python_version()], *versions()])]),
         Fold(

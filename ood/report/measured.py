@@ -7,6 +7,7 @@ from typing import Any
 from ood.config import Params
 from ood.config.evaluation import Models, Trace
 from ood.config.methods import OE, UM, UMAP, FineTune, Mask
+from ood.config.training import Epochs
 from ood.data import packed
 from ood.deploy import calibrated
 from ood.deploy.calibrated import Calibrated
@@ -27,15 +28,17 @@ Levels = dict[str, tuple[float | None, float | None]]
 @dataclass(frozen=True)
 class Measured:
     """results: model -> its summary (ood.evaluation.models). manifest: of the prepared data. masks, traces: run -> metrics/mask/<run>.json,
-    metrics/trace/<run>.json. levels: run -> the loss constraint it was told to hold (None: none) and its last training loss. dreams: None
-    where DREAM-OOD is left out. detector: its facts, None where none was made; operating: what its threshold does on test images, None
-    where no test figure was asked for. rates, roc, histograms: rows of metrics/plots/{detector,roc,histograms}.csv.
+    metrics/trace/<run>.json. epochs: kept epoch's name -> seed -> which it is. levels: run -> the loss constraint it was told to hold
+    (None: none) and its last training loss. dreams: None where DREAM-OOD is left out. detector: its facts, None where none was made;
+    operating: what its threshold does on test images, None where no test figure was asked for. rates, roc, histograms: rows of
+    metrics/plots/{detector,roc,histograms}.csv.
     """
 
     results: Results
     manifest: dict[str, packed.Entry]
     masks: dict[str, dict[str, float | None]]
     traces: dict[str, dict[str, float]]
+    epochs: dict[str, dict[str, float]]
     levels: Levels
     dreams: Dreams | None
     detector: Calibrated | None
@@ -60,6 +63,10 @@ class Measured:
             manifest=packed.manifest(),
             masks=masks,
             traces={run: read_figures(Path(f"metrics/trace/{run}.json"), f"trace {run}", TRACED) for run in params[Trace].runs},
+            epochs={
+                name: read_json(Path(f"metrics/epoch/{name}.json"), f"epoch {name}", dict[str, dict[str, float]])["epoch"]
+                for name in params[Epochs].root
+            },
             levels=levels(params, masks),
             dreams=Dreams.read(params),
             detector=calibrated.load(),

@@ -4,24 +4,24 @@ from ood.config import Params
 from ood.config.dream import Align, Aligned, Embed, EmbedRun, Painting, Synthesize
 from ood.config.evaluation import Models
 from ood.config.methods import OE, UM, UMAP, FineTune, Mask, OERun, UMRun
-from ood.config.training import Epochs, Pretrain, PretrainRun, Training, Words
+from ood.config.training import Epoch, Epochs, Pretrain, PretrainRun, Training, Words
 from ood.dream.alignment import MODEL
 from ood.report.blocks import Table
 from ood.report.measured import level
 
 
-def settings_table(params: Params, masks: dict[str, dict[str, float | None]]) -> Table:
+def settings_table(params: Params, masks: dict[str, dict[str, float | None]], epochs: dict[str, dict[str, float]]) -> Table:
     """What was set, and where the value comes from.
 
     Args:
-        masks: what the mask stage estimated, for thresholds that are null.
+        masks: what the mask stage estimated, for thresholds that are null. epochs: which epochs validation chose, by seed.
     """
     pretrain, mask, um, umap, oe = params[Pretrain], params[Mask], params[UM], params[UMAP], params[OE]
     rows: list[list[str]] = []
     for name, run in pretrain.runs.items():
         own = run.over(pretrain.training)
         rows.append([name, f"given: {run.weights}" if run.weights and not own.epochs else taught(run) + recipe(own)])
-    rows += [[name, f"epoch {epoch.epoch} of {epoch.run}"] for name, epoch in params[Epochs].root.items()]
+    rows += [[name, kept(epoch, epochs[name])] for name, epoch in params[Epochs].root.items()]
     for name, masked in mask.runs.items():
         masking = mask.masking(masked)
         rows.append([f"mask {name}", f"on {masked.init}; keep {masking.keep:g}, {masking.masks} masks"])
@@ -44,6 +44,14 @@ def settings_table(params: Params, masks: dict[str, dict[str, float | None]]) ->
         b = f"; {held(exposed, um.threshold, masks)}" if exposed.constrained else ""
         rows.append([name, f"from {exposed.init}; {lesson(exposed)}{b}; {recipe(exposed.over(oe.training))}"])
     return Table(["run", "settings"], rows)
+
+
+def kept(epoch: Epoch, found: dict[str, float]) -> str:
+    """Which epoch of which run a model is."""
+    if epoch.by is None:
+        return f"epoch {epoch.epoch} of {epoch.run}"
+    where = "accuracy on ID validation" if epoch.by == "accuracy" else f"AUROC of {epoch.by} on validation OOD"
+    return f"{epoch.run}, stopped where {where} is largest: epoch {', '.join(f'{at:.0f}' for at in found.values())} by seed"
 
 
 def _others(words: Words | None) -> str:
