@@ -225,7 +225,13 @@ def link_or_copy(source: str | Path, target: str | Path) -> None:
 
 
 def copy_folder(source: Path, target: Path) -> None:
-    """A folder with all that is in it; files are linked where that goes, for none is ever written to again."""
+    """A folder with all that is in it; files are linked where that goes, for none is ever written to again.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+    """
+    if not source.is_dir():
+        raise FileNotFoundError(source)
     target.mkdir()
     for path in sorted(source.rglob("*")):
         if path.is_dir():

@@ -21,7 +21,7 @@ from ood.training.exposure import objective_for
 from ood.training.finetune import fine_tune
 from ood.training.mining import Miner
 from ood.training.perturbation import Perturbation
-from ood.training.runs import Start
+from ood.training.runs import Needs, Start
 from ood.unmask.levels import levels
 from stages.console import Console
 
@@ -54,7 +54,7 @@ def main(run: Annotated[str, typer.Argument(help="one of oe.runs")]) -> None:
         console,
         settings=[setting, outlier_batch],
         inputs=[Path("data") / setting.outliers],
-        own=lambda seed: ([b[seed]], []),
+        needs=lambda seed: Needs([b[seed]]),
     )
 
 

@@ -64,6 +64,7 @@ def main(run: Annotated[str, typer.Argument(help="one of pretrain.runs")]) -> No
         runtime=common.runtime,
         settings=[common.shared, net, setting, recipe, pretrain.keep_epochs],
         inputs=[packed.PREPARED / "id", *net.files, *(path for path in [Path(setting.weights or "")] if path.is_file())],
+        lasting=not net.elsewhere,
         keep=lambda epoch: pretrain.keeps(epoch, recipe.epochs),
     ).train(
         start,

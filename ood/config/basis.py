@@ -76,7 +76,7 @@ def bases(params: Params) -> dict[str, Basis]:
         shared = [key for key in listed if "{run}" not in key]
         settings = {name: leaf for key in shared for name, leaf in _leaves(key, _at(whole, key)).items()}
         if DEVICES in code:  # all but what no result depends on
-            settings |= _leaves("runtime", params[Runtime].model_dump(mode="json", exclude={"workers"}))
+            settings |= _leaves("runtime", params[Runtime].counted)
         if shared == listed:
             files = _given(_at(whole, stage), whole["net"]) if "net" in listed else {}
             files |= _tokenizer(whole["data"]["text"]) if "data" in listed else {}

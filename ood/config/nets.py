@@ -169,6 +169,11 @@ class Net(Section, key="net"):
         return next((Path(name) for name in (self.transformers, self.clip, self.weights) if name and Path(name).exists()), None)
 
     @property
+    def elsewhere(self) -> bool:
+        """Whether a hub is asked what it is, whose answer may be another tomorrow."""
+        return self.given is not None and self.place is None and self.weights != LITE0
+
+    @property
     def files(self) -> list[Path]:
         """The files here that it is made of, or begins with."""
         named = self.transformers or self.clip

@@ -1,7 +1,7 @@
 """Sections that every trainer shares: seeds, runtime, network, augmentation, and how long and how fast to learn."""
 
 import re
-from typing import Annotated, Literal, Optional
+from typing import Annotated, Any, Literal, Optional
 
 from pydantic import AfterValidator, Field, RootModel, create_model, model_validator
 
@@ -46,6 +46,11 @@ class Runtime(Section, key="runtime"):
     fused: bool = False
     workers: Cores = 2
 
+    @property
+    def counted(self) -> dict[str, Any]:
+        """All that a result depends on."""
+        return self.model_dump(mode="json", exclude={"workers"})
+
 
 def _rising(shares: list[float]) -> list[float]:
     if shares[0] > shares[1]:
@@ -77,9 +82,9 @@ class Common(Section):
         return cls(seeds=params[Seeds].root, runtime=params[Runtime], augment=params[Augment])
 
     @property
-    def shared(self) -> tuple[Runtime, Augment]:
+    def shared(self) -> list[Any]:
         """What every seed depends on."""
-        return self.runtime, self.augment
+        return [self.runtime.counted, self.augment]
 
 
 class PixMix(Section):

@@ -2,8 +2,10 @@
 
 import ctypes
 import os
+import platform
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator
@@ -49,6 +51,17 @@ def placed(net: nn.Module, device: torch.device, runtime: Runtime) -> nn.Module:
 def layout(runtime: Runtime) -> torch.memory_format:
     """The memory layout of weights and images."""
     return torch.channels_last if runtime.channels_last else torch.contiguous_format
+
+
+def hardware(device: torch.device) -> list[str]:
+    """What last bits depend on beside every setting: the processor, what it is allowed to use, and the libraries made for it."""
+    allowed = [f"{name}={os.environ.get(name)}" for name in ("ONEDNN_MAX_CPU_ISA", "NVIDIA_TF32_OVERRIDE")]
+    if device.type == "cuda":
+        return [torch.cuda.get_device_name(device), str(torch.version.cuda), str(torch.backends.cudnn.version()), *allowed]
+    model = []
+    with suppress(OSError):  # of Linux
+        model = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")][:1]
+    return [platform.machine(), *model, torch.backends.cpu.get_cpu_capability(), *allowed]
 
 
 def _fastest(on_cpu: bool) -> str:

@@ -1,6 +1,6 @@
 """Fine-tuning: a run that goes on from another run's weights. What a method is, its `start` says: objective, what learns, what is kept."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from ood.data.batches import TrainingBatches
 from ood.nets import Classifier, store
 from ood.nets.store import Spec
 from ood.progress import Progress
-from ood.training.runs import Run, Start
+from ood.training.runs import Needs, Run, Start
 
 StartFrom = Callable[[int, Classifier, Spec], Start]
 
@@ -27,7 +27,7 @@ def fine_tune(
     *,
     settings: Iterable[Any] = (),
     inputs: Iterable[Path] = (),
-    own: Callable[[int], tuple[Sequence[Any], Sequence[Path]]] = lambda seed: ((), ()),
+    needs: Callable[[int], Needs] = lambda seed: Needs(),
 ) -> None:
     """Train every seed's network of the run `init` further and write data/models/<name>.
 
@@ -35,16 +35,16 @@ def fine_tune(
         entry: the stage's file, for the fingerprint.
         start: seed, the network and its Spec as `init` left them -> where this training begins.
         settings, inputs: what the result depends on beside common, recipe, ID data and init's weights.
-        own: seed -> the same, of that seed alone.
+        needs: seed -> the same, of that seed alone.
     """
     folder = store.MODELS / init
 
     def begin(seed: int) -> Start:
         return start(seed, *store.load(folder / str(seed)))
 
-    def own_of(seed: int) -> tuple[Sequence[Any], Sequence[Path]]:
-        settings, inputs = own(seed)
-        return settings, [*(folder / str(seed) / file for file in ("model.safetensors", "model.json")), *inputs]
+    def of_seed(seed: int) -> Needs:
+        own = needs(seed)
+        return Needs(own.settings, [*(folder / str(seed) / file for file in ("model.safetensors", "model.json")), *own.inputs])
 
     Run(
         entry=entry,
@@ -54,5 +54,5 @@ def fine_tune(
         runtime=common.runtime,
         settings=[common.shared, recipe, *settings],
         inputs=[packed.PREPARED / "id", *inputs],
-        own=own_of,
+        needs=of_seed,
     ).train(begin, batches, progress)

@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from ood.closure import hashes
 from ood.config.training import Augment, Strong
 from ood.data.batches import Batch, PlainBatches, TrainingBatches, at_once, generator_for
 from ood.data.sets import FeatureSet, FileSet, Images, ImageSet
@@ -15,6 +16,7 @@ from ood.files import scratch_root, write_sealed
 from ood.nets import Classifier
 from ood.progress import Progress
 from ood.training.checkpoint import unfinished
+from ood.training.devices import hardware
 
 KEPT = "features"  # below the scratch folder: a sealed file for each backbone and set of images; may be removed at any time
 
@@ -101,7 +103,8 @@ def features(net: Classifier, images: Images, device: torch.device, progress: Pr
 
 def _key(net: Classifier, images: Images, device: torch.device) -> str:
     """A hash of all that features depend on."""
-    digest = hashlib.sha256(f"{device.type} {torch.__version__} {net.size} {net.mean.tolist()} {net.std.tolist()} {net.made}".encode())
+    where = [*hardware(device), torch.get_num_threads(), torch.__version__, hashes("ood/training/frozen.py")]
+    digest = hashlib.sha256(f"{device.type} {where} {net.size} {net.mean.tolist()} {net.std.tolist()} {net.made}".encode())
     for name, value in net.backbone.state_dict().items():
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())

@@ -5,25 +5,25 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from accelerate import Accelerator
 
 from ood.config.training import Runtime, Training
 from ood.data.batches import TrainingBatches
 from ood.errors import InputError
 from ood.files import atomically, copy_folder, read_sealed, seal, set_aside, write_sealed
-from ood.handover import checked_folder
 from ood.nets import Classifier
 from ood.nets.store import MODELS, Spec, States, save
 from ood.progress import Progress
 from ood.tables import HISTORIES, to_csv
 from ood.training import seeds
 from ood.training.checkpoint import Scratch, fingerprint, unfinished
-from ood.training.devices import accelerator_for
+from ood.training.devices import accelerator_for, hardware
 from ood.training.mining import Miner
 from ood.training.objectives import Objective
 from ood.training.perturbation import Perturbation
-
-FINISHED, MODEL = "finished.json", "model"  # of a seed: its history, written when its model is; the model
+from ood.training.seeds import FINISHED, MODEL
 
 
 @dataclass
@@ -43,6 +43,13 @@ class Start:
     perturbation: Perturbation | None = None
 
 
+class Needs(NamedTuple):
+    """What one seed's training depends on and no other's: values that json can write, files and folders."""
+
+    settings: Sequence[Any] = ()
+    inputs: Sequence[Path] = ()
+
+
 @dataclass
 class Run:
     """What one run is made of.
@@ -50,7 +57,8 @@ class Run:
     Args:
         entry: the stage's file, for the fingerprint. name: of the run, and of its folder below data/models.
         inputs: files and folders that every seed's training reads. settings: every section that it depends on.
-        own: seed -> settings and inputs of that seed alone.
+        needs: seed -> what that seed depends on beside them.
+        lasting: whether all of it is known; False where a hub is asked, whose answer may be another next time.
         keep: whether the weights after epoch n are outputs.
     """
 
@@ -61,7 +69,8 @@ class Run:
     runtime: Runtime
     settings: list
     inputs: list[Path]
-    own: Callable[[int], tuple[Sequence[Any], Sequence[Path]]] = lambda seed: ((), ())
+    needs: Callable[[int], Needs] = lambda seed: Needs()
+    lasting: bool = True
     keep: Callable[[int], bool] = lambda epoch: False
 
     @property
@@ -79,12 +88,13 @@ class Run:
 
         accelerator = accelerator_for(self.runtime)
         main = accelerator.is_main_process
-        marks = self._marks(accelerator.device.type)
-        whole = fingerprint(self.entry, marks, [], accelerator.device.type)
+        marks = self._marks(accelerator)
+        mark = fingerprint(self.entry, marks, [], accelerator.device.type)
+        keys = {seed: fingerprint(self.entry, [marks[seed], hardware(accelerator.device)], [], accelerator.device.type) for seed in marks}
         name = f"{Path(self.entry).stem}-{self.name}"
-        with Scratch(name, whole, self.outputs, owner=main) as scratch:
-            for seed in self.seeds if main else ():
-                if seeds.take(name, whole, marks[seed], scratch.path / str(seed)):
+        with Scratch(name, mark, self.outputs, owner=main) as scratch:
+            for seed in self.seeds if main and self.lasting else ():
+                if seeds.take(name, mark, keys[seed], scratch.path / str(seed), progress):
                     progress.note(f"seed {seed}: as the last run trained it, with the same settings, data and code")
             progress.begin(self.recipe.epochs * len(self.seeds), "epoch")
             for seed in self.seeds:
@@ -101,18 +111,17 @@ class Run:
                     self._finish(folder, begin, history)
             accelerator.wait_for_everyone()
             if main:
-                seeds.keep(name, whole, {marks[seed]: scratch.path / str(seed) for seed in self.seeds}, (MODEL, FINISHED))
+                if self.lasting:
+                    seeds.keep(name, mark, {keys[seed]: scratch.path / str(seed) for seed in self.seeds})
                 self._publish(scratch)
         accelerator.end_training()
 
-    def _marks(self, device: str) -> dict[int, str]:
-        """Seed -> a hash of all that its training depends on; no other seed is part of it."""
-        shared = fingerprint(self.entry, [self.name, self.settings], self.inputs, device)
-        found = {}
-        for seed in self.seeds:
-            settings, inputs = self.own(seed)
-            found[seed] = fingerprint(self.entry, [shared, seed, settings], inputs, device)
-        return found
+    def _marks(self, accelerator: Accelerator) -> dict[int, str]:
+        """Seed -> a hash of all that its training depends on but the machine; no other seed is part of it."""
+        device = accelerator.device.type
+        shared = fingerprint(self.entry, [self.name, self.settings, accelerator.mixed_precision], self.inputs, device)
+        needs = {seed: self.needs(seed) for seed in self.seeds}
+        return {seed: fingerprint(self.entry, [shared, seed, own.settings], own.inputs, device) for seed, own in needs.items()}
 
     @staticmethod
     def _is_finished(folder: Path, progress: Progress) -> bool:
@@ -121,7 +130,7 @@ class Run:
         if content is None:
             return False
         try:
-            checked_folder(folder / MODEL, None)
+            seeds.check(folder)
         except InputError as error:
             progress.note(f"{error} Here the seed's model is made again.")
             set_aside(folder / FINISHED)

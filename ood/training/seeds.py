@@ -1,65 +1,95 @@
-"""Seeds that are trained once: when the list of seeds changes, those that were in the last run of that name are taken as they are.
+"""Seeds that are trained once: when the list of seeds changes, those that the last run of that name has trained are taken as they are.
 
-DVC knows a run as a whole, and would train every seed again for one more. So what a run has published is linked below the scratch folder,
-under a mark of all that each seed depends on, and stays until the next run of that name is done. It is never needed, and may be removed at
-any time. The very same run again, seeds and all, trains: who asks for that wants to see it.
+DVC knows a run as a whole, and would train every seed again for one more. So what a run publishes is kept below the scratch folder as well,
+as links to the same files, under a key of all that each seed depends on, until the next run of that name is done. It is never needed, and
+may be removed at any time. The very same run again, seeds and all, trains: who asks for that wants to see it.
 """
 
+import fcntl
 import os
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ood.files import copy_folder, link_or_copy, remove, scratch_root
+from ood.errors import InputError
+from ood.files import SUMS, read_sealed, remove, scratch_root
+from ood.handover import checked_folder
+from ood.progress import Progress
 
-KEPT = "seeds"  # below the scratch folder: <run>/<mark of the whole run>/<mark of a seed>; what begins with a dot isn't whole
+FINISHED, MODEL = "finished.json", "model"  # of a seed: its history, written when its model is; the model
+KEPT = "seeds"  # below the scratch folder: <run>/<mark of the whole run>/<key of a seed>
+NEW = ".new"  # in the place of a run: not whole yet
 
 
-def keep(name: str, whole: str, folders: Mapping[str, Path], parts: Iterable[str]) -> None:
-    """Keep these parts of a run's finished seeds (mark -> folder), in place of those of the run before.
+def check(folder: Path) -> None:
+    """See that a finished seed's model is, file by file, what was written.
 
-    No result depends on it, so where nothing can be written, nothing is kept.
+    Raises:
+        InputError: it isn't, or a file is missing.
     """
-    place = scratch_root() / KEPT / name
-    fresh = _own(place, whole)
-    with suppress(OSError):
-        fresh.mkdir(parents=True)
-        for mark, folder in folders.items():
-            _link(folder, fresh / mark, parts)
-        remove(place / whole)
-        fresh.rename(place / whole)
-        for other in place.iterdir():
-            if other.name != whole:
-                remove(other)
-    with suppress(OSError):
-        remove(fresh)
+    if not (folder / MODEL / SUMS).is_file():
+        raise InputError(f"{folder / MODEL}: not whole.")
+    checked_folder(folder / MODEL, None)
 
 
-def take(name: str, whole: str, mark: str, target: Path) -> bool:
-    """Put what another run has kept of this seed into `target`, unless something is there; returns whether it did."""
-    place = scratch_root() / KEPT / name
-    for folder in () if target.exists() else place.glob(f"[!.]*/{mark}"):
-        if folder.parent.name == whole:
-            continue
-        fresh = _own(place, mark)
-        with suppress(OSError):  # another process removes it at this moment, or the disk is full: it is trained
-            _link(folder, fresh, [path.name for path in folder.iterdir()])
-            fresh.rename(target)
-            return True
-        with suppress(OSError):
+def keep(run: str, mark: str, folders: Mapping[str, Path]) -> None:
+    """Keep a run's finished seeds (key -> folder), in place of those of the run before.
+
+    No result depends on it, so where that can't be done without copies, nothing is kept.
+    """
+    place = scratch_root() / KEPT / run
+    with suppress(OSError), _alone(place):
+        fresh = place / NEW
+        try:
+            for key, folder in folders.items():
+                _link(folder, fresh / key)
+            for old in place.iterdir():  # one of which a kill leaves a part isn't whole, and its sums say so
+                if old.name != NEW:
+                    remove(old)
+            fresh.rename(place / mark)
+        finally:
             remove(fresh)
+
+
+def take(run: str, mark: str, key: str, target: Path, progress: Progress) -> bool:
+    """Put what another run has kept of a seed into `target`, unless something is there, or it isn't whole; returns whether it did."""
+    place = scratch_root() / KEPT / run
+    if target.exists() or not place.is_dir():
+        return False
+    with suppress(OSError), _alone(place):
+        for folder in sorted(place.glob(f"[!.]*/{key}")):
+            if folder.parent.name == mark:
+                continue
+            try:
+                if read_sealed(folder / FINISHED) is None:
+                    raise InputError(f"{folder / FINISHED}: damaged, or not there.")
+                check(folder)
+            except InputError as error:
+                progress.note(f"{error} That seed is trained again.")
+                continue
+            try:
+                _link(folder, place / NEW)
+                (place / NEW).rename(target)
+                return True
+            finally:
+                remove(place / NEW)
     return False
 
 
-def _own(place: Path, name: str) -> Path:
-    """A name that is this process's own, and free."""
-    path = place / f".{name}.{os.getpid()}"
-    with suppress(OSError):
-        remove(path)
-    return path
+@contextmanager
+def _alone(place: Path) -> Iterator[None]:
+    """Within: no other process is at work on what a run has kept; what a killed one has left half made is gone."""
+    place.mkdir(parents=True, exist_ok=True)
+    with place.with_name(f"{place.name}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        remove(place / NEW)
+        yield
 
 
-def _link(source: Path, target: Path, parts: Iterable[str]) -> None:
-    target.mkdir()
-    for part in parts:
-        (copy_folder if (source / part).is_dir() else link_or_copy)(source / part, target / part)
+def _link(source: Path, target: Path) -> None:
+    """A seed's folder without what only its training needs; hard links, so that it costs nothing."""
+    for path in [source / FINISHED, *(source / MODEL).rglob("*")]:
+        if not path.is_dir():
+            link = target / path.relative_to(source)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            os.link(path, link)

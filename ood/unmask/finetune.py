@@ -19,7 +19,7 @@ from ood.progress import Progress
 from ood.training.finetune import fine_tune
 from ood.training.frozen import Head
 from ood.training.objectives import Objective, SelectiveConstraint
-from ood.training.runs import Start
+from ood.training.runs import Needs, Start
 from ood.unmask.levels import Levels, share
 from ood.unmask.masks import learn_masks, learned_states
 from ood.unmask.rankings import chosen
@@ -66,7 +66,7 @@ def forget(
         recipe,
         progress,
         settings=[keep, selective],
-        own=lambda seed: ([b[seed], atypical[seed].tolist() if atypical else None], []),
+        needs=lambda seed: Needs([b[seed], atypical[seed].tolist() if atypical else None]),
     )
 
 
