@@ -272,6 +272,7 @@ def test_threshold_reruns_exactly_what_depends_on_it(project: Project):
             {
                 "trace@ce",
                 "trace@l2",
+                "epoch@ce-2",
                 *(f"features@{name}" for name in MODELS),
                 "evaluate",
                 "calibrate",
