@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import epochs
+import um_regimes
 
 DOSES = ("0", "10", "20", "confusable-20")
 
@@ -81,6 +82,23 @@ def test_who_finds_wrong_labels_in_cifar10_is_in_the_files():
         for cell, found in zip(cells, files, strict=True):
             parts = [f"{100 * found[f'{kind}_{key}']:.1f} ± {100 * found[f'{kind}_{key}_std']:.1f}" for kind in ("auroc", "precision")]
             assert cell == " / ".join(parts), key
+
+
+def test_the_regimes_are_those_of_the_table():
+    """Those in which UM or UMAP is above its own control; the control is found by its own row here."""
+    told = rows_of(re.search(r"<!-- regimes: .*?-->\n(.*?)\n<!-- /regimes -->", (ROOT / "docs/results.md").read_text(), re.DOTALL)[1])
+    words = ("kind", "start", "rate", "level")
+    with (ROOT / "docs/results/digits-noisy/regimes.csv").open(newline="", encoding="utf-8") as stream:
+        rows = [{k: v if k in words else float(v) for k, v in row.items() if v} for row in csv.DictReader(stream)]
+    rows = [row | {key: int(row[key]) for key in row if key.endswith("_above")} for row in rows]
+    assert um_regimes.above(rows) == told
+    of = {tuple(row[key] for key in ("noise", "dropout", *words)): row for row in rows}
+    held = [row for row in rows if row["level"] not in ("control", "-")]
+    assert len(held) == 162
+    for row in held:
+        control = of[(*(row[key] for key in ("noise", "dropout", *words[:3])), "control")]
+        for group in ("near", "far"):
+            assert row[f"{group}_gain"] == pytest.approx(row[group] - control[group], abs=1.5e-4)
 
 
 def test_the_epochs_are_those_of_the_table():
