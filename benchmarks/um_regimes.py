@@ -86,20 +86,20 @@ def regimes(noise: float, dropout: float, seeds: list[int]) -> list[dict]:
             ours = aurocs(detail[name])
             b = params["um" if said[0] == "um" else "umap"]["runs"].get(name, {}).get("threshold")
             accuracy = statistics.mean(seed["id"]["test"]["accuracy"] for seed in detail[name]["seeds"].values())
-            row = [noise, dropout, *said, b, *(statistics.mean(ours[group]) for group in GROUPS), accuracy]
+            row = [noise, dropout, *said, b, *(statistics.mean(ours[group].values()) for group in GROUPS), accuracy]
             if b is not None:
                 control = aurocs(detail["-".join((*said[:3], "control"))])
                 for group in ("near", "far"):
-                    gains = [our - its for our, its in zip(ours[group], control[group], strict=True)]
+                    gains = [our - control[group][seed] for seed, our in ours[group].items()]
                     row += [statistics.mean(gains), statistics.stdev(gains) if len(gains) > 1 else 0.0, sum(gain > 0 for gain in gains)]
             rows.append(dict(zip(COLUMNS, row, strict=False)))
     return rows
 
 
-def aurocs(model: dict) -> dict[str, list[float]]:
-    """The energy's AUROC of a model, a value a seed, by group."""
-    means = [group_means(seed["grid"]["energy"]) for seed in model["seeds"].values()]
-    return {group: [each[group]["auroc"] for each in means] for group in GROUPS}
+def aurocs(model: dict) -> dict[str, dict[str, float]]:
+    """The energy's AUROC of a model: group -> seed -> value."""
+    means = {name: group_means(seed["grid"]["energy"]) for name, seed in model["seeds"].items()}
+    return {group: {seed: each[group]["auroc"] for seed, each in means.items()} for group in GROUPS}
 
 
 def above(rows: list[dict]) -> list[list[str]]:

@@ -23,7 +23,7 @@ SUMS = "sums.json"  # in a sealed folder: path of every other file in it -> sha2
 
 
 def scratch_root() -> Path:
-    """Where unfinished work lives; in a DVC experiment's temporary copy still the main repository's folder."""
+    """Where unfinished work lives, and what may be used again; in a DVC experiment's temporary copy still the main repository's folder."""
     return Path(os.environ.get("OOD_SCRATCH") or Path(os.environ.get("DVC_ROOT", ".")) / ".scratch")
 
 

@@ -13,8 +13,8 @@ from ood.data.batches import at_once
 from ood.data.sets import load
 from ood.evaluation import tracing
 from ood.files import published, write_text
-from ood.handover import listed
 from ood.nets import store
+from ood.refusals import must_take
 from ood.tables import pick
 from ood.training.devices import accelerator_for, placed
 from stages.console import Console
@@ -26,6 +26,7 @@ def main(name: Annotated[str, typer.Argument(help="one of epochs")]) -> None:
     """Write data/models/<name>: every seed's network as that epoch left it, and metrics/epoch/<name>.json, which epoch it is."""
     params, console = Params(), Console(f"epoch {name}")
     chosen, seeds = pick(params[Epochs].root, name, "epochs"), params[Seeds].root
+    must_take([FOLDER / f"{name}.json", store.MODELS / name])
     found = {seed: float(chosen.epoch) for seed in seeds} if chosen.epoch else stopped(params, chosen.run, chosen.by or "", console)
     with published(FOLDER / f"{name}.json", folder=store.MODELS / name) as (folder, figures):
         for seed, epoch in found.items():
@@ -45,7 +46,7 @@ def stopped(params: Params, run: str, by: str, console: Console) -> dict[int, fl
     size, found = at_once(device, known.side), dict[int, float]()
     for seed in seeds:
         folder = store.MODELS / run / str(seed)
-        files = listed(folder / "epochs", None)
+        files = store.kept_epochs(folder)
         if not found:
             console.begin(len(seeds) * len(files), "epoch")
         net, _ = store.load(folder)

@@ -15,7 +15,6 @@ from ood.data import packed
 from ood.data.batches import PlainBatches, at_once, augmented_copy, generator_for
 from ood.data.sets import FeatureSet, Images, load
 from ood.files import published, write_text
-from ood.handover import listed
 from ood.nets import store
 from ood.tables import mean_where_known, pick, to_csv
 from ood.training.devices import accelerator_for, placed
@@ -43,7 +42,7 @@ def main(run: Annotated[str, typer.Argument(help="one of mask.runs")]) -> None:
     train, items, classes = load("id/train", workers=common.runtime.workers), packed.item_names("id/train"), packed.info().classes
     console = Console(f"mask {run}")
     homes = {seed: store.MODELS / chosen.init / str(seed) for seed in common.seeds}
-    looks = {seed: listed(home / "epochs", None)[:: -masking.epochs][::-1] if masking.epochs else [] for seed, home in homes.items()}
+    looks = {seed: store.kept_epochs(home)[:: -masking.epochs][::-1] if masking.epochs else [] for seed, home in homes.items()}
     console.begin(len(homes) * masking.masks + sum(map(len, looks.values())), "pass")
     true, summaries, pictured = packed.true_labels("id/train"), [], []
     validation = load("id/val", workers=common.runtime.workers) if masking.epochs else train

@@ -18,7 +18,6 @@ from ood.evaluation.features import extract
 from ood.evaluation.groups import OOD_GROUPS
 from ood.evaluation.metrics import detection_metrics
 from ood.files import published, write_text
-from ood.handover import listed
 from ood.nets import store
 from ood.refusals import must_take
 from ood.tables import HISTORIES, pick, to_csv
@@ -48,7 +47,7 @@ def main(run: Annotated[str, typer.Argument(help="one of trace.runs")]) -> None:
     size = at_once(device, ids["val"].side)
     for seed in seeds:
         folder = store.MODELS / run / str(seed)
-        files = listed(folder / "epochs", None)[:: -trace.every][::-1]  # the last is always among them
+        files = store.kept_epochs(folder)[:: -trace.every][::-1]  # the last is always among them
         if not rows:
             console.begin(len(seeds) * len(files), "epoch")
         net, _ = store.load(folder)

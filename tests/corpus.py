@@ -38,7 +38,7 @@ TEXT = {
     "pretrain.training": {"epochs": 8, "batch_size": 16, "lr": 0.02, "optimizer": "adamw", "weight_decay": 0.0},
     "pretrain.runs": {"ce": {}, "scratch": {"epochs": 0}},
     "trace.runs": {"ce": "energy"},
-    "epochs": {},
+    "epochs": {"stopped": {"run": "ce", "by": "msp"}},
     "mask.runs": {"um": {"init": "ce", "epochs": 1}},
     "um.runs": {"um": {"init": "ce", "constraint": "um"}, "control": PLAIN},
     "umap.runs": {"umap": {"init": "ce", "constraint": "um"}},

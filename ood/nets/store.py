@@ -17,7 +17,7 @@ from ood.config.nets import LITE0, PUBLISHED, Net
 from ood.data.packed import Info
 from ood.errors import InputError
 from ood.files import link_or_copy
-from ood.handover import checked, read_json, read_tensors
+from ood.handover import checked, listed, read_json, read_tensors
 from ood.nets.named import library
 
 MODELS = Path("data/models")
@@ -161,6 +161,15 @@ def load(folder: Path, weights: str = "model") -> tuple[nets.Classifier, Spec]:
     net = spec.build(blank=True)
     load_weights(net, folder / f"{weights}.safetensors")
     return net.eval(), spec
+
+
+def kept_epochs(folder: Path) -> list[Path]:
+    """The files of a model's kept epochs, from the first to the last.
+
+    Raises:
+        InputError: one of them is missing.
+    """
+    return sorted(listed(folder / "epochs", None), key=lambda path: int(path.stem))
 
 
 def keep_epoch(folder: Path, epoch: int, target: Path) -> None:

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import TypedDict
+
 from ood.config import Params
 from ood.config.evaluation import Models, Trace
 from ood.config.methods import OE, UM, UMAP, FineTune, Mask
@@ -23,6 +25,12 @@ MARGINS = ("median_margin_flipped", "median_margin_rest")  # null where no image
 TRACED = ("picked_epoch", "last_epoch", "picked_validation_auroc", "last_validation_auroc")
 Row = dict[str, str]
 Levels = dict[str, tuple[float | None, float | None]]
+
+
+class Kept(TypedDict):
+    """metrics/epoch/<name>.json: seed -> which epoch it is."""
+
+    epoch: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -63,10 +71,7 @@ class Measured:
             manifest=packed.manifest(),
             masks=masks,
             traces={run: read_figures(Path(f"metrics/trace/{run}.json"), f"trace {run}", TRACED) for run in params[Trace].runs},
-            epochs={
-                name: read_json(Path(f"metrics/epoch/{name}.json"), f"epoch {name}", dict[str, dict[str, float]])["epoch"]
-                for name in params[Epochs].root
-            },
+            epochs={name: read_json(Path(f"metrics/epoch/{name}.json"), f"epoch {name}", Kept)["epoch"] for name in params[Epochs].root},
             levels=levels(params, masks),
             dreams=Dreams.read(params),
             detector=calibrated.load(),

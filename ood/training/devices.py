@@ -55,13 +55,15 @@ def layout(runtime: Runtime) -> torch.memory_format:
 
 def hardware(device: torch.device) -> list[str]:
     """What last bits depend on beside every setting: the processor, what it is allowed to use, and the libraries made for it."""
-    allowed = [f"{name}={os.environ.get(name)}" for name in ("ONEDNN_MAX_CPU_ISA", "NVIDIA_TF32_OVERRIDE")]
+    switches = ("ONEDNN_MAX_CPU_ISA", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "NVIDIA_TF32_OVERRIDE")
+    allowed = [f"{name}={os.environ.get(name)}" for name in switches]
     if device.type == "cuda":
         return [torch.cuda.get_device_name(device), str(torch.version.cuda), str(torch.backends.cudnn.version()), *allowed]
-    model = []
-    with suppress(OSError):  # of Linux
-        model = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")][:1]
-    return [platform.machine(), *model, torch.backends.cpu.get_cpu_capability(), *allowed]
+    told: dict[str, str] = {}
+    with suppress(OSError):  # of Linux; a hypervisor's name for a processor says little, so its instructions, too
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        told = {key: line for line in reversed(lines) for key in ("model name", "CPU part", "flags", "Features") if line.startswith(key)}
+    return [platform.machine(), *told.values(), torch.backends.cpu.get_cpu_capability(), *allowed]
 
 
 def _fastest(on_cpu: bool) -> str:

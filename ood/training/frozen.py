@@ -103,7 +103,8 @@ def features(net: Classifier, images: Images, device: torch.device, progress: Pr
 
 def _key(net: Classifier, images: Images, device: torch.device) -> str:
     """A hash of all that features depend on."""
-    where = [*hardware(device), torch.get_num_threads(), torch.__version__, hashes("ood/training/frozen.py")]
+    strides = next((value.stride() for value in net.backbone.parameters() if value.dim() == 4), ())  # channels_last, or not
+    where = [*hardware(device), torch.get_num_threads(), strides, torch.__version__, hashes("ood/training/frozen.py")]
     digest = hashlib.sha256(f"{device.type} {where} {net.size} {net.mean.tolist()} {net.std.tolist()} {net.made}".encode())
     for name, value in net.backbone.state_dict().items():
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())

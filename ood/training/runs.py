@@ -90,7 +90,8 @@ class Run:
         main = accelerator.is_main_process
         marks = self._marks(accelerator)
         mark = fingerprint(self.entry, marks, [], accelerator.device.type)
-        keys = {seed: fingerprint(self.entry, [marks[seed], hardware(accelerator.device)], [], accelerator.device.type) for seed in marks}
+        machine = fingerprint(self.entry, hardware(accelerator.device), [], accelerator.device.type)
+        keys = {seed: f"{own}-{machine}" for seed, own in marks.items()}
         name = f"{Path(self.entry).stem}-{self.name}"
         with Scratch(name, mark, self.outputs, owner=main) as scratch:
             for seed in self.seeds if main and self.lasting else ():
@@ -104,6 +105,8 @@ class Run:
                     for _ in range(self.recipe.epochs):
                         progress.advance()
                     continue
+                if main:
+                    seeds.begins_on(machine, folder)
                 begin = start(seed)
                 trainer = Trainer(accelerator, self.runtime, self.recipe, folder, progress, self.keep, begin.miner, begin.perturbation)
                 history = trainer.fit(begin.net, begin.objective, begin.sees(batches), seed, begin.spec.trainings)
@@ -111,8 +114,9 @@ class Run:
                     self._finish(folder, begin, history)
             accelerator.wait_for_everyone()
             if main:
+                folders = {keys[seed]: scratch.path / str(seed) for seed in self.seeds}
                 if self.lasting:
-                    seeds.keep(name, mark, {keys[seed]: scratch.path / str(seed) for seed in self.seeds})
+                    seeds.keep(name, mark, {key: folder for key, folder in folders.items() if seeds.trained_on(machine, folder)})
                 self._publish(scratch)
         accelerator.end_training()
 
