@@ -114,14 +114,15 @@ def above(rows: list[dict]) -> list[list[str]]:
 
 
 def best(rows: list[dict]) -> list[list[str]]:
-    """Of every noise, dropout and kind: the regime that validation picks, beside the control that validation picks."""
+    """Of every noise, dropout and kind: the regime that validation picks and its gains, beside the control that validation picks."""
     table = []
     for key in dict.fromkeys((row["noise"], row["dropout"], row["kind"]) for row in rows if row["kind"] != "as it was"):
         ours = [row for row in rows if (row["noise"], row["dropout"], row["kind"]) == key]
         for held in (True, False):
             picked = max((row for row in ours if (row["level"] != "control") is held), key=lambda row: row["validation"])
             figures = [f"{100 * picked[name]:.1f}" for name in ("validation", "near", "far", "accuracy")]
-            table.append([f"{key[0]:.0%}", str(key[1]), key[2], picked["level"], picked["start"], picked["rate"], *figures])
+            gains = [f"{100 * picked[f'{group}_gain']:+.1f}" if held else "" for group in ("near", "far")]
+            table.append([f"{key[0]:.0%}", str(key[1]), key[2], picked["level"], picked["start"], picked["rate"], *figures, *gains])
     return table
 
 
@@ -142,8 +143,8 @@ def main() -> None:
             writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
             writer.writeheader()
             writer.writerows({k: f"{v:.4f}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
-    print("| wrong labels | dropout | kind | level | start | rate | validation | near | far | accuracy |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    print("| wrong labels | dropout | kind | level | start | rate | validation | near | far | accuracy | near less control | far |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for line in best(rows):
         print(f"| {' | '.join(line)} |")
     print("\nAbove their own control on both (seeds for which they are):\n")

@@ -85,13 +85,18 @@ def test_who_finds_wrong_labels_in_cifar10_is_in_the_files():
 
 
 def test_the_regimes_are_those_of_the_table():
-    """Those in which UM or UMAP is above its own control; the control is found by its own row here."""
-    told = rows_of(re.search(r"<!-- regimes: .*?-->\n(.*?)\n<!-- /regimes -->", (ROOT / "docs/results.md").read_text(), re.DOTALL)[1])
+    """Those that validation picks, and those in which UM or UMAP is above its own control, found by its own row here."""
+    page = (ROOT / "docs/results.md").read_text()
+    picked, told = (
+        rows_of(re.search(rf"<!-- regimes {kind}: .*?-->\n(.*?)\n<!-- /regimes {kind} -->", page, re.DOTALL)[1])
+        for kind in ("picked", "above")
+    )
     words = ("kind", "start", "rate", "level")
     with (ROOT / "docs/results/digits-noisy/regimes.csv").open(newline="", encoding="utf-8") as stream:
         rows = [{k: v if k in words else float(v) for k, v in row.items() if v} for row in csv.DictReader(stream)]
     rows = [row | {key: int(row[key]) for key in row if key.endswith("_above")} for row in rows]
     assert um_regimes.above(rows) == told
+    assert [row for row in um_regimes.best(rows) if row[3] != "control"] == picked
     of = {tuple(row[key] for key in ("noise", "dropout", *words)): row for row in rows}
     held = [row for row in rows if row["level"] not in ("control", "-")]
     assert len(held) == 162
