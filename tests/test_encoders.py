@@ -343,7 +343,7 @@ def test_every_stage_runs_on_an_encoder_and_its_detector_needs_none(tmp_path):
     for command in (
         *("check", "prepare"),
         *(f"{stage} {run}" for stage in ("pretrain", "mask", "um", "umap", "oe") for run in own_runs[f"{stage}.runs"]),
-        *("diffusion", "align", "proofs"),
+        *("epoch stopped", "diffusion", "align", "proofs"),
         *(f"features {model}" for model in own_runs["models"]),
         *("evaluate", "calibrate", "export", "report"),
     ):
