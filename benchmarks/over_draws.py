@@ -10,6 +10,7 @@ import argparse
 import json
 import re
 import statistics
+from collections.abc import Iterable
 from pathlib import Path
 
 DOSES = ("0", "10", "20", "confusable-20")
@@ -55,11 +56,11 @@ def models(folder: Path, doses: list[str], draws: list[int]) -> list[list[str]]:
     return rows
 
 
-def differences(folder: Path, doses: list[str], draws: list[int]) -> list[list[str]]:
+def differences(folder: Path, doses: list[str], draws: list[int], pairs: Iterable[tuple[str, str]] = PAIRS) -> list[list[str]]:
     """A row a pair, a cell a dose: near / far, each with the number of draws in which it is more than 0."""
     each = [figures(folder, dose, draws) for dose in doses]
     rows = []
-    for one, other in PAIRS:
+    for one, other in pairs:
         cells = []
         for of in each:
             gains = [[our[place] - its[place] for our, its in zip(of[one], of[other], strict=True)] for place in (0, 1)]

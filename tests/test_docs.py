@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import epochs
+import over_draws
 import um_regimes
 
 DOSES = ("0", "10", "20", "confusable-20")
@@ -57,7 +58,28 @@ def test_the_tables_of_texts_are_the_reports(recipe):
     assert shown[2:] == [row[:7] for row in whole[2:]]
 
 
-@pytest.mark.parametrize("recipe", ["digits-noisy", "cifar10-noisy"])
+def test_what_draws_say_together_is_in_their_reports():
+    page, folder = (ROOT / "docs/results.md").read_text(), ROOT / "docs/results/digits-noisy"
+    for table, doses in ((over_draws.models, DOSES), (over_draws.differences, DOSES), (over_draws.rankings, DOSES[1:])):
+        name = f"{table.__name__} of digits-noisy"
+        told = re.search(rf"<!-- {name}: .*?-->\n(.*?)\n<!-- /{name} -->", page, re.DOTALL)[1]
+        assert rows_of(told) == table(folder, list(doses), [0, 1, 2])
+
+
+def test_a_mean_over_draws_is_one(tmp_path):
+    """Two draws by hand: means of means, n - 1, and signs."""
+    head = "| model | ID accuracy | own score | near AUROC | near FPR95 | far AUROC | x |\n|---|---|---|---|---|---|---|\n"
+    for name, near in (("5", (80.0, 83.0)), ("5-draw-1", (84.0, 83.0))):
+        rows = [
+            f"| {model} | 90.0 ± 1.0 | energy | {value} ± 9.9 | 1.0 | 70.0 ± 0.0 | |" for model, value in zip(("a", "b"), near, strict=True)
+        ]
+        (tmp_path / f"{name}.md").write_text(f"# x\n\n{head}" + "\n".join(rows) + "\n\nmore\n")
+    assert over_draws.models(tmp_path, ["5"], [0, 1]) == [["a", "82.0 ± 2.8 / 70.0 ± 0.0, 90.0"], ["b", "83.0 ± 0.0 / 70.0 ± 0.0, 90.0"]]
+    over = over_draws.differences(tmp_path, ["5"], [0, 1], pairs=[("a", "b")])
+    assert over == [["a less b", "-1.0 ± 2.8 (1) / +0.0 ± 0.0 (0)"]]
+
+
+@pytest.mark.parametrize("recipe", ["cifar10-noisy"])
 def test_the_doses_are_those_of_the_reports(recipe):
     """Near / far AUROC, accuracy without its spread, of every model at every dose."""
     page = (ROOT / "docs/results.md").read_text()
