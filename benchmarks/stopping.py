@@ -1,4 +1,4 @@
-"""What early stopping alone is worth where labels are wrong: the last epoch, the one that validation OOD picks, the one that accuracy picks.
+"""What early stopping alone is worth where labels are wrong: the last epoch, the one that validation OOD picks, that accuracy picks.
 
     python benchmarks/stopping.py cifar10-noisy --downloads downloads --work FOLDER [--doses 0 20 confusable-20] [--out FILE.json]
 
@@ -62,9 +62,8 @@ def rows(found: dict[str, dict[str, dict]]) -> list[list[str]]:
     table = []
     for dose, models in found.items():
         for model, of in models.items():
-            means = {
-                key: f"{statistics.mean(of[key]):.1f} ± {statistics.stdev(of[key]):.1f}" for key in of if key not in ("epochs", "picked")
-            }
+            lists = {key: values for key, values in of.items() if key not in ("epochs", "picked")}
+            means = {key: f"{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}" for key, values in lists.items()}
             epochs = ", ".join(f"{epoch:.0f}" for epoch in of["epochs"]) or "last"
             own, picked = (f"{means[f'{kind}_near']} / {means[f'{kind}_far']}" for kind in ("energy", "picked"))
             table.append([dose, model, epochs, own, f"{of['picked']}: {picked}", means["accuracy"]])
