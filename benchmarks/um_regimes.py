@@ -1,8 +1,9 @@
 """Is there a regime in which Unleashing Mask's batch-mean constraint, or UMAP, beats its control? The whole grid, chosen on validation.
 
     python benchmarks/um_regimes.py [--noise 0.0 0.1 0.2] [--dropout 0.0 0.3] [--seeds 0 1 2] [--out FILE.csv]
+    python benchmarks/um_regimes.py --recipe cifar10-noisy --downloads downloads --noise 0.2 --dropout 0.0 --seeds 0 1 --levels b
 
-The recipe digits-noisy, with runs for every combination of: what UM starts from (an early epoch, a middle one, the last), the level b (the
+A recipe of wrong labels, with runs for every combination of: what UM starts from (an early epoch, a middle one, the last), the level b (the
 mask stage's estimate on that start, or a multiple of it), the learning rate (of pretraining, a tenth of it), UM or UMAP; and of each start,
 rate and kind the control, the same training with plain cross-entropy. Everything runs as plain stages, two at a time; a table of AUROC
 (energy) follows: on validation OOD, by which a regime is picked, and, of what was picked and of its control, near and far. Then the
@@ -18,58 +19,67 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from workspaces import parameters, stage, write
+from workspaces import make, parameters, stage, write
 
 from ood.evaluation.groups import group_means
 
-STARTS = {"early": 6, "middle": 20, "last": 60}  # epochs of pretraining
+STARTS = {  # epochs of pretraining
+    "digits-noisy": {"early": 6, "middle": 20, "last": 60},
+    "cifar10-noisy": {"early": 8, "middle": 20, "last": 40},
+}
 LEVELS = {"b": 1.0, "3b": 3.0, "10b": 10.0}  # multiples of the estimate
-RATES = {"fast": 0.1, "slow": 0.01}
+RATES = {"fast": 1.0, "slow": 0.1}  # of pretraining's
 GROUPS = ("validation", "near", "far")
 GAINS = [f"{group}_{what}" for group in ("near", "far") for what in ("gain", "std", "above")]
 COLUMNS = ("noise", "dropout", "kind", "start", "rate", "level", "b", *GROUPS, "accuracy", *GAINS)
 
 
-def settings(noise: float, dropout: float, seeds: list[int]) -> dict:
-    """The recipe's, with a run for every combination."""
-    params = parameters("digits-noisy")
+def settings(recipe: str, starts: dict[str, int], noise: float, dropout: float, seeds: list[int]) -> dict:
+    """The recipe's, with these starts and no run yet."""
+    params = parameters(recipe)
     params["seeds"], params["data"]["id"]["label_noise"]["share"], params["net"]["dropout"] = seeds, noise, dropout
-    params["epochs"] = {start: {"run": "ce", "epoch": epoch} for start, epoch in STARTS.items()}
-    params["mask"] |= {"epochs": None, "runs": {start: {"init": start} for start in STARTS}}
+    params["epochs"] = {start: {"run": "ce", "epoch": epoch} for start, epoch in starts.items()}
+    params["mask"] |= {"epochs": None, "runs": {start: {"init": start} for start in starts}}
     params["um"]["runs"], params["umap"]["runs"], params["trace"]["runs"] = {}, {}, {}
-    params["models"] = dict.fromkeys(STARTS, "energy")
+    params["models"] = dict.fromkeys(starts, "energy")
     params["report"]["pairs"], params["detector"]["model"] = {}, None
     params["evaluate"]["bootstrap"], params["features"]["odin"] = 0, None
     params["scores"]["used"] = ["energy"]
     return params
 
 
-def add_runs(params: dict, estimates: dict[str, float]) -> dict[str, tuple[str, str, str, str]]:
+def add_runs(params: dict, estimates: dict[str, float], levels: list[str]) -> dict[str, tuple[str, str, str, str]]:
     """Put the runs into params; returns run -> kind, start, rate, level."""
     found = {}
     for kind in ("um", "umap"):
         for start, estimate in estimates.items():
-            for rate, lr in RATES.items():
+            for rate, share in RATES.items():
                 if (kind, rate) == ("umap", "slow"):
                     continue  # a mask that learns slowly stays the random one it was
-                for level, times in {"control": None, **LEVELS}.items():
+                for level, times in {"control": None, **{name: LEVELS[name] for name in levels}}.items():
                     name = f"{kind}-{start}-{rate}-{level}"
-                    run = {"init": start, "lr": lr, "constraint": "none" if times is None else start}
+                    run = {
+                        "init": start,
+                        "lr": round(share * params["pretrain"]["training"]["lr"], 9),
+                        "constraint": "none" if times is None else start,
+                    }
                     params[kind]["runs"][name] = run | ({} if times is None else {"threshold": min(2.0, times * estimate)})
                     params["models"][name] = "energy"
                     found[name] = (kind, start, rate, level)
     return found
 
 
-def regimes(noise: float, dropout: float, seeds: list[int]) -> list[dict]:
+def regimes(
+    recipe: str, downloads: Path, starts: dict[str, int], levels: list[str], noise: float, dropout: float, seeds: list[int]
+) -> list[dict]:
     """A row for every combination; gains over the control of the same start, their deviation, and how many seeds have one."""
     with tempfile.TemporaryDirectory() as where:
-        folder, params = Path(where), settings(noise, dropout, seeds)
-        write(folder, params)
-        for command in ("prepare", "pretrain ce", *(f"{key} {start}" for key in ("epoch", "mask") for start in STARTS)):
+        params = settings(recipe, starts, noise, dropout, seeds)
+        folder = make(Path(where), params, downloads)
+        for command in ("prepare", "pretrain ce", *(f"{key} {start}" for key in ("epoch", "mask") for start in starts)):
             stage(folder, command)
-        estimates = {start: json.loads((folder / f"metrics/mask/{start}.json").read_text())["constraint"] for start in STARTS}
-        runs = add_runs(params, estimates)
+        estimates = {start: json.loads((folder / f"metrics/mask/{start}.json").read_text())["constraint"] for start in starts}
+        runs = add_runs(params, estimates, levels)
         write(folder, params)
 
         def train(name: str) -> None:
@@ -78,11 +88,11 @@ def regimes(noise: float, dropout: float, seeds: list[int]) -> list[dict]:
 
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(train, runs))
-            list(pool.map(lambda start: stage(folder, f"features {start}"), STARTS))
+            list(pool.map(lambda start: stage(folder, f"features {start}"), starts))
         stage(folder, "evaluate")
         detail = json.loads((folder / "data/evaluation/detail.json").read_text())
         rows = []
-        for name, said in {**{start: ("as it was", start, "-", "-") for start in STARTS}, **runs}.items():
+        for name, said in {**{start: ("as it was", start, "-", "-") for start in starts}, **runs}.items():
             ours = aurocs(detail[name])
             b = params["um" if said[0] == "um" else "umap"]["runs"].get(name, {}).get("threshold")
             accuracy = statistics.mean(seed["id"]["test"]["accuracy"] for seed in detail[name]["seeds"].values())
@@ -128,6 +138,10 @@ def best(rows: list[dict]) -> list[list[str]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--recipe", choices=[*STARTS], default="digits-noisy")
+    parser.add_argument("--downloads", type=Path, default=Path("downloads"))
+    parser.add_argument("--starts", nargs="+", choices=["early", "middle", "last"], default=["early", "middle", "last"])
+    parser.add_argument("--levels", nargs="+", choices=[*LEVELS], default=[*LEVELS])
     parser.add_argument("--noise", type=float, nargs="+", default=[0.0, 0.1, 0.2])
     parser.add_argument("--dropout", type=float, nargs="+", default=[0.0, 0.3])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -136,7 +150,8 @@ def main() -> None:
     rows = []
     for noise in given.noise:
         for dropout in given.dropout:
-            rows += regimes(noise, dropout, given.seeds)
+            starts = {name: STARTS[given.recipe][name] for name in given.starts}
+            rows += regimes(given.recipe, given.downloads, starts, given.levels, noise, dropout, given.seeds)
             print(f"{noise:.0%} wrong labels, dropout {dropout}: done", file=sys.stderr, flush=True)
     if given.out:
         with given.out.open("w", newline="", encoding="utf-8") as stream:
