@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import epochs
 import over_draws
+import stopping
 import um_regimes
 
 DOSES = ("0", "10", "20", "confusable-20")
@@ -75,6 +76,12 @@ def test_a_mean_over_draws_is_one(tmp_path):
     assert over_draws.models(tmp_path, ["5"], [0, 1]) == [["a", "82.0 ± 2.8 / 70.0 ± 0.0, 90.0"], ["b", "83.0 ± 0.0 / 70.0 ± 0.0, 90.0"]]
     over = over_draws.differences(tmp_path, ["5"], [0, 1], pairs=[("a", "b")])
     assert over == [["a less b", "-1.0 ± 2.8 (1) / +0.0 ± 0.0 (0)"]]
+
+
+def test_what_stopping_brings_on_cifar10_is_in_its_file():
+    told = re.search(r"<!-- stopping: .*?-->\n(.*?)\n<!-- /stopping -->", (ROOT / "docs/results.md").read_text(), re.DOTALL)[1]
+    found = json.loads((ROOT / "docs/results/cifar10-noisy/stopping.json").read_text())
+    assert rows_of(told) == stopping.rows(found)
 
 
 def test_the_doses_of_cifar10_are_those_of_the_reports():
