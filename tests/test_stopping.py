@@ -7,6 +7,8 @@ import pytest
 from conftest import Workspace
 from safetensors.torch import load_file
 
+from ood.nets.store import kept_epochs
+
 pytestmark = pytest.mark.slow
 
 
@@ -69,3 +71,10 @@ def test_no_test_image_is_looked_at(traced: Workspace, tmp_path):
     blind.run("rm", "-rf", "data/prepared/test", "data/models/energy")
     assert "of ce: seed 0 epoch" in blind.stage("epoch energy").stdout
     assert blind.hashes("data/models/energy") == traced.hashes("data/models/energy")
+
+
+def test_kept_epochs_come_in_their_order_beyond_a_thousand(tmp_path):
+    (tmp_path / "epochs").mkdir()
+    for number in (999, 1000, 101, 1):
+        (tmp_path / f"epochs/{number:03d}.safetensors").touch()
+    assert [path.stem for path in kept_epochs(tmp_path)] == ["001", "101", "999", "1000"]
