@@ -132,6 +132,10 @@ def test_the_regimes_are_those_of_the_table():
             assert row[f"{group}_gain"] == pytest.approx(row[group] - control[group], abs=1.5e-4)
 
 
+def test_a_gain_is_over_the_same_seeds_control():
+    assert um_regimes.gained({"0": 0.5, "1": 0.75}, {"1": 0.25, "0": 0.75}) == pytest.approx([0.125, 0.53033, 1], abs=1e-5)
+
+
 def test_the_epochs_are_those_of_the_table():
     told = re.search(r"<!-- epochs: .*?-->\n(.*?)\n<!-- /epochs -->", (ROOT / "docs/results.md").read_text(), re.DOTALL)[1]
     with (ROOT / "docs/results/cifar10-cpu/epochs.csv").open(newline="", encoding="utf-8") as stream:
