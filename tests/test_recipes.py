@@ -358,7 +358,10 @@ def shrink(params: dict, project: Project, name: str) -> None:
     ):  # the paper's stem would take a minute a picture
         params["net"] |= {"stem": "imagenet", "name": "resnet18"}
     for epoch in params["epochs"].values():
-        epoch["epoch"] = 1
+        if "by" in epoch:
+            params["pretrain"]["training"]["epochs"] = 2  # so that there is something to choose
+        else:
+            epoch["epoch"] = 1
     if name in ("digits-noisy", "cifar10-noisy"):  # of two images of a class a fifth is none
         data["id"]["label_noise"]["share"] = 0.5
         for run in params["um"]["runs"].values():
