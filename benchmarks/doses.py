@@ -37,11 +37,16 @@ def noise(recipe: str, dose: str) -> dict:
     return found | ({"pairs": PAIRS[recipe]} if kind and recipe in PAIRS else {})
 
 
+def named(dose: str, draw: int) -> str:
+    """What the files of a dose and draw are called, without their endings."""
+    return f"{dose}-draw-{draw}" if draw else dose
+
+
 def run(recipe: str, dose: str, draw: int, downloads: Path | None, out: Path, work: Path) -> None:
     """One dose, from the clone, which may have come some way before, to its three files."""
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "OMP_NUM_THREADS")}
     environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    name = f"{dose}{f'-draw-{draw}' if draw else ''}"
+    name = named(dose, draw)
     folder = work / f"{recipe}-{name}"
 
     def stages(*command: str) -> None:

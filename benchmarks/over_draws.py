@@ -13,6 +13,8 @@ import statistics
 from collections.abc import Iterable
 from pathlib import Path
 
+from doses import named
+
 DOSES = ("0", "10", "20", "confusable-20")
 PAIRS = (
     ("stopped", "ce"), ("stopped-id", "ce"), ("um", "control"), ("umap", "umap-control"), ("forget-early", "forget-random"),
@@ -26,7 +28,7 @@ Figures = dict[str, list[tuple[float, float, float]]]  # model -> near, far, acc
 
 def names(dose: str, draws: list[int]) -> list[str]:
     """The files of a dose, without their endings."""
-    return [f"{dose}{f'-draw-{draw}' if draw else ''}" for draw in draws]
+    return [named(dose, draw) for draw in draws]
 
 
 def figures(folder: Path, dose: str, draws: list[int]) -> Figures:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -249,6 +250,29 @@ def refusal(path: Path, settings: dict, changes: dict) -> str:
     assert result.returncode == 1, result.stdout
     assert "Traceback" not in result.stderr
     return result.stderr
+
+
+def dying_at(call: int, work: Callable[[], object]) -> int:
+    """Work in a forked process that vanishes at its n-th call that changes the disk (0: at none). Returns the exit status."""
+    pid = os.fork()
+    if pid == 0:
+        left = call
+
+        def dying(function: Callable) -> Callable:
+            def one(*arguments: object, **keywords: object) -> object:
+                nonlocal left
+                left -= 1
+                if left == 0:
+                    os._exit(9)
+                return function(*arguments, **keywords)
+
+            return one
+
+        for name in ("rename", "replace", "link", "unlink", "rmdir", "mkdir"):
+            setattr(os, name, dying(getattr(os, name)))
+        work()
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 class Project(Workspace):

@@ -14,8 +14,7 @@ import epochs
 import over_draws
 import stopping
 import um_regimes
-
-DOSES = ("0", "10", "20", "confusable-20")
+from over_draws import DOSES
 
 
 def first_table(text: str) -> str:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Workspace
+from conftest import Workspace, dying_at
 from test_handover import flip
 
 from ood.config.nets import Net
@@ -197,29 +197,6 @@ def is_whole(folder: Path, content: str) -> bool:
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     expected = {"finished.json", "machine", *(f"model/{name}" for name in (*FILES, SUMS))}
     return names == expected and all((folder / "model" / name).read_text() == content for name in FILES)
-
-
-def dying_at(call: int, work) -> int:
-    """In a forked process: vanish at the n-th call that changes the disk. Returns the exit status."""
-    pid = os.fork()
-    if pid == 0:
-        left = call
-
-        def dying(function):
-            def one(*arguments, **keywords):
-                nonlocal left
-                left -= 1
-                if left == 0:
-                    os._exit(9)
-                return function(*arguments, **keywords)
-
-            return one
-
-        for name in ("rename", "replace", "link", "unlink", "rmdir", "mkdir"):
-            setattr(os, name, dying(getattr(os, name)))
-        work()
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 @pytest.mark.parametrize("what", ["keep", "take"])

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
-from conftest import ROOT, Stop, StopAfter, Workspace
+from conftest import ROOT, Stop, StopAfter, Workspace, dying_at
 from safetensors.torch import load_file
 
 from ood import nets
@@ -340,24 +340,10 @@ def test_a_waiter_goes_on_when_the_holder_is_done(tmp_path, monkeypatch):
 
 def publish_and_die(folder: Path, die_at: int) -> int:
     """In a forked process: publish three files, and vanish at the n-th call that changes the disk. Returns the exit status."""
-    pid = os.fork()
-    if pid == 0:
-        left = die_at
 
-        def dying(function):
-            def call(*arguments, **keywords):
-                nonlocal left
-                left -= 1
-                if left == 0:
-                    os._exit(9)
-                return function(*arguments, **keywords)
-
-            return call
-
+    def publish() -> None:
         os.chdir(folder)
         os.environ["OOD_SCRATCH"] = ".scratch"
-        for name in ("replace", "link", "unlink", "rmdir", "mkdir"):
-            setattr(os, name, dying(getattr(os, name)))
         with Scratch("um", "x") as scratch:
             model, finished = scratch.path / "model", scratch.path / "finished.json"
             if not finished.exists():
@@ -366,8 +352,8 @@ def publish_and_die(folder: Path, die_at: int) -> int:
                     (model / name).write_text(name)
                 finished.write_text("{}")
             scratch.publish({model: Path("out/model"), finished: Path("out/finished.json")})
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    return dying_at(die_at, publish)
 
 
 def test_a_death_at_any_call_while_publishing_loses_nothing(tmp_path):
